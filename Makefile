@@ -1,0 +1,97 @@
+# Everything here needs Python 3.10, a C++20 compiler, make and git; the rest comes from pip into folders beside this file.
+PYTHON ?= python3
+MODEL ?= smollm2-135m
+BUILD_LIMIT ?= 180
+
+PIP := -m pip --quiet --quiet --disable-pip-version-check
+SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc src -type f ! -name '*.pyc' ! -name '*.so')
+CPP := $(shell find csrc tests/native -name '*.cpp' -o -name '*.h' -o -name '*.inl')
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-torch check sanitize bench build-time clean
+.DELETE_ON_ERROR:
+
+help:  ## show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: .venv/.installed  ## install, fetch the default model, stream a continuation of "The quick brown"
+	@.venv/bin/qb pull $(MODEL)
+	@.venv/bin/qb generate -m $(MODEL) "The quick brown" --max-new-tokens 64 --echo --stats
+
+test: .venv/.test  ## run the tests; the default model is fetched for those that need it
+	@.venv/bin/qb pull $(MODEL)
+	.venv/bin/python -m pytest --quiet tests --ignore=tests/torch
+
+test-torch: .venv-torch/.installed  ## run the tests that compare with torch and transformers, in a venv of their own
+	@.venv-torch/bin/qb pull $(MODEL)
+	.venv-torch/bin/python -m pytest --quiet tests/torch
+
+check: .venv/.check .venv/.test  ## lint, formatting, types, import arrows; print the length of each file
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/clang-format --dry-run --Werror $(CPP)
+	.venv/bin/python -m pytest --quiet tests/docs/test_arrows.py
+	@find src csrc tests benchmarks \( -name '*.py' -o -name '*.cpp' -o -name '*.h' -o -name '*.inl' \) -size +0 \
+	    -exec wc -l {} + | sort -n
+
+sanitize: build/asan/sanitized build/tsan/sanitized  ## run the native tests under address, undefined and thread sanitizers
+
+build/asan/sanitized: sanitizers := address,undefined
+build/tsan/sanitized: sanitizers := thread
+build/%/sanitized: .venv/.cmake CMakeLists.txt $(CPP)
+	@echo "native tests under -fsanitize=$(sanitizers)"
+	@.venv/bin/cmake -S . -B $(@D) -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath .venv/bin/ninja) \
+	    -DQB_TESTS=ON -DQB_SANITIZE=$(sanitizers) --log-level=WARNING
+	@.venv/bin/cmake --build $(@D) --target native_tests
+	$(@D)/native_tests
+	@touch $@
+
+bench: .venv/.installed  ## measure the default model: prompt and decode tokens/s, as a line of JSON
+	@.venv/bin/qb pull $(MODEL)
+	.venv/bin/python benchmarks/b_quickbrown.py --model $(MODEL)
+
+build-time: .venv/bin/python  ## build the extension from scratch; fail above BUILD_LIMIT seconds
+	@rm -rf build/timed && start=$$(date +%s) && \
+	.venv/bin/python $(PIP) wheel . --no-deps --wheel-dir build/timed -C build-dir=build/timed/cmake && \
+	seconds=$$(($$(date +%s) - start)) && rm -rf build/timed && \
+	echo "built from scratch in $$seconds s; the limit is $(BUILD_LIMIT) s" && test $$seconds -le $(BUILD_LIMIT)
+
+clean:  ## remove everything that was built or installed here; fetched models stay
+	rm -rf build dist .venv .venv-torch .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# A stamp stands for what is installed in a venv. `pip install .` runs again when a source is newer than it.
+
+.venv/bin/python .venv-torch/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	    { echo "$(PYTHON) is not Python 3.10 or newer; name one that is, like: make PYTHON=python3.12 demo"; exit 1; }
+	@command -v $${CXX:-c++} g++ clang++ >/dev/null || \
+	    { echo "no C++ compiler was found; install one, like: apt install g++"; exit 1; }
+	@echo "making $(@:/bin/python=)"
+	@$(PYTHON) -m venv $(@:/bin/python=)
+
+.venv/.installed: $(SOURCES) | .venv/bin/python
+	@echo "building and installing quickbrown (a minute or two the first time)"
+	@.venv/bin/python $(PIP) install .
+	@touch $@
+
+.venv/.test .venv/.check: .venv/.%: .venv/.installed
+	@echo "installing what 'make $*' needs"
+	@.venv/bin/python $(PIP) install 'quickbrown[$*]'
+	@touch $@
+
+.venv/.cmake: | .venv/bin/python
+	@.venv/bin/python $(PIP) install cmake ninja
+	@touch $@
+
+.venv-torch/.torch: | .venv-torch/bin/python
+	@echo "installing torch and transformers"
+	@.venv-torch/bin/python $(PIP) install torch==2.13.0
+	@.venv-torch/bin/python $(PIP) install transformers
+	@touch $@
+
+.venv-torch/.installed: .venv-torch/.torch $(SOURCES)
+	@echo "building and installing quickbrown beside torch"
+	@.venv-torch/bin/python $(PIP) install '.[test]'
+	@touch $@

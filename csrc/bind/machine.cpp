@@ -1,0 +1,65 @@
+// The machine: kernel variants, threads, memory bandwidth.
+#include <nanobind/stl/string.h>
+
+#include <algorithm>
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "bind/module.h"
+#include "core/memory.h"
+#include "core/pool.h"
+#include "table.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace qb {
+
+namespace {
+
+// Bytes a second that all threads together read, best of several passes over memory too large for the caches.
+double read_bandwidth(Pool& pool, size_t bytes, int passes) {
+    Pages pages(bytes);
+    const size_t words = bytes / sizeof(uint64_t), threads = pool.threads();
+    uint64_t* data = reinterpret_cast<uint64_t*>(pages.data());
+    const auto range = [&](size_t t) { return std::pair{words * t / threads / 64 * 64, words * (t + 1) / threads / 64 * 64}; };
+    pool.run([&](int t) {
+        const auto [begin, end] = range(t);
+        std::fill(data + begin, data + end, uint64_t{1});
+    });
+    std::vector<uint64_t> sums(threads);
+    double best = 0;
+    for (int pass = 0; pass < passes; pass++) {
+        const auto start = std::chrono::steady_clock::now();
+        pool.run([&](int t) {
+            const auto [begin, end] = range(t);
+            uint64_t sum[8] = {};
+            for (size_t i = begin; i < end; i += 8)
+                for (size_t j = 0; j < 8; j++) sum[j] += data[i + j];
+            for (size_t j = 1; j < 8; j++) sum[0] += sum[j];
+            sums[t] += sum[0];
+        });
+        const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+        best = std::max(best, static_cast<double>(bytes) / seconds.count());
+    }
+    uint64_t total = 0;
+    for (uint64_t s : sums) total += s;
+    return total ? best : 0;  // the sum is looked at, so the reads happened
+}
+
+}  // namespace
+
+void bind_machine(nb::module_& m) {
+    m.def("variant", [] { return std::string(kernels().name); },
+          "Name of the kernel variant in use; RuntimeError when QB_ISA asks for the impossible.");
+    m.def("variant_reason", [] { return std::string((kernels(), variant_reason())); }, "Why that variant.");
+    m.def("available_variants", [] { return std::string(available_variants()); }, "Variants this CPU can run, best last.");
+    nb::class_<Pool>(m, "Pool", "A persistent team of threads; the caller of a run is one of them.")
+        .def(nb::init<int>(), "threads"_a)
+        .def_prop_ro("threads", &Pool::threads)
+        .def("read_bandwidth", &read_bandwidth, "bytes"_a = size_t{512} << 20, "passes"_a = 5,
+             nb::call_guard<nb::gil_scoped_release>(), "Bytes a second read from memory by all threads together.");
+}
+
+}  // namespace qb

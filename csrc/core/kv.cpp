@@ -1,0 +1,28 @@
+#include "core/kv.h"
+
+#include <cstring>
+
+namespace qb {
+
+KvMemory::KvMemory(KvType type, size_t blocks, size_t layers, size_t kv_heads, size_t head_dim)
+    : type_(type), blocks_(blocks), layers_(layers), kv_heads_(kv_heads), head_dim_(head_dim) {
+    if (!blocks || !layers || !kv_heads || !head_dim || head_dim % kLanes || head_dim > 1024)
+        throw std::invalid_argument("head_dim must be a multiple of 16, at most 1024, and no dimension zero");
+    const size_t value_bytes = type == KvType::bf16 ? 2 : 4;
+    head_bytes_ = product(2 * kBlock * value_bytes, head_dim);
+    block_bytes_ = product(product(layers, kv_heads), head_bytes_);
+    pages_ = Pages(product(blocks, block_bytes_));
+}
+
+void KvMemory::clear(size_t block) {
+    if (block >= blocks_) throw std::out_of_range("no block of that number");
+    std::memset(pages_.data() + block * block_bytes_, 0, block_bytes_);
+}
+
+void KvMemory::copy(size_t source, size_t target) {
+    if (source >= blocks_ || target >= blocks_) throw std::out_of_range("no block of that number");
+    if (source == target) return;
+    std::memcpy(pages_.data() + target * block_bytes_, pages_.data() + source * block_bytes_, block_bytes_);
+}
+
+}  // namespace qb

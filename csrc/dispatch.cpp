@@ -1,0 +1,104 @@
+#include <cstdlib>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+#include "table.h"
+
+namespace qb {
+
+namespace scalar { extern const Kernels table; }
+#ifdef QB_X86
+namespace avx2 { extern const Kernels table; }
+namespace avx512 { extern const Kernels table; }
+#endif
+
+namespace {
+
+struct Variant {
+    const Kernels* table;
+    bool runnable;
+    const char* needs;
+};
+
+// Ascending: the last runnable one is the best.
+const Variant* variants(size_t& count) {
+    static const Variant all[] = {
+        {&scalar::table, true, "nothing special"},
+#ifdef QB_X86
+        {&avx2::table,
+         __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"),
+         "AVX2, FMA and F16C"},
+        {&avx512::table,
+         __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c") &&
+             __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+             __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16"),
+         "AVX-512 with VNNI and BF16"},
+#endif
+    };
+    count = sizeof all / sizeof *all;
+    return all;
+}
+
+struct Choice {
+    const Kernels* table;
+    std::string reason;
+};
+
+std::string names(bool runnable_only) {
+    size_t count;
+    const Variant* all = variants(count);
+    std::string text;
+    for (size_t i = 0; i < count; i++)
+        if (all[i].runnable || !runnable_only) {
+            if (!text.empty()) text += ' ';
+            text += all[i].table->name;
+        }
+    return text;
+}
+
+Choice choose() {
+    size_t count;
+    const Variant* all = variants(count);
+    const char* wanted = std::getenv("QB_ISA");
+    if (wanted && *wanted) {
+        for (size_t i = 0; i < count; i++) {
+            if (std::strcmp(all[i].table->name, wanted) != 0) continue;
+            if (all[i].runnable) return {all[i].table, "forced by QB_ISA"};
+            throw std::runtime_error("QB_ISA=" + std::string(wanted) + " is impossible here: this CPU lacks " +
+                                     all[i].needs + "; it can run: " + names(true) + ".");
+        }
+        throw std::runtime_error("QB_ISA=" + std::string(wanted) + " is not a known instruction set; known are: " +
+                                 names(false) + ".");
+    }
+    for (size_t i = count; i-- > 0;)
+        if (all[i].runnable) return {all[i].table, std::string("the best this CPU can run: it has ") + all[i].needs};
+    throw std::runtime_error("no kernel variant can run on this CPU");
+}
+
+const Choice& choice() {
+    static const Choice chosen = choose();  // a throwing initialiser runs again at the next call
+    return chosen;
+}
+
+}  // namespace
+
+const Kernels& kernels() { return *choice().table; }
+
+const Kernels* kernels_named(const char* name) {
+    size_t count;
+    const Variant* all = variants(count);
+    for (size_t i = 0; i < count; i++)
+        if (all[i].runnable && std::strcmp(all[i].table->name, name) == 0) return all[i].table;
+    return nullptr;
+}
+
+const char* available_variants() {
+    static const std::string text = names(true);
+    return text.c_str();
+}
+
+const char* variant_reason() { return choice().reason.c_str(); }
+
+}  // namespace qb

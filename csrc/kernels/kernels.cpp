@@ -1,0 +1,42 @@
+// Compiled once per instruction set: QB_ISA names the namespace, QB_ISA_HEADER its vector primitives.
+// No inline std:: code here: the linker could pick this unit's copy of a shared template for another machine.
+#include "table.h"
+
+#include QB_ISA_HEADER
+
+namespace qb::QB_ISA {
+
+namespace {
+#include "kernels/formats.inl"
+#include "kernels/rows.inl"
+// rows.inl defines silu, which linear.inl's epilogue needs
+#include "kernels/linear.inl"
+#include "kernels/attention.inl"
+}  // namespace
+
+#define QB_STRING_(x) #x
+#define QB_STRING(x) QB_STRING_(x)
+
+extern const Kernels table;
+const Kernels table = {
+    .name = QB_STRING(QB_ISA),
+    .linear = {linear<F32>, linear<F16>, linear<Bf16>, linear<Q8_0>, linear<Q4_0>, linear<Q4_1>},
+    .prepare = prepare,
+    .rms_norm = rms_norm,
+    .add = add_rows,
+    .swiglu = swiglu_rows,
+    .rope = rope,
+    .attend_scratch_bytes = attend_scratch_bytes,
+    .store_kv = {store_kv<Bf16Kv>, store_kv<F32Kv>},
+    .narrow = {narrow<Bf16Kv>, narrow<F32Kv>},
+    .attend_chunk = {attend_chunk<Bf16Kv>, attend_chunk<F32Kv>},
+    .merge = merge,
+    .finish = finish,
+    .argmax = argmax,
+    .max = max_of,
+    .exponentials = exponentials,
+    .at_least = at_least,
+    .any_nan = any_nan,
+};
+
+}  // namespace qb::QB_ISA

@@ -1,0 +1,132 @@
+// The one GEMM core. Each output element is one chain of operations, ascending k, the same for every number of tokens:
+//   quantized: per group of 32 an exact integer dot, then f = fma(dot, w_scale * x_scale, f) and for formats with a
+//              minimum f = fma(min, x_scale * x_sum, f)
+//   float:     four chains over units 0,1,2,3 mod 4, joined as (0 + 1) + (2 + 3)
+
+template <class Format, int M, int N>
+QB_INLINE void integer_tile(const uint8_t* panels, size_t stride, const uint8_t* x, size_t inputs, F (&f)[M][N]) {
+    const size_t groups = inputs / kGroup;
+    const uint8_t* scales = x + inputs * M;  // per group [M] scale, [M] scale * sum, [M] sum
+    for (int m = 0; m < M; m++)
+        for (int n = 0; n < N; n++) f[m][n] = set(0.0f);
+    for (size_t g = 0; g < groups; g++) {
+        const uint8_t* group = panels + g * Format::kGroupBytes;
+        const uint8_t* values = x + g * kGroup * M;
+        I dots[M][N];
+        for (int m = 0; m < M; m++)
+            for (int n = 0; n < N; n++) dots[m][n] = zero_i();
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++) {
+            Bytes w[N], w_next[N];
+            for (int n = 0; n < N; n++) Format::vectors(group + n * stride, j, w[n], w_next[n]);
+            for (int m = 0; m < M; m++) {
+                I x4 = broadcast4(values + (2 * j * M + m) * 4);
+                for (int n = 0; n < N; n++) dots[m][n] = Format::dot(dots[m][n], w[n], x4);
+            }
+            for (int m = 0; m < M; m++) {
+                I x4 = broadcast4(values + ((2 * j + 1) * M + m) * 4);
+                for (int n = 0; n < N; n++) dots[m][n] = Format::dot(dots[m][n], w_next[n], x4);
+            }
+        }
+        const float* scale = reinterpret_cast<const float*>(scales + g * M * 12);
+        for (int n = 0; n < N; n++) {
+            const uint16_t* half = reinterpret_cast<const uint16_t*>(group + n * stride);
+            F w_scale = load_half(half);
+            for (int m = 0; m < M; m++) {
+                I dot = dots[m][n];
+                if constexpr (Format::kZeroShift >= 0)
+                    dot = sub_i(dot, shift_left<Format::kZeroShift>(broadcast4(scale + 2 * M + m)));
+                f[m][n] = fma(to_float(dot), mul(w_scale, set(scale[m])), f[m][n]);
+                if constexpr (Format::kHasMin) f[m][n] = fma(load_half(half + 16), set(scale[M + m]), f[m][n]);
+            }
+        }
+    }
+}
+
+template <class Format, int M, int N>
+QB_INLINE void float_tile(const uint8_t* panels, size_t stride, const uint8_t* x, size_t inputs, F (&f)[M][N]) {
+    F chains[4][M][N];
+    for (int c = 0; c < 4; c++)
+        for (int m = 0; m < M; m++)
+            for (int n = 0; n < N; n++) chains[c][m][n] = set(0.0f);
+    const size_t units = inputs / Format::kUnit;  // a multiple of 4
+    for (size_t u = 0; u < units; u += 4)
+#pragma GCC unroll 4
+        for (int c = 0; c < 4; c++)
+            for (int m = 0; m < M; m++)
+                for (int n = 0; n < N; n++)
+                    chains[c][m][n] = Format::multiply(chains[c][m][n], panels + n * stride + (u + c) * Format::kUnitBytes,
+                                                       x + ((u + c) * M + m) * 4);
+    for (int m = 0; m < M; m++)
+        for (int n = 0; n < N; n++)
+            f[m][n] = add(add(chains[0][m][n], chains[1][m][n]), add(chains[2][m][n], chains[3][m][n]));
+}
+
+template <class Format, int M, int N>
+QB_INLINE void tile(const uint8_t* panels, size_t stride, const uint8_t* x, size_t inputs, F (&f)[M][N]) {
+    if constexpr (requires { Format::kGroupBytes; })
+        integer_tile<Format, M, N>(panels, stride, x, inputs, f);
+    else
+        float_tile<Format, M, N>(panels, stride, x, inputs, f);
+}
+
+// M tokens from `token` on times N adjacent panels from `panel` on.
+template <class Format, int M, int N>
+__attribute__((noinline)) void linear_tile(const LinearArgs& a, size_t token, size_t panel) {
+    F f[M][N];
+    const uint8_t* x = a.activations + token * a.token_bytes;
+    tile<Format, M, N>(a.weights + panel * a.panel_stride, a.panel_stride, x, a.inputs, f);
+    for (int m = 0; m < M; m++)
+        for (int n = 0; n < N; n++) {
+            const size_t at = (token + m) * a.out_stride + (panel + n) * kLanes;
+            if (a.epilogue == Epilogue::add) f[m][n] = add(load(a.residual + at), f[m][n]);
+            store(a.out + at, f[m][n]);
+        }
+}
+
+// M tokens times the gate and up panels of one output panel.
+template <class Format, int M>
+__attribute__((noinline)) void swiglu_tile(const LinearArgs& a, size_t token, size_t panel) {
+    F gate[M][1], up[M][1];
+    const uint8_t* x = a.activations + token * a.token_bytes;
+    const uint8_t* w = a.weights + 2 * panel * a.panel_stride;
+    if constexpr (kLinearPanels == 2 && M > 1) {
+        F both[M][2];
+        tile<Format, M, 2>(w, a.panel_stride, x, a.inputs, both);
+        for (int m = 0; m < M; m++) gate[m][0] = both[m][0], up[m][0] = both[m][1];
+    } else {
+        tile<Format, M, 1>(w, a.panel_stride, x, a.inputs, gate);
+        tile<Format, M, 1>(w + a.panel_stride, a.panel_stride, x, a.inputs, up);
+    }
+    for (int m = 0; m < M; m++) store(a.out + (token + m) * a.out_stride + panel * kLanes, mul(silu(gate[m][0]), up[m][0]));
+}
+
+template <class Format, int M>
+void linear_panels(const LinearArgs& a, size_t token, size_t panel, size_t count) {
+    if (a.epilogue == Epilogue::swiglu)
+        for (size_t p = panel; p < panel + count; p++) swiglu_tile<Format, M>(a, token, p);
+    else if (count == 2 && kLinearPanels == 2 && M > 1)
+        linear_tile<Format, M, kLinearPanels>(a, token, panel);
+    else
+        for (size_t p = panel; p < panel + count; p++) linear_tile<Format, M, 1>(a, token, p);
+}
+
+template <class Format>
+void linear(const LinearArgs& a, size_t begin, size_t end) {
+    // Activations are walked in stretches that stay in the second-level cache while panels stream past.
+    const size_t stretch = (512 * 1024 / a.token_bytes + kTile) / kTile * kTile;
+    for (size_t first = 0; first < a.tokens; first += stretch) {
+        const size_t last = first + stretch < a.tokens ? first + stretch : a.tokens;
+        for (size_t panel = begin; panel < end; panel += 2) {
+            const size_t count = end - panel < 2 ? 1 : 2;
+            size_t token = first;
+            for (; token + kTile <= last; token += kTile) linear_panels<Format, kTile>(a, token, panel, count);
+            switch (last - token) {
+                case 3: linear_panels<Format, 3>(a, token, panel, count); break;
+                case 2: linear_panels<Format, 2>(a, token, panel, count); break;
+                case 1: linear_panels<Format, 1>(a, token, panel, count); break;
+                default: break;
+            }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+// Verbs on rows, and the packing of activations.
+
+// 2^t: t = n + r with whole n and |r| <= 1/2, degree 5 minimax in r with p(0) = 1 exactly; relative error below 2e-7.
+// Far below -126 the result is exactly 0, which is what masked scores rely on.
+QB_INLINE F exp2(F t) {
+    t = max(t, set(-1000.0f));  // keeps whole n representable; -inf becomes exactly 0
+    F n = round_even(t), r = sub(t, n);
+    F p = set(1.326472731307149e-3f);
+    p = fma(p, r, set(9.671512991189957e-3f));
+    p = fma(p, r, set(5.550733581185341e-2f));
+    p = fma(p, r, set(2.4022242426872253e-1f));
+    p = fma(p, r, set(6.931470036506653e-1f));
+    p = fma(p, r, set(1.0f));
+    return scale2(p, n);
+}
+constexpr float kLog2e = 1.44269504088896341f;
+
+QB_INLINE F silu(F x) { return div(x, add(set(1.0f), exp2(mul(x, set(-kLog2e))))); }
+
+static void rms_norm(const float* x, const float* weight, float eps, size_t inputs, float* out) {
+    const size_t width = (inputs + kLanes - 1) / kLanes * kLanes;  // padding holds zeros
+    F sums[2] = {set(0.0f), set(0.0f)};
+    for (size_t k = 0; k < width; k += kLanes) {
+        F v = load(x + k);
+        sums[k / kLanes & 1] = fma(v, v, sums[k / kLanes & 1]);
+    }
+    const float mean = sum(add(sums[0], sums[1])) / static_cast<float>(inputs);
+    const F scale = set(1.0f / __builtin_sqrtf(mean + eps));
+    for (size_t k = 0; k < width; k += kLanes) store(out + k, mul(mul(load(x + k), scale), load(weight + k)));
+}
+
+static void add_rows(const float* a, const float* b, size_t n, float* out) {
+    for (size_t k = 0; k < n; k += kLanes) store(out + k, add(load(a + k), load(b + k)));
+}
+
+static void swiglu_rows(const float* gate, const float* up, size_t n, float* out) {
+    for (size_t k = 0; k < n; k += kLanes) store(out + k, mul(silu(load(gate + k)), load(up + k)));
+}
+
+static void rope(const float* x, const float* cos, const float* sin, int head_dim, float* out) {
+    const int half = head_dim / 2;
+    for (int d = 0; d < half; d += kLanes) {
+        const int n = half - d < kLanes ? half - d : kLanes;
+        if (n == kLanes) {
+            F a = load(x + d), b = load(x + half + d), c = load(cos + d), s = load(sin + d);
+            store(out + d, sub(mul(a, c), mul(b, s)));
+            store(out + half + d, add(mul(b, c), mul(a, s)));
+            continue;
+        }
+        for (int i = d; i < d + n; i++) {  // halves of 8: the same operations, one at a time
+            const float a = x[i], b = x[half + i];
+            out[i] = a * cos[i] - b * sin[i];
+            out[half + i] = b * cos[i] + a * sin[i];
+        }
+    }
+}
+
+// 32 floats to int8 with one scale: q = round(x * 127 / max|x|), x ~ q * scale.
+QB_INLINE void quantize_group(const float* x, int8_t* q, float* scale, float* scaled_sum, int32_t* total) {
+    F a = load(x), b = load(x + 16);
+    const float largest = highest(max(abs(a), abs(b)));
+    const float d = largest / 127.0f;
+    const F inverse = set(largest > 0.0f ? 127.0f / largest : 0.0f);
+    I qa = to_int(mul(a, inverse)), qb = to_int(mul(b, inverse));
+    store_int8(q, qa);
+    store_int8(q + 16, qb);
+    *total = sum_i(add_i(qa, qb));
+    *scale = d;
+    *scaled_sum = d * static_cast<float>(*total);
+}
+
+static void prepare(Activation type, const float* x, size_t stride, size_t inputs, int m, const float* norm, float eps,
+                    float* scratch, uint8_t* tile) {
+    const size_t padded = padded_inputs(type, inputs);
+    for (int row = 0; row < m; row++) {
+        const float* values = x + row * stride;
+        if (norm) {
+            rms_norm(values, norm, eps, inputs, scratch);
+            values = scratch;
+        }
+        switch (type) {
+            case Activation::int8:
+                for (size_t g = 0; g < padded / kGroup; g++) {
+                    int8_t q[kGroup];
+                    float scale, scaled_sum;
+                    int32_t total;
+                    quantize_group(values + g * kGroup, q, &scale, &scaled_sum, &total);
+                    for (int u = 0; u < kGroup / 4; u++)
+                        __builtin_memcpy(tile + ((g * (kGroup / 4) + u) * m + row) * 4, q + 4 * u, 4);
+                    uint8_t* at = tile + padded * m + g * m * 12 + row * 4;
+                    __builtin_memcpy(at, &scale, 4);
+                    __builtin_memcpy(at + m * 4, &scaled_sum, 4);
+                    __builtin_memcpy(at + m * 8, &total, 4);
+                }
+                break;
+            case Activation::bf16:
+                for (size_t k = 0; k < padded; k += kLanes) {
+                    alignas(64) uint16_t q[kLanes];
+                    store_bf16(q, load(values + k));
+                    const size_t n = padded - k < kLanes ? padded - k : kLanes;
+                    for (size_t i = 0; i < n; i += 2) __builtin_memcpy(tile + ((k + i) / 2 * m + row) * 4, q + i, 4);
+                }
+                break;
+            case Activation::f32:
+                for (size_t k = 0; k < padded; k++) __builtin_memcpy(tile + (k * m + row) * 4, values + k, 4);
+                break;
+        }
+    }
+}
+
+static size_t argmax(const float* x, size_t n) {
+    // The largest value first, then its first place: ties go to the lowest index whatever the lanes.
+    F best = set(x[0]);
+    size_t k = 0;
+    for (; k + kLanes <= n; k += kLanes) best = max(best, load(x + k));
+    float top = highest(best);
+    for (; k < n; k++) top = x[k] > top ? x[k] : top;
+    for (k = 0; k + kLanes <= n; k += kLanes) {
+        const unsigned mask = at_least_mask(load(x + k), set(top));
+        if (mask) return k + static_cast<size_t>(__builtin_ctz(mask));
+    }
+    for (; k < n; k++)
+        if (x[k] >= top) return k;
+    return 0;
+}
+
+static float max_of(const float* x, size_t n) {
+    F best = set(x[0]);
+    size_t k = 0;
+    for (; k + kLanes <= n; k += kLanes) best = max(best, load(x + k));
+    float top = highest(best);
+    for (; k < n; k++) top = x[k] > top ? x[k] : top;
+    return top;
+}
+
+static void exponentials(const float* x, size_t n, float largest, float inverse_temperature, float* out) {
+    const F shift = set(largest), scale = set(inverse_temperature * kLog2e);
+    size_t k = 0;
+    for (; k + kLanes <= n; k += kLanes) store(out + k, exp2(mul(sub(load(x + k), shift), scale)));
+    if (k == n) return;
+    alignas(64) float last[kLanes] = {};
+    __builtin_memcpy(last, x + k, (n - k) * 4);
+    store(last, exp2(mul(sub(load(last), shift), scale)));
+    __builtin_memcpy(out + k, last, (n - k) * 4);
+}
+
+static size_t at_least(const float* x, size_t n, float threshold, int32_t* out) {
+    const F limit = set(threshold);
+    size_t count = 0, k = 0;
+    for (; k + kLanes <= n; k += kLanes)
+        for (unsigned mask = at_least_mask(load(x + k), limit); mask; mask &= mask - 1)
+            out[count++] = static_cast<int32_t>(k) + __builtin_ctz(mask);
+    for (; k < n; k++)
+        if (x[k] >= threshold) out[count++] = static_cast<int32_t>(k);
+    return count;
+}
+
+static bool any_nan(const float* x, size_t n) {
+    unsigned mask = 0;
+    size_t k = 0;
+    for (; k + kLanes <= n; k += kLanes) mask |= nan_mask(load(x + k));
+    for (; k < n; k++) mask |= x[k] != x[k];
+    return mask != 0;
+}

@@ -1,0 +1,163 @@
+// 16 lanes on AVX2 with FMA and F16C: two registers each.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#define QB_INLINE static inline __attribute__((always_inline))
+
+namespace qb::avx2 {
+
+constexpr int kRowTiles[] = {1};  // 16 registers hold 1 x 4 accumulators of two registers each
+constexpr int kLinearPanels = 1;
+
+struct F { __m256 a, b; };
+struct I { __m256i a, b; };
+struct Bytes { __m256i a, b; };
+struct Pairs { __m256i a, b; };  // 16 x 2 bf16
+
+QB_INLINE __m256i load256(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+
+QB_INLINE F load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+QB_INLINE void store(float* p, F x) { _mm256_storeu_ps(p, x.a), _mm256_storeu_ps(p + 8, x.b); }
+QB_INLINE F set(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+QB_INLINE F add(F x, F y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
+QB_INLINE F sub(F x, F y) { return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }
+QB_INLINE F mul(F x, F y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
+QB_INLINE F div(F x, F y) { return {_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)}; }
+QB_INLINE F fma(F x, F y, F z) { return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)}; }
+QB_INLINE F max(F x, F y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
+QB_INLINE F abs(F x) {
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    return {_mm256_andnot_ps(sign, x.a), _mm256_andnot_ps(sign, x.b)};
+}
+QB_INLINE F round_even(F x) {
+    constexpr int nearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+    return {_mm256_round_ps(x.a, nearest), _mm256_round_ps(x.b, nearest)};
+}
+// p * 2^n for p in [0.5, 2] and whole n; below 2^-126 exactly 0, above 2^127 infinite.
+QB_INLINE __m256 scale2_half(__m256 p, __m256 n) {
+    __m256 small = _mm256_cmp_ps(n, _mm256_set1_ps(-126.0f), _CMP_LT_OQ);
+    __m256 large = _mm256_cmp_ps(n, _mm256_set1_ps(127.0f), _CMP_GT_OQ);
+    __m256 clamped = _mm256_min_ps(_mm256_max_ps(n, _mm256_set1_ps(-126.0f)), _mm256_set1_ps(127.0f));
+    __m256i power = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(clamped), _mm256_set1_epi32(127)), 23);
+    __m256 y = _mm256_andnot_ps(small, _mm256_mul_ps(p, _mm256_castsi256_ps(power)));
+    return _mm256_blendv_ps(y, _mm256_set1_ps(__builtin_inff()), large);
+}
+QB_INLINE F scale2(F p, F n) { return {scale2_half(p.a, n.a), scale2_half(p.b, n.b)}; }
+// The first n lanes of x, `otherwise` in the rest; 0 <= n <= 16.
+QB_INLINE F first(F x, int n, float otherwise) {
+    const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    const __m256 fill = _mm256_set1_ps(otherwise);
+    __m256 keep_a = _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(n), lanes));
+    __m256 keep_b = _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(n - 8), lanes));
+    return {_mm256_blendv_ps(fill, x.a, keep_a), _mm256_blendv_ps(fill, x.b, keep_b)};
+}
+QB_INLINE unsigned at_least_mask(F x, F y) {
+    return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(x.a, y.a, _CMP_GE_OQ))) |
+           static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(x.b, y.b, _CMP_GE_OQ))) << 8;
+}
+QB_INLINE unsigned nan_mask(F x) {
+    return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(x.a, x.a, _CMP_UNORD_Q))) |
+           static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(x.b, x.b, _CMP_UNORD_Q))) << 8;
+}
+
+QB_INLINE float sum(F x) {  // fixed tree: 16 -> 8 -> 4 -> 2 -> 1
+    __m256 a = _mm256_add_ps(x.a, x.b);
+    __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    b = _mm_add_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
+}
+QB_INLINE float highest(F x) {
+    __m256 a = _mm256_max_ps(x.a, x.b);
+    __m128 b = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    b = _mm_max_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_max_ss(b, _mm_movehdup_ps(b)));
+}
+
+QB_INLINE I zero_i() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+QB_INLINE I load_i(const int32_t* p) { return {load256(p), load256(p + 8)}; }
+QB_INLINE I add_i(I x, I y) { return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
+QB_INLINE I sub_i(I x, I y) { return {_mm256_sub_epi32(x.a, y.a), _mm256_sub_epi32(x.b, y.b)}; }
+template <int N> QB_INLINE I shift_left(I x) { return {_mm256_slli_epi32(x.a, N), _mm256_slli_epi32(x.b, N)}; }
+QB_INLINE I broadcast4(const void* p) {  // 4 bytes into every lane
+    int32_t word;
+    __builtin_memcpy(&word, p, 4);
+    return {_mm256_set1_epi32(word), _mm256_set1_epi32(word)};
+}
+QB_INLINE F to_float(I x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
+QB_INLINE I to_int(F x) { return {_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)}; }  // nearest, ties to even
+QB_INLINE int32_t sum_i(I x) {
+    __m256i a = _mm256_add_epi32(x.a, x.b);
+    __m128i b = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    b = _mm_add_epi32(b, _mm_shuffle_epi32(b, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(b, _mm_shuffle_epi32(b, 0xb1)));
+}
+QB_INLINE void store_int8(int8_t* p, I x) {
+    __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(x.a, x.b), 0xd8);
+    __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
+}
+
+QB_INLINE Bytes load_bytes(const uint8_t* p) { return {load256(p), load256(p + 32)}; }
+QB_INLINE Bytes low_nibbles(Bytes x) {
+    const __m256i mask = _mm256_set1_epi8(15);
+    return {_mm256_and_si256(x.a, mask), _mm256_and_si256(x.b, mask)};
+}
+QB_INLINE Bytes high_nibbles(Bytes x) {
+    const __m256i mask = _mm256_set1_epi8(15);
+    return {_mm256_and_si256(_mm256_srli_epi16(x.a, 4), mask), _mm256_and_si256(_mm256_srli_epi16(x.b, 4), mask)};
+}
+// acc[lane] += sum over 4 of u8 * s8. maddubs would saturate, so even and odd bytes are widened: exact for every value.
+QB_INLINE __m256i dot4_half(__m256i acc, __m256i u8, __m256i s8) {
+    __m256i u_even = _mm256_and_si256(u8, _mm256_set1_epi16(0xff)), u_odd = _mm256_srli_epi16(u8, 8);
+    __m256i s_even = _mm256_srai_epi16(_mm256_slli_epi16(s8, 8), 8), s_odd = _mm256_srai_epi16(s8, 8);
+    acc = _mm256_add_epi32(acc, _mm256_madd_epi16(u_even, s_even));
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(u_odd, s_odd));
+}
+QB_INLINE I dot4(I acc, Bytes u8, I s8) { return {dot4_half(acc.a, u8.a, s8.a), dot4_half(acc.b, u8.b, s8.b)}; }
+// The same for u8 <= 15: 2 * 15 * 127 fits 16 bits, so maddubs is exact.
+QB_INLINE __m256i dot4_nibbles_half(__m256i acc, __m256i u4, __m256i s8) {
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(u4, s8), _mm256_set1_epi16(1)));
+}
+QB_INLINE I dot4_nibbles(I acc, Bytes u4, I s8) {
+    return {dot4_nibbles_half(acc.a, u4.a, s8.a), dot4_nibbles_half(acc.b, u4.b, s8.b)};
+}
+
+QB_INLINE F load_half(const uint16_t* p) {
+    return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))),
+            _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 8)))};
+}
+QB_INLINE __m128i to_bf16_half(__m256 x) {  // nearest even, a NaN stays one
+    __m256i bits = _mm256_castps_si256(x);
+    __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+    __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+    rounded = _mm256_blendv_epi8(rounded, _mm256_or_si256(bits, _mm256_set1_epi32(0x400000)), nan);
+    __m256i words = _mm256_srli_epi32(rounded, 16);
+    __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(words, words), 0xd8);
+    return _mm256_castsi256_si128(packed);
+}
+QB_INLINE void store_bf16(uint16_t* p, F x) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), to_bf16_half(x.a));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 8), to_bf16_half(x.b));
+}
+QB_INLINE Pairs load_pairs(const void* p) {
+    return {load256(p), load256(static_cast<const char*>(p) + 32)};
+}
+QB_INLINE Pairs broadcast_pair(const void* p) { I x = broadcast4(p); return {x.a, x.b}; }
+QB_INLINE Pairs one_pairs() { return {_mm256_set1_epi16(0x3f80), _mm256_set1_epi16(0x3f80)}; }
+QB_INLINE __m256 dot2_half(__m256 acc, __m256i a, __m256i b) {
+    const __m256i high = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
+    acc = _mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_slli_epi32(a, 16)),
+                          _mm256_castsi256_ps(_mm256_slli_epi32(b, 16)), acc);
+    return _mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_and_si256(a, high)),
+                           _mm256_castsi256_ps(_mm256_and_si256(b, high)), acc);
+}
+QB_INLINE F dot2(F acc, Pairs a, Pairs b) { return {dot2_half(acc.a, a.a, b.a), dot2_half(acc.b, a.b, b.b)}; }
+
+QB_INLINE void fetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }
+
+}  // namespace qb::avx2

@@ -1,0 +1,92 @@
+// 16 lanes on AVX-512 with VNNI and BF16: one register each.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#define QB_INLINE static inline __attribute__((always_inline))
+
+namespace qb::avx512 {
+
+constexpr int kRowTiles[] = {6, 4, 3, 2, 1};  // rows of an attention tile: 6 x 4 accumulators fit 32 registers
+constexpr int kLinearPanels = 2;              // panels of a linear tile with several tokens
+
+struct F { __m512 v; };
+struct I { __m512i v; };
+struct Bytes { __m512i v; };
+struct Pairs { __m512i v; };  // 16 x 2 bf16
+
+QB_INLINE F load(const float* p) { return {_mm512_loadu_ps(p)}; }
+QB_INLINE void store(float* p, F x) { _mm512_storeu_ps(p, x.v); }
+QB_INLINE F set(float x) { return {_mm512_set1_ps(x)}; }
+QB_INLINE F add(F a, F b) { return {_mm512_add_ps(a.v, b.v)}; }
+QB_INLINE F sub(F a, F b) { return {_mm512_sub_ps(a.v, b.v)}; }
+QB_INLINE F mul(F a, F b) { return {_mm512_mul_ps(a.v, b.v)}; }
+QB_INLINE F div(F a, F b) { return {_mm512_div_ps(a.v, b.v)}; }
+QB_INLINE F fma(F a, F b, F c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+QB_INLINE F max(F a, F b) { return {_mm512_max_ps(a.v, b.v)}; }
+QB_INLINE F abs(F a) { return {_mm512_abs_ps(a.v)}; }
+QB_INLINE F round_even(F a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
+QB_INLINE F scale2(F p, F n) { return {_mm512_scalef_ps(p.v, n.v)}; }  // p * 2^n
+// The first n lanes of x, `otherwise` in the rest; 0 <= n <= 16.
+QB_INLINE F first(F x, int n, float otherwise) {
+    return {_mm512_mask_mov_ps(_mm512_set1_ps(otherwise), static_cast<__mmask16>((1u << n) - 1), x.v)};
+}
+QB_INLINE unsigned at_least_mask(F x, F y) { return _mm512_cmp_ps_mask(x.v, y.v, _CMP_GE_OQ); }
+QB_INLINE unsigned nan_mask(F x) { return _mm512_cmp_ps_mask(x.v, x.v, _CMP_UNORD_Q); }
+
+QB_INLINE float sum(F x) {  // fixed tree: 16 -> 8 -> 4 -> 2 -> 1
+    __m256 a = _mm256_add_ps(_mm512_castps512_ps256(x.v), _mm512_extractf32x8_ps(x.v, 1));
+    __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    b = _mm_add_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
+}
+QB_INLINE float highest(F x) {
+    __m256 a = _mm256_max_ps(_mm512_castps512_ps256(x.v), _mm512_extractf32x8_ps(x.v, 1));
+    __m128 b = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    b = _mm_max_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_max_ss(b, _mm_movehdup_ps(b)));
+}
+
+QB_INLINE I zero_i() { return {_mm512_setzero_si512()}; }
+QB_INLINE I load_i(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
+QB_INLINE I add_i(I a, I b) { return {_mm512_add_epi32(a.v, b.v)}; }
+QB_INLINE I sub_i(I a, I b) { return {_mm512_sub_epi32(a.v, b.v)}; }
+template <int N> QB_INLINE I shift_left(I a) { return {_mm512_slli_epi32(a.v, N)}; }
+QB_INLINE I broadcast4(const void* p) {  // 4 bytes into every lane
+    int32_t word;
+    __builtin_memcpy(&word, p, 4);
+    return {_mm512_set1_epi32(word)};
+}
+QB_INLINE F to_float(I a) { return {_mm512_cvtepi32_ps(a.v)}; }
+QB_INLINE I to_int(F a) { return {_mm512_cvtps_epi32(a.v)}; }  // nearest, ties to even
+QB_INLINE int32_t sum_i(I a) { return _mm512_reduce_add_epi32(a.v); }
+QB_INLINE void store_int8(int8_t* p, I a) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a.v));
+}
+
+QB_INLINE Bytes load_bytes(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
+QB_INLINE Bytes low_nibbles(Bytes x) { return {_mm512_and_si512(x.v, _mm512_set1_epi8(15))}; }
+QB_INLINE Bytes high_nibbles(Bytes x) {
+    return {_mm512_and_si512(_mm512_srli_epi16(x.v, 4), _mm512_set1_epi8(15))};
+}
+// acc[lane] += sum over 4 of u8 * s8: exact for every u8 and s8.
+QB_INLINE I dot4(I acc, Bytes u8, I s8) { return {_mm512_dpbusd_epi32(acc.v, u8.v, s8.v)}; }
+QB_INLINE I dot4_nibbles(I acc, Bytes u4, I s8) { return dot4(acc, u4, s8); }
+
+QB_INLINE F load_half(const uint16_t* p) {
+    return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+}
+QB_INLINE void store_bf16(uint16_t* p, F x) {  // nearest even; denormals become 0
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), (__m256i)_mm512_cvtneps_pbh(x.v));
+}
+QB_INLINE Pairs load_pairs(const void* p) { return {_mm512_loadu_si512(p)}; }
+QB_INLINE Pairs broadcast_pair(const void* p) { return {broadcast4(p).v}; }
+QB_INLINE Pairs one_pairs() { return {_mm512_set1_epi16(0x3f80)}; }
+QB_INLINE F dot2(F acc, Pairs a, Pairs b) { return {_mm512_dpbf16_ps(acc.v, (__m512bh)a.v, (__m512bh)b.v)}; }
+
+QB_INLINE void fetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }
+
+}  // namespace qb::avx512

@@ -1,0 +1,153 @@
+// 16 lanes in portable C++ (the compiler's generic vectors): runs anywhere, and says plainly what each primitive means.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#define QB_INLINE static inline __attribute__((always_inline))
+
+namespace qb::scalar {
+
+constexpr int kRowTiles[] = {1};
+constexpr int kLinearPanels = 1;
+
+typedef float Floats __attribute__((vector_size(64)));
+typedef int32_t Ints __attribute__((vector_size(64)));
+typedef uint32_t Words __attribute__((vector_size(64)));
+
+struct F { Floats v; };
+struct I { Ints v; };
+struct Bytes { Words v; };  // 16 x 4 bytes
+struct Pairs { Words v; };  // 16 x 2 bf16
+
+template <class To, class From> QB_INLINE To bits(From x) {
+    To y;
+    static_assert(sizeof x == sizeof y);
+    __builtin_memcpy(&y, &x, sizeof y);
+    return y;
+}
+// mask lanes are all ones or all zeros
+QB_INLINE Floats choose(Ints mask, Floats yes, Floats no) {
+    return bits<Floats>((mask & bits<Ints>(yes)) | (~mask & bits<Ints>(no)));
+}
+QB_INLINE Floats all(float x) { return x - Floats{}; }
+
+QB_INLINE F load(const float* p) { F r; __builtin_memcpy(&r.v, p, 64); return r; }
+QB_INLINE void store(float* p, F x) { __builtin_memcpy(p, &x.v, 64); }
+QB_INLINE F set(float x) { return {all(x)}; }
+QB_INLINE F add(F a, F b) { return {a.v + b.v}; }
+QB_INLINE F sub(F a, F b) { return {a.v - b.v}; }
+QB_INLINE F mul(F a, F b) { return {a.v * b.v}; }
+QB_INLINE F div(F a, F b) { return {a.v / b.v}; }
+QB_INLINE F fma(F a, F b, F c) { return {a.v * b.v + c.v}; }  // two roundings
+QB_INLINE F max(F a, F b) { return {choose(a.v > b.v, a.v, b.v)}; }
+QB_INLINE F abs(F a) { return {bits<Floats>(bits<Ints>(a.v) & 0x7fffffff)}; }
+// Adding 1.5 * 2^23 leaves no room for a fraction; larger numbers have none.
+QB_INLINE F round_even(F a) {
+    const Floats magic = all(12582912.0f);
+    return {choose(abs(a).v < 4194304.0f, (a.v + magic) - magic, a.v)};
+}
+// p * 2^n for p in [0.5, 2] and whole n; below 2^-126 exactly 0, above 2^127 infinite.
+QB_INLINE F scale2(F p, F n) {
+    const Ints small = n.v < -126.0f, large = n.v > 127.0f;
+    const Floats clamped = choose(small | large, all(0.0f), n.v);
+    const Ints power = (__builtin_convertvector(clamped, Ints) + 127) << 23;
+    return {choose(large, all(__builtin_inff()), choose(small, all(0.0f), p.v * bits<Floats>(power)))};
+}
+// The first n lanes of x, `otherwise` in the rest; 0 <= n <= 16.
+QB_INLINE F first(F x, int n, float otherwise) {
+    const Ints lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return {choose(lanes < n, x.v, all(otherwise))};
+}
+QB_INLINE unsigned lanes_of(Ints mask) {
+    unsigned out = 0;
+    for (int i = 0; i < 16; i++) out |= static_cast<unsigned>(mask[i] & 1) << i;
+    return out;
+}
+QB_INLINE unsigned at_least_mask(F x, F y) { return lanes_of(x.v >= y.v); }
+QB_INLINE unsigned nan_mask(F x) { return lanes_of(x.v != x.v); }
+QB_INLINE float sum(F x) {  // fixed tree: 16 -> 8 -> 4 -> 2 -> 1
+    float v[16];
+    store(v, x);
+    for (int half = 8; half; half /= 2)
+        for (int i = 0; i < half; i++) v[i] += v[i + half];
+    return v[0];
+}
+QB_INLINE float highest(F x) {
+    float v[16];
+    store(v, x);
+    for (int half = 8; half; half /= 2)
+        for (int i = 0; i < half; i++) v[i] = v[i] > v[i + half] ? v[i] : v[i + half];
+    return v[0];
+}
+
+QB_INLINE I zero_i() { return {Ints{}}; }
+QB_INLINE I load_i(const int32_t* p) { I r; __builtin_memcpy(&r.v, p, 64); return r; }
+QB_INLINE I add_i(I a, I b) { return {a.v + b.v}; }
+QB_INLINE I sub_i(I a, I b) { return {a.v - b.v}; }
+template <int N> QB_INLINE I shift_left(I a) { return {a.v * (1 << N)}; }
+QB_INLINE I broadcast4(const void* p) {  // 4 bytes into every lane
+    int32_t word;
+    __builtin_memcpy(&word, p, 4);
+    return {word - Ints{}};
+}
+QB_INLINE F to_float(I a) { return {__builtin_convertvector(a.v, Floats)}; }
+// nearest, ties to even; what does not fit becomes INT_MIN, as the vector instructions have it
+QB_INLINE I to_int(F a) {
+    const Floats whole = round_even(a).v;
+    const Ints fits = (whole >= -2147483648.0f) & (whole < 2147483648.0f);
+    const Ints value = __builtin_convertvector(choose(fits, whole, all(0.0f)), Ints);
+    return {(fits & value) | (~fits & (INT32_MIN - Ints{}))};
+}
+QB_INLINE int32_t sum_i(I a) {
+    uint32_t s = 0;
+    for (int i = 0; i < 16; i++) s += static_cast<uint32_t>(a.v[i]);
+    return static_cast<int32_t>(s);
+}
+QB_INLINE void store_int8(int8_t* p, I a) {
+    for (int i = 0; i < 16; i++) p[i] = static_cast<int8_t>(a.v[i]);
+}
+
+QB_INLINE Bytes load_bytes(const uint8_t* p) { Bytes r; __builtin_memcpy(&r.v, p, 64); return r; }
+QB_INLINE Bytes low_nibbles(Bytes x) { return {x.v & 0x0f0f0f0fu}; }
+QB_INLINE Bytes high_nibbles(Bytes x) { return {x.v >> 4 & 0x0f0f0f0fu}; }
+// acc[lane] += sum over 4 of u8 * s8.
+QB_INLINE I dot4(I acc, Bytes u8, I s8) {
+    const Words s = bits<Words>(s8.v);
+    for (int b = 0; b < 4; b++)
+        acc.v += bits<Ints>(u8.v >> (8 * b) & 255u) * (bits<Ints>(s << (24 - 8 * b)) >> 24);
+    return acc;
+}
+QB_INLINE I dot4_nibbles(I acc, Bytes u4, I s8) { return dot4(acc, u4, s8); }
+
+QB_INLINE float half_value(uint16_t h) {  // IEEE 754 binary16
+    const uint32_t sign = static_cast<uint32_t>(h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 1023;
+    if (exponent == 0) {
+        const float x = static_cast<float>(fraction) * 0x1p-24f;
+        return sign ? -x : x;
+    }
+    return bits<float>(sign | (exponent == 31 ? 255 : exponent + 112) << 23 | fraction << 13);
+}
+QB_INLINE F load_half(const uint16_t* p) {
+    F r;
+    for (int i = 0; i < 16; i++) r.v[i] = half_value(p[i]);
+    return r;
+}
+QB_INLINE void store_bf16(uint16_t* p, F x) {  // nearest even, a NaN stays one
+    const Words raw = bits<Words>(x.v), nan = bits<Words>(x.v != x.v);
+    const Words rounded = raw + 0x7fffu + (raw >> 16 & 1u);
+    const Words out = ((nan & (raw | 0x400000u)) | (~nan & rounded)) >> 16;
+    for (int i = 0; i < 16; i++) p[i] = static_cast<uint16_t>(out[i]);
+}
+QB_INLINE Pairs load_pairs(const void* p) { Pairs r; __builtin_memcpy(&r.v, p, 64); return r; }
+QB_INLINE Pairs broadcast_pair(const void* p) { return {bits<Words>(broadcast4(p).v)}; }
+QB_INLINE Pairs one_pairs() { return {0x3f803f80u - Words{}}; }
+QB_INLINE F dot2(F acc, Pairs a, Pairs b) {
+    acc.v += bits<Floats>(a.v << 16) * bits<Floats>(b.v << 16);
+    acc.v += bits<Floats>(a.v & 0xffff0000u) * bits<Floats>(b.v & 0xffff0000u);
+    return acc;
+}
+
+QB_INLINE void fetch(const void* p) { __builtin_prefetch(p); }
+
+}  // namespace qb::scalar

@@ -1,0 +1,190 @@
+// The attention of a step, cut into items: a few queries with a long past by chunk, a prompt by tiles of queries.
+#include <algorithm>
+#include <cstring>
+
+#include "plan/internal.h"
+
+namespace qb {
+
+namespace {
+
+constexpr float kStart = -1e30f;         // running max before the first chunk
+constexpr float kLog2e = 1.44269504088896341f;
+constexpr size_t kFewQueries = 8;        // up to here a sequence's chunks are shared out among threads
+
+}  // namespace
+
+uint8_t* Plan::block_keys(size_t layer, size_t sequence, size_t block, size_t kv_head) const {
+    return kv_.keys(batch_.blocks[batch_.block_starts[sequence] + block], layer, kv_head);
+}
+
+// Every layer works on the same sequences, so the items are made once a step.
+void Plan::plan_attention(Attend& a) {
+    const size_t kv_heads = kv_.kv_heads(), group_rows = a.heads / kv_heads, d = kv_.head_dim();
+    const size_t most = std::max<size_t>(1, kAttendRows / group_rows);  // queries of a tile
+    const size_t capacity = a.items.capacity() + a.groups.capacity();
+    a.items.clear();
+    a.groups.clear();
+    a.store_first = false;
+    a.partial_floats = kAttendRows * (2 + d);
+    uint32_t partials = 0;
+    for (uint32_t s = 0; s < sequences_; s++) {
+        const uint32_t begin = batch_.starts[s], end = batch_.starts[s + 1], count = end - begin;
+        if (count > 1) a.store_first = true;
+        const uint32_t chunks = batch_.positions[end - 1] / kChunk + 1;
+        const bool by_chunk = chunks > 1 && count <= std::min(kFewQueries, most);
+        for (uint32_t h = 0; h < kv_heads; h++) {
+            if (by_chunk) {
+                const uint32_t group = static_cast<uint32_t>(a.groups.size());
+                a.groups.push_back({chunks, partials, static_cast<uint32_t>(count * group_rows)});
+                partials += chunks;
+                for (uint32_t c = 0; c < chunks; c++) a.items.push_back({s, begin, count, h, static_cast<int32_t>(c), group});
+                continue;
+            }
+            for (uint32_t first = begin; first < end; first += most)
+                a.items.push_back({s, first, std::min<uint32_t>(most, end - first), h, -1, 0});
+        }
+    }
+    if (a.items.capacity() + a.groups.capacity() != capacity) growths_++;
+    a.partials.need(product(partials, a.partial_floats * 4), growths_);
+    const size_t layers = kv_.layers();  // a counter per group and layer: nobody resets one while others work
+    const size_t counters = a.groups.size() * layers;
+    if (counters > a.remaining_made) {
+        a.remaining_made = counters * 2;
+        a.remaining = std::make_unique<std::atomic<uint32_t>[]>(a.remaining_made);
+        growths_++;
+    }
+    for (size_t g = 0; g < a.groups.size(); g++)
+        for (size_t l = 0; l < layers; l++)
+            a.remaining[l * a.groups.size() + g].store(a.groups[g].chunks, std::memory_order_relaxed);
+}
+
+const float* Plan::rotated(const Instruction& i, const float* x, size_t token, float* out) const {
+    if (i.rope < 0) return x;
+    const Rope& rope = ropes_[i.rope];
+    kernels_.rope(x, rope.cos(token), rope.sin(token), static_cast<int>(kv_.head_dim()), out);
+    return out;
+}
+
+void Plan::store_keys(const Instruction& i, size_t token, size_t kv_head, Thread& own) {
+    const size_t d = kv_.head_dim(), position = batch_.positions[token];
+    const float* k = rotated(i, buffers_[i.y].row(token) + kv_head * d, token, reinterpret_cast<float*>(own.row.data()));
+    uint8_t* keys = block_keys(i.layer, sequence_of_[token], position / kBlock, kv_head);
+    kernels_.store_kv[static_cast<int>(kv_.type())](keys, position % kBlock, static_cast<int>(d), k,
+                                                    buffers_[i.z].row(token) + kv_head * d);
+}
+
+void Plan::run_attention(const Instruction& i, size_t index, int thread) {
+    Attend& a = attends_[i.attend];
+    if (a.store_first) {
+        const size_t work = tokens_ * kv_.kv_heads(), threads = pool_.threads();
+        for (size_t w = work * thread / threads; w < work * (thread + 1) / threads; w++)
+            store_keys(i, w / kv_.kv_heads(), w % kv_.kv_heads(), threads_[thread]);
+        pool_.barrier();
+    }
+    const size_t items = a.items.size(), at_a_time = std::clamp<size_t>(items / (pool_.threads() * 6), 1, 8);
+    std::atomic<uint32_t>& next = claims_[2 * index + 1];
+    for (;;) {
+        const size_t begin = next.fetch_add(static_cast<uint32_t>(at_a_time), std::memory_order_relaxed);
+        if (begin >= items) return;
+        const size_t end = std::min(items, begin + at_a_time);
+        for (size_t item = begin; item < end; item++) attend_item(i, a, item, end, thread);
+    }
+}
+
+void Plan::attend_item(const Instruction& i, Attend& a, size_t item, size_t last_item, int thread) {
+    const Attend::Item& it = a.items[item];
+    Thread& own = threads_[thread];
+    const size_t d = kv_.head_dim(), per_kv = a.heads / kv_.kv_heads(), rows = it.count * per_kv;
+    const int head_dim = static_cast<int>(d), type = static_cast<int>(kv_.type());
+    const size_t value_bytes = kv_.type() == KvType::bf16 ? 2 : 4, row_bytes = d * value_bytes;
+    const size_t last_position = batch_.positions[it.first + it.count - 1], chunks = last_position / kChunk + 1;
+    const bool by_chunk = it.chunk >= 0;
+
+    // A lone new token's key is read by the items of this sequence and head in its last chunk alone: that one stores it.
+    if (!a.store_first && (!by_chunk || static_cast<size_t>(it.chunk) + 1 == chunks)) store_keys(i, it.first, it.kv_head, own);
+
+    for (size_t r = 0; r < rows; r++) {
+        const size_t token = it.first + r / per_kv, head = it.kv_head * per_kv + r % per_kv;
+        const float* q = rotated(i, buffers_[i.x].row(token) + head * d, token, reinterpret_cast<float*>(own.row.data()));
+        kernels_.narrow[type](q, d, own.queries.data() + r * row_bytes);
+    }
+
+    // results: chunk max, chunk sum, running max, running sum (kAttendRows each), chunk out, running out (rows x d)
+    float* results = reinterpret_cast<float*>(own.results.data());
+    float *chunk_max = results, *chunk_sum = chunk_max + kAttendRows, *running_max = chunk_sum + kAttendRows,
+          *running_sum = running_max + kAttendRows, *chunk_out = running_sum + kAttendRows,
+          *running_out = chunk_out + kAttendRows * d;
+    const float scale_log2 = a.scale * kLog2e;
+    int visible[kAttendRows];
+
+    const auto attend = [&](size_t chunk, float* max, float* sum, float* out) {
+        const size_t first_block = chunk * kChunkBlocks;
+        const size_t blocks = std::min<size_t>(kChunkBlocks, last_position / kBlock + 1 - first_block);
+        const uint8_t *keys[kChunkBlocks], *ahead[kChunkBlocks];
+        for (size_t b = 0; b < blocks; b++) keys[b] = block_keys(i.layer, it.sequence, first_block + b, it.kv_head);
+        for (size_t b = 0; b < kChunkBlocks; b++) ahead[b] = keys[std::min(b, blocks - 1)];
+        // what this thread reads next, as far as it is known: the next item of its claim, if that is the next chunk
+        if (by_chunk && item + 1 < last_item && a.items[item + 1].chunk == it.chunk + 1) {
+            const size_t next = first_block + kChunkBlocks, there = last_position / kBlock + 1 - next;
+            for (size_t b = 0; b < kChunkBlocks; b++)
+                ahead[b] = block_keys(i.layer, it.sequence, next + std::min(b, there - 1), it.kv_head);
+        }
+        for (size_t r = 0; r < rows; r++)
+            visible[r] = static_cast<int>(batch_.positions[it.first + r / per_kv]) + 1 - static_cast<int>(chunk * kChunk);
+        kernels_.attend_chunk[type]({
+            .keys = keys,
+            .ahead = ahead,
+            .blocks = static_cast<int>(blocks),
+            .rows = static_cast<int>(rows),
+            .head_dim = head_dim,
+            .queries = own.queries.data(),
+            .visible = visible,
+            .scale_log2 = scale_log2,
+            .scratch = own.attend.data(),
+            .max = max,
+            .sum = sum,
+            .out = out,
+        });
+    };
+    const auto start = [&] {
+        std::fill_n(running_max, rows, kStart);
+        std::fill_n(running_sum, rows, 0.0f);
+        std::fill_n(running_out, rows * d, 0.0f);
+    };
+    // A chunk that a row does not see is no part of its merge: adding its zeros could still turn -0 into +0.
+    const auto merge = [&](size_t chunk, const float* max, const float* sum, const float* out) {
+        for (size_t r = 0; r < rows; r++)
+            if (static_cast<size_t>(batch_.positions[it.first + r / per_kv]) >= chunk * kChunk)
+                kernels_.merge(running_max + r, running_sum + r, running_out + r * d, max[r], sum[r], out + r * d, head_dim,
+                               scale_log2);
+    };
+    const auto finish = [&] {
+        for (size_t r = 0; r < rows; r++)
+            kernels_.finish(running_out + r * d, running_sum[r], head_dim,
+                            buffers_[i.out].row(it.first + r / per_kv) + (it.kv_head * per_kv + r % per_kv) * d);
+    };
+
+    if (!by_chunk) {
+        start();
+        for (size_t c = 0; c < chunks; c++) {
+            attend(c, chunk_max, chunk_sum, chunk_out);
+            merge(c, chunk_max, chunk_sum, chunk_out);
+        }
+        finish();
+        return;
+    }
+    const Attend::Group& group = a.groups[it.group];
+    const auto partial = [&](size_t chunk) {
+        return reinterpret_cast<float*>(a.partials.data()) + (group.partial + chunk) * a.partial_floats;
+    };
+    float* own_partial = partial(it.chunk);
+    attend(it.chunk, own_partial, own_partial + kAttendRows, own_partial + 2 * kAttendRows);
+    // Whoever finishes the last chunk merges all of them, in chunk order.
+    if (a.remaining[i.layer * a.groups.size() + it.group].fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+    start();
+    for (size_t c = 0; c < chunks; c++) merge(c, partial(c), partial(c) + kAttendRows, partial(c) + 2 * kAttendRows);
+    finish();
+}
+
+}  // namespace qb

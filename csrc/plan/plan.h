@@ -1,0 +1,113 @@
+// A recorded list of verbs, walked in one call a step by every thread of the pool.
+//
+// Numbers of tokens and rows are symbolic: a buffer is as wide as its verb says and as long as the step needs.
+// Work is divided over panels, tokens, heads and fixed chunks, never in a way that a result depends on.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "core/kv.h"
+#include "core/pool.h"
+#include "core/weights.h"
+#include "table.h"
+
+namespace qb {
+
+// One step's arrays, as engine/batch.py describes them. Checked by Plan::run before anything is computed.
+struct BatchView {
+    std::span<const int32_t> tokens, positions, starts, blocks, block_starts, logit_rows, fresh;
+};
+
+enum class Length : uint8_t { tokens, rows };  // one row a token, or one a row that wants logits
+
+class Plan {
+public:
+    Plan(Pool&, const Weights&, KvMemory&, const Kernels&);
+    ~Plan();
+    Plan(const Plan&) = delete;
+    Plan& operator=(const Plan&) = delete;
+
+    // Buffers are float32, (length, width), width padded to 16 with zeros.
+    int buffer(size_t width, Length);
+
+    // The verbs; ids are checked here, once. Each throws std::invalid_argument with a sentence.
+    void embed(size_t weight, int out);
+    struct Output {
+        size_t weight;
+        int buffer;
+    };
+    // x times each weight into its own buffer. norm >= 0: x is RMS-normalised by that vector first.
+    // residual >= 0 (one output only): added to the result; may be the output itself.
+    void linear(int x, const std::vector<Output>&, int norm, float eps, int residual);
+    // silu(x gate^T) * (x up^T); the panels of gate and up alternate (Weights::add with two sources).
+    void gated(int x, size_t gate, size_t up, int out, int norm, float eps);
+    void rms_norm(int x, int norm, float eps, int out);
+    void rope(int x, std::span<const double> frequencies, int heads, int out);
+    // frequencies empty: q and k come already rotated.
+    void attention(size_t layer, int q, int k, int v, int out, int heads, float scale, std::span<const double> frequencies);
+    void add(int a, int b, int out);
+    void swiglu(int gate, int up, int out);
+    void rows(int x, int out);
+    // The logits, (rows, width) of this buffer, are what run() leaves behind.
+    void result(int buffer);
+
+    void run(const BatchView&);
+
+    size_t rows_run() const { return rows_; }
+    const float* row(size_t index) const;             // of the result
+    size_t result_width() const;
+    size_t result_stride() const;
+    std::span<float> contents(int buffer);            // of the last step, for tests and taps
+    size_t growths() const { return growths_; }       // how often scratch memory grew: constant after warm-up
+    size_t instructions() const;
+    Pool& pool() const { return pool_; }
+    const Kernels& kernel_table() const { return kernels_; }
+
+private:
+    struct Buffer;
+    struct Instruction;
+    struct Rope;
+    struct Attend;
+    struct Thread;
+
+    size_t length(Length l) const { return l == Length::tokens ? tokens_ : rows_; }
+    Buffer& checked(int buffer);
+    int rope_table(std::span<const double> frequencies);
+    const float* norm_vector(int norm, size_t width) const;
+    void check(const BatchView&) const;
+    void prepare_step(const BatchView&);
+    void plan_attention(Attend&);
+    void execute(const Instruction&, size_t index, int thread);
+    void run_linear(const Instruction&, size_t index, int thread);
+    void run_attention(const Instruction&, size_t index, int thread);
+    void attend_item(const Instruction&, Attend&, size_t item, size_t last_item, int thread);
+    void store_keys(const Instruction&, size_t token, size_t kv_head, Thread&);
+    const float* rotated(const Instruction&, const float* x, size_t token, float* out) const;
+    uint8_t* block_keys(size_t layer, size_t sequence, size_t block, size_t kv_head) const;
+    template <class Body> void claim(std::atomic<uint32_t>&, size_t items, size_t at_a_time, const Body&);
+
+    Pool& pool_;
+    const Weights& weights_;
+    KvMemory& kv_;
+    const Kernels& kernels_;
+    std::vector<Buffer> buffers_;
+    std::vector<Instruction> instructions_;
+    std::vector<Rope> ropes_;
+    std::vector<Attend> attends_;
+    std::vector<Thread> threads_;
+    std::unique_ptr<std::atomic<uint32_t>[]> claims_;  // two an instruction
+    size_t claims_made_ = 0;
+    int result_ = -1;
+
+    BatchView batch_{};
+    size_t tokens_ = 0, rows_ = 0, sequences_ = 0, growths_ = 0;
+    std::vector<uint32_t> sequence_of_;   // per token
+    Scratch activations_;
+    size_t token_bytes_ = 0;              // most that any linear's packed activations need
+    size_t widest_ = 0;
+};
+
+}  // namespace qb

@@ -1,0 +1,124 @@
+// One table of function pointers per instruction set: all that the rest of the native code sees of the kernels.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace qb {
+
+// How weights are packed. Panels of 16 output rows; see core/weights.h for the bytes of each.
+enum class Format : uint8_t { f32, f16, bf16, q8_0, q4_0, q4_1 };
+constexpr int kFormats = 6;
+
+// What the input of a linear is rounded to; it follows from the weight's format.
+enum class Activation : uint8_t { f32, bf16, int8 };
+
+enum class Epilogue : uint8_t {
+    store,   // out = x W^T
+    add,     // out = residual + x W^T
+    swiglu,  // panels alternate gate, up: out = silu(gate) * up
+};
+
+constexpr int kLanes = 16;     // rows of a panel, floats of a vector
+constexpr int kTile = 4;       // most tokens in one register tile, and in one tile of packed activations
+constexpr int kGroup = 32;     // k per quantized group
+constexpr int kBlock = 64;     // tokens per KV block
+constexpr int kChunk = 256;    // keys per attention chunk, anchored at absolute position 0
+constexpr int kChunkBlocks = kChunk / kBlock;
+
+// Bytes of one token's packed activations. A tile of m tokens is m times that:
+//   [units][m][4 bytes] with 4 int8, 2 bf16 or 1 f32 a unit; then for int8, per group of 32:
+//   [m] f32 scale, [m] f32 scale * sum, [m] int32 sum.
+constexpr size_t padded_inputs(Activation type, size_t inputs) {
+    // float chains run over 4 units at a time; the padding is zeros on both sides
+    size_t multiple = type == Activation::int8 ? kGroup : type == Activation::bf16 ? 8 : 4;
+    return (inputs + multiple - 1) / multiple * multiple;
+}
+constexpr size_t packed_bytes(Activation type, size_t inputs) {
+    size_t k = padded_inputs(type, inputs);
+    switch (type) {
+        case Activation::f32: return k * 4;
+        case Activation::bf16: return k * 2;
+        case Activation::int8: break;
+    }
+    return k + k / kGroup * 12;
+}
+
+struct LinearArgs {
+    const uint8_t* weights;     // first panel
+    size_t panel_stride;        // bytes from one panel to the next
+    size_t inputs;              // K, padded
+    const uint8_t* activations; // packed, `tokens` of them in tiles of kTile and one shorter tile at the end
+    size_t token_bytes;         // packed_bytes(...)
+    size_t tokens;
+    float* out;                 // (tokens, out_stride); panel p writes columns 16p..16p+15
+    size_t out_stride;
+    const float* residual;      // Epilogue::add: (tokens, out_stride); may be `out` itself
+    Epilogue epilogue;
+};
+
+// One chunk of at most 256 keys against rows of one kv head, and the running result it is merged into.
+struct ChunkArgs {
+    const uint8_t* const* keys;    // the K segment of each of `blocks` blocks; its V segment follows it
+    const uint8_t* const* ahead;   // kChunkBlocks segments to fetch while working (may repeat `keys`)
+    int blocks;                    // 1..4
+    int rows;                      // <= kAttendRows
+    int head_dim;
+    const void* queries;           // (rows, head_dim) in the KV element type
+    const int* visible;            // per row: keys of this chunk it sees, <= 0 for none
+    float scale_log2;              // scale * log2(e)
+    void* scratch;                 // attend_scratch_bytes()
+    float* max;                    // (rows) out, of visible rows
+    float* sum;                    // (rows) out
+    float* out;                    // (rows, head_dim) out: unnormalised
+};
+
+constexpr int kAttendRows = 96;
+
+enum class KvType : uint8_t { bf16, f32 };
+
+struct Kernels {
+    const char* name;
+
+    // out[tokens][panel] for panels [begin, end); for swiglu, output panels.
+    void (*linear[kFormats])(const LinearArgs&, size_t begin, size_t end);
+
+    // Packs one tile of m <= kTile rows of x (row stride in floats) into `tile`; with `norm` each row is
+    // RMS-normalised first through `scratch` (inputs floats, padded to 16).
+    void (*prepare)(Activation, const float* x, size_t stride, size_t inputs, int m, const float* norm, float eps,
+                    float* scratch, uint8_t* tile);
+
+    // Plain verbs on rows of n floats, n a multiple of 16 (padding included).
+    void (*rms_norm)(const float* x, const float* weight, float eps, size_t inputs, float* out);
+    void (*add)(const float* a, const float* b, size_t n, float* out);
+    void (*swiglu)(const float* gate, const float* up, size_t n, float* out);
+    // x = [a | b] of head_dim floats, cos and sin of head_dim / 2.
+    void (*rope)(const float* x, const float* cos, const float* sin, int head_dim, float* out);
+
+    size_t (*attend_scratch_bytes)();
+    void (*store_kv[2])(uint8_t* keys, int slot, int head_dim, const float* k, const float* v);
+    void (*narrow[2])(const float* x, size_t n, void* out);  // f32 -> KV element type
+    void (*attend_chunk[2])(const ChunkArgs&);
+    // Merge a chunk's (max, sum, out) of one row into the row's running (max, sum, out); start: -1e30, 0, 0.
+    void (*merge)(float* max, float* sum, float* out, float chunk_max, float chunk_sum, const float* chunk_out,
+                  int head_dim, float scale_log2);
+    void (*finish)(const float* out, float sum, int head_dim, float* result);  // out / sum
+
+    size_t (*argmax)(const float* x, size_t n);  // lowest index wins ties; n >= 1
+    float (*max)(const float* x, size_t n);
+    // Writes exp((x - max) * inverse_temperature) and returns nothing; -inf gives exactly 0.
+    void (*exponentials)(const float* x, size_t n, float max, float inverse_temperature, float* out);
+    // Indices with x >= threshold in ascending order; `out` has room for n. Returns how many.
+    size_t (*at_least)(const float* x, size_t n, float threshold, int32_t* out);
+    bool (*any_nan)(const float* x, size_t n);
+};
+
+// Chosen once, on first use. QB_ISA forces a variant; throws std::runtime_error with a sentence when that is impossible.
+const Kernels& kernels();
+// The table of one variant by name; nullptr when it is not compiled in or this CPU cannot run it.
+const Kernels* kernels_named(const char* name);
+// Names compiled in and runnable here, best last, separated by spaces; and why the chosen one was chosen.
+const char* available_variants();
+const char* variant_reason();
+
+}  // namespace qb

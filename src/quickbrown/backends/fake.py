@@ -1,0 +1,102 @@
+"""A Runner without a model: it really keeps tokens in blocks, and answers from all that it reads back."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from quickbrown.backends.sampling import mix, sample
+from quickbrown.engine.batch import Batch, Draws, Ints
+
+EMPTY = -1
+
+
+class FakeRunner:
+    """Logits that are a fixed function of the text, read through the block table, so that a fault in paging changes it.
+
+    Every rule between engine and runner is asserted; a broken one raises AssertionError.
+    """
+
+    def __init__(self, vocab_size: int = 32, blocks: int = 16, block_size: int = 4, seed: int = 0) -> None:
+        self.vocab_size = vocab_size
+        self.block_size = block_size
+        self.seed = seed
+        self.slots = np.full((blocks, block_size), EMPTY, np.int64)
+        self.homes: dict[int, tuple[int, ...]] = {}  # the head of the table in which a block was first written
+        self.rows = np.empty((0, vocab_size), np.float32)
+
+    def room(self) -> int:
+        """How many blocks there are."""
+        return len(self.slots)
+
+    def answer(self, tokens: list[int]) -> npt.NDArray[np.float32]:
+        """The logits after a text, (vocab_size,) float32: what `run` gives if the text is stored as it should be."""
+        state = self.seed
+        for token in tokens:
+            state = mix(state ^ token)
+        return 2 * np.random.default_rng(state).standard_normal(self.vocab_size, np.float32)
+
+    def run(self, batch: Batch) -> None:
+        """Store the tokens, then read back every text that a row is wanted of."""
+        self.check(batch)
+        for block in batch.fresh.tolist():
+            self.slots[block] = EMPTY
+            self.homes.pop(block, None)
+        tables = [
+            batch.blocks[start:end].tolist()
+            for start, end in zip(batch.block_starts[:-1], batch.block_starts[1:], strict=True)
+        ]
+        owners = np.repeat(np.arange(len(tables)), np.diff(batch.starts)).tolist()
+        writers: dict[int, int] = {}
+        for owner, token, position in zip(owners, batch.tokens.tolist(), batch.positions.tolist(), strict=True):
+            index, offset = divmod(position, self.block_size)
+            assert index < len(tables[owner]), f"position {position} lies behind the table {tables[owner]}"
+            block = tables[owner][index]
+            assert writers.setdefault(block, owner) == owner, f"block {block} is written by two sequences"
+            home = tuple(tables[owner][: index + 1])
+            assert self.homes.setdefault(block, home) == home, f"block {block} was not cleared for its new sequence"
+            self.slots[block, offset] = token
+        rows = []
+        for row in batch.logit_rows.tolist():
+            length = int(batch.positions[row]) + 1
+            text = self.slots[tables[owners[row]]].ravel()[:length].tolist()
+            assert EMPTY not in text, f"slot {text.index(EMPTY)} of a sequence is read before it was written"
+            rows.append(self.answer(text))
+        self.rows = np.array(rows, np.float32).reshape(-1, self.vocab_size)
+
+    def sample(self, draws: Draws) -> tuple[Ints, npt.NDArray[np.float32]]:
+        """Draw as specified."""
+        return sample(self.rows, draws)
+
+    def logits(self) -> npt.NDArray[np.float32]:
+        """The logits of the last step, (R, vocab_size)."""
+        return self.rows
+
+    def copy(self, source: int, target: int) -> None:
+        """Copy one block."""
+        self.slots[target] = self.slots[source]
+
+    def check(self, batch: Batch) -> None:
+        """Assert what Batch promises about its arrays."""
+        arrays = {name: getattr(batch, name) for name in Batch.__slots__}
+        for name, array in arrays.items():
+            assert array.dtype == np.int32, f"{name} is {array.dtype}"
+            assert array.ndim == 1, f"{name} has {array.ndim} dimensions"
+            assert array.flags.c_contiguous, f"{name} is not contiguous"
+        total = len(batch.tokens)
+        assert len(batch.positions) == total, "each token must have its position"
+        assert len(batch.starts) == len(batch.block_starts), "each sequence must have tokens and a table"
+        for name, end in (("starts", total), ("block_starts", len(batch.blocks))):
+            starts = arrays[name]
+            assert [starts[0], starts[-1]] == [0, end], f"{name} is {starts}, of {end} in all"
+            assert (np.diff(starts) > 0).all(), f"{name} is {starts}: a sequence has nothing"
+        for name, limit in (
+            ("tokens", self.vocab_size), ("blocks", len(self.slots)), ("fresh", len(self.slots)), ("logit_rows", total),
+        ):  # fmt: skip
+            array = arrays[name]
+            assert ((array >= 0) & (array < limit)).all(), f"{name} is {array}, outside 0 to {limit - 1}"
+        assert len(np.unique(batch.fresh)) == len(batch.fresh), f"fresh names a block twice: {batch.fresh}"
+        assert (np.diff(batch.logit_rows) > 0).all(), f"logit_rows do not ascend: {batch.logit_rows}"
+        assert (batch.positions >= 0).all(), f"positions are {batch.positions}"
+        jumps = np.flatnonzero(np.diff(batch.positions) != 1) + 1
+        assert np.isin(jumps, batch.starts).all(), f"positions jump inside a sequence: {batch.positions}"

@@ -1,0 +1,79 @@
+"""Recording: a family's forward pass, run once on symbols, leaves the list of verbs it speaks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Symbol:
+    """A value that a step will compute: `width` floats for each token, or for each row that wants logits."""
+
+    width: int
+    rows: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Verb:
+    """One verb as recorded, or several fused into one by `fuse.py`.
+
+    inputs   symbols read, in the verb's order
+    outputs  symbols written, in the order of `weights` for a linear
+    weights  encoded weights it reads
+    norm     RMS norm applied to the input first: (weight, eps)
+    """
+
+    name: str
+    inputs: list[Symbol]
+    outputs: list[Symbol]
+    weights: list[Any] = field(default_factory=list)
+    norm: tuple[Any, float] | None = None
+    residual: Symbol | None = None
+    frequencies: npt.NDArray[np.float64] | None = None
+    heads: int = 0
+    layer: int = 0
+    scale: float = 0.0
+
+    def reads(self) -> list[Symbol]:
+        return [*self.inputs, *([self.residual] if self.residual else [])]
+
+
+class Recorder:
+    """Ops (models/ops.py) that compute nothing and write down what is asked. `tokens` and `batch` stay symbolic."""
+
+    def __init__(self) -> None:
+        self.verbs: list[Verb] = []
+
+    def _note(self, verb: Verb) -> Symbol:
+        self.verbs.append(verb)
+        return verb.outputs[0]
+
+    def embed(self, table: Any, tokens: Any) -> Symbol:
+        return self._note(Verb("embed", [], [Symbol(table.shape[1])], [table]))
+
+    def linear(self, x: Symbol, w: Any) -> Symbol:
+        return self._note(Verb("linear", [x], [Symbol(w.shape[0], x.rows)], [w]))
+
+    def rms_norm(self, x: Symbol, w: Any, eps: float) -> Symbol:
+        return self._note(Verb("rms_norm", [x], [Symbol(x.width, x.rows)], norm=(w, eps)))
+
+    def rope(self, x: Symbol, batch: Any, heads: int, frequencies: npt.NDArray[np.float64]) -> Symbol:
+        return self._note(Verb("rope", [x], [Symbol(x.width)], frequencies=frequencies, heads=heads))
+
+    def attention(
+        self, layer: int, q: Symbol, k: Symbol, v: Symbol, batch: Any, heads: int, kv_heads: int, scale: float
+    ) -> Symbol:
+        return self._note(Verb("attention", [q, k, v], [Symbol(q.width)], heads=heads, layer=layer, scale=scale))
+
+    def add(self, a: Symbol, b: Symbol) -> Symbol:
+        return self._note(Verb("add", [a, b], [Symbol(a.width, a.rows)]))
+
+    def swiglu(self, gate: Symbol, up: Symbol) -> Symbol:
+        return self._note(Verb("swiglu", [gate, up], [Symbol(gate.width, gate.rows)]))
+
+    def rows(self, x: Symbol, batch: Any) -> Symbol:
+        return self._note(Verb("rows", [x], [Symbol(x.width, True)]))

@@ -1,0 +1,87 @@
+"""The engine's Runner on native plans: two calls into the extension a step, whatever the number of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from quickbrown import _native
+from quickbrown.backends.native.compile import PackedWeights, emit
+from quickbrown.backends.native.fuse import fuse
+from quickbrown.backends.native.record import Recorder
+from quickbrown.backends.native.threads import usable_threads
+from quickbrown.engine.batch import Batch, Draws, Ints
+from quickbrown.quant.weight import Weight
+
+
+class NativeRunner:
+    """Runs a family's model (an object with `config` and `forward`).
+
+    blocks  KV blocks of 64 tokens; memory is taken from the system as they are first used
+    dtype   "auto": weights as published, keys and values in bf16; "float32": both in float32
+    packed  called with each weight once its source is no longer needed
+    """
+
+    block_size: int = _native.BLOCK
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        blocks: int,
+        threads: int | None = None,
+        dtype: str = "auto",
+        fused: bool = True,
+        packed: Callable[[Weight], None] | None = None,
+    ) -> None:
+        c = model.config
+        recorder = Recorder()
+        result = model.forward(recorder, None, None)
+        verbs = fuse(recorder.verbs, result) if fused else recorder.verbs
+        self.vocab_size: int = c.vocab_size
+        self.pool = _native.Pool(threads or usable_threads())
+        self.weights = PackedWeights(verbs, self.pool, dtype, packed)
+        kv = "f32" if dtype == "float32" else "bf16"
+        self.kv = _native.KvMemory(kv, blocks, c.num_hidden_layers, c.num_key_value_heads, c.head_dim)
+        self.plan = _native.Plan(self.pool, self.weights.arena, self.kv)
+        emit(verbs, result, self.weights, self.plan)
+        self.draws = _native.Draws(self.plan)
+
+    def room(self) -> int:
+        return self.kv.blocks
+
+    def run(self, batch: Batch) -> None:
+        self.plan.run(
+            batch.tokens,
+            batch.positions,
+            batch.starts,
+            batch.blocks,
+            batch.block_starts,
+            batch.logit_rows,
+            batch.fresh,
+        )
+
+    def sample(self, draws: Draws) -> tuple[Ints, npt.NDArray[np.float32]]:
+        tokens, logprobs = np.empty(len(draws.rows), np.int32), np.empty(len(draws.rows), np.float32)
+        self.draws.sample(
+            draws.rows,
+            draws.seeds,
+            draws.positions,
+            draws.temperatures,
+            draws.top_k,
+            draws.top_p,
+            draws.min_p,
+            draws.logprobs,
+            tokens,
+            logprobs,
+        )
+        return tokens, logprobs
+
+    def logits(self) -> npt.NDArray[np.float32]:
+        return self.plan.logits()
+
+    def copy(self, source: int, target: int) -> None:
+        self.kv.copy(source, target)

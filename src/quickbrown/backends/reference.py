@@ -1,0 +1,152 @@
+"""What each verb means, in numpy: slow, obvious, the specification that fast backends are compared with.
+
+It simulates what a backend rounds: the input of a linear (to int8 per 32, or bf16, by the weight's format) and the
+keys, values, queries and attention weights (to bf16, unless the model runs in float32). Sums are exact to float64
+where a fast backend uses one float32 chain, so the two differ by float32 summation error alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from quickbrown.backends import sampling
+from quickbrown.engine.batch import Batch, Draws, Ints
+from quickbrown.quant.weight import Weight
+
+Array = npt.NDArray[np.float32]
+
+BLOCK = 64  # tokens in a KV block
+CHUNK = 256  # keys in an attention chunk, anchored at absolute position 0
+
+# What the input of a linear is rounded to, by the format of its weight.
+ACTIVATION = {"f32": "f32", "f16": "f32", "bf16": "bf16", "q8_0": "int8", "q4_0": "int8", "q4_1": "int8"}
+
+
+def to_bf16(x: npt.NDArray[Any]) -> Array:
+    """Round float32 to the nearest bfloat16, ties to even; denormals become zero."""
+    bits = np.ascontiguousarray(x, np.float32).view(np.uint32).astype(np.uint64)
+    rounded = ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+    return np.where(np.abs(x) < 2.0**-126, np.float32(0), rounded).astype(np.float32)
+
+
+def to_int8(x: Array) -> Array:
+    """Round rows to int8 with one float32 scale per 32 values, and back: max|x| maps to 127."""
+    groups = x.reshape(*x.shape[:-1], -1, 32)
+    largest = np.abs(groups).max(-1, keepdims=True)
+    with np.errstate(divide="ignore"):
+        inverse = np.where(largest > 0, np.float32(127) / largest, np.float32(0)).astype(np.float32)
+    rounded: Array = np.rint(groups * inverse) * (largest / np.float32(127))
+    return rounded.reshape(x.shape).astype(np.float32)
+
+
+ROUND = {"f32": lambda x: x, "bf16": to_bf16, "int8": to_int8}
+
+
+class ReferenceOps:
+    """The verbs of `models.ops` on numpy arrays, over keys and values of `layers` layers in `blocks` blocks.
+
+    kv  "bf16" or "f32": what keys, values, queries and attention weights are rounded to
+    """
+
+    def __init__(self, layers: int, blocks: int, kv_heads: int, head_dim: int, kv: str = "bf16") -> None:
+        self.round_kv = ROUND[kv]
+        shape = (layers, blocks * BLOCK, kv_heads, head_dim)
+        self.keys, self.values = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+
+    def embed(self, table: Weight, tokens: Ints) -> Array:
+        rows = Weight(table.format, (len(tokens), *table.shape[1:]), table.data[tokens])
+        return rows.decode()
+
+    def linear(self, x: Array, w: Weight) -> Array:
+        rounded = ROUND[ACTIVATION[w.format]](x)
+        return (rounded.astype(np.float64) @ w.decode().T.astype(np.float64)).astype(np.float32)
+
+    def rms_norm(self, x: Array, w: Weight, eps: float) -> Array:
+        mean = np.mean(np.square(x, dtype=np.float64), -1, keepdims=True)
+        return (x / np.sqrt(mean + eps) * w.decode()).astype(np.float32)
+
+    def rope(self, x: Array, batch: Batch, heads: int, frequencies: npt.NDArray[np.float64]) -> Array:
+        angles = batch.positions[:, None, None] * frequencies  # (T, 1, D / 2)
+        cos, sin = np.cos(angles), np.sin(angles)
+        a, b = np.split(x.reshape(len(x), heads, -1), 2, axis=-1)
+        return np.concatenate([a * cos - b * sin, b * cos + a * sin], -1).reshape(x.shape).astype(np.float32)
+
+    def attention(
+        self, layer: int, q: Array, k: Array, v: Array, batch: Batch, heads: int, kv_heads: int, scale: float
+    ) -> Array:
+        keys, values = self.keys[layer], self.values[layer]  # (slots, kv_heads, D)
+        dim = keys.shape[-1]
+        out = np.empty((len(q), heads, dim), np.float32)
+        queries = self.round_kv(q).reshape(len(q), kv_heads, heads // kv_heads, dim)
+        for s in range(len(batch.starts) - 1):
+            begin, end = batch.starts[s], batch.starts[s + 1]
+            table = batch.blocks[batch.block_starts[s] : batch.block_starts[s + 1]]
+            slots = (table[:, None] * BLOCK + np.arange(BLOCK)).reshape(-1)  # slot of each position
+            new = slots[batch.positions[begin:end]]
+            keys[new] = self.round_kv(k[begin:end]).reshape(-1, kv_heads, dim)
+            values[new] = self.round_kv(v[begin:end]).reshape(-1, kv_heads, dim)
+            for t in range(begin, end):
+                seen = slots[: batch.positions[t] + 1]
+                out[t] = self._attend(queries[t], keys[seen], values[seen], scale).reshape(heads, dim)
+        return out.reshape(q.shape)
+
+    def _attend(self, q: Array, keys: Array, values: Array, scale: float) -> npt.NDArray[np.float64]:
+        """One token: q (kv_heads, G, D), keys and values (n, kv_heads, D) -> (kv_heads, G, D).
+
+        Weights are rounded relative to the maximum of their own chunk of 256 keys, and summed as rounded.
+        """
+        out = np.zeros(q.shape, np.float64)
+        total = np.zeros((*q.shape[:2], 1))
+        top = np.full((*q.shape[:2], 1), -np.inf)
+        for first in range(0, len(keys), CHUNK):
+            k, v = keys[first : first + CHUNK].astype(np.float64), values[first : first + CHUNK].astype(np.float64)
+            scores = np.einsum("hgd,nhd->hgn", q.astype(np.float64), k) * scale
+            largest = scores.max(-1, keepdims=True)
+            weights = self.round_kv(np.exp(scores - largest).astype(np.float32)).astype(np.float64)
+            higher = np.maximum(top, largest)
+            old, new = np.exp(top - higher), np.exp(largest - higher)
+            out = out * old + np.einsum("hgn,nhd->hgd", weights, v) * new
+            total = total * old + weights.sum(-1, keepdims=True) * new
+            top = higher
+        return out / total
+
+    def add(self, a: Array, b: Array) -> Array:
+        return a + b
+
+    def swiglu(self, gate: Array, up: Array) -> Array:
+        with np.errstate(over="ignore"):
+            return (gate / (1 + np.exp(-gate.astype(np.float64))) * up).astype(np.float32)
+
+    def rows(self, x: Array, batch: Batch) -> Array:
+        return x[batch.logit_rows]
+
+
+class ReferenceRunner:
+    """A Runner (engine/runner.py) on the reference verbs. `model` is a family object with `config` and `forward`."""
+
+    block_size = BLOCK
+
+    def __init__(self, model: Any, blocks: int = 16, kv: str = "bf16") -> None:
+        c = model.config
+        self.model, self.vocab_size, self._blocks = model, c.vocab_size, blocks
+        self.ops = ReferenceOps(c.num_hidden_layers, blocks, c.num_key_value_heads, c.head_dim, kv)
+        self._logits = np.zeros((0, c.vocab_size), np.float32)
+
+    def room(self) -> int:
+        return self._blocks
+
+    def run(self, batch: Batch) -> None:
+        self._logits = self.model.forward(self.ops, batch.tokens, batch)
+
+    def sample(self, draws: Draws) -> tuple[Ints, Array]:
+        return sampling.sample(self._logits, draws)
+
+    def logits(self) -> Array:
+        return self._logits
+
+    def copy(self, source: int, target: int) -> None:
+        for memory in (self.ops.keys, self.ops.values):
+            memory[:, target * BLOCK : (target + 1) * BLOCK] = memory[:, source * BLOCK : (source + 1) * BLOCK]

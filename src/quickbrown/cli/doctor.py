@@ -1,0 +1,63 @@
+"""qb doctor: what this machine gives quickbrown, and what quickbrown makes of it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any
+
+from quickbrown import __version__
+from quickbrown.cli.command import Command, Parser, size, write
+from quickbrown.cli.info import lines
+
+
+def declare(parser: Parser) -> None:
+    parser.add_argument("--threads", metavar="N", type=int, help="threads to measure with (default: those in use)")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.threads is not None and args.threads < 1:
+        raise ValueError(f"threads must be a whole number of at least 1, not {args.threads}")
+    healthy, kernels = variant()
+    facts = {"kernels": kernels} | memory(args.threads) | {"models": cache(), "versions": versions()}
+    write("\n".join(lines(facts)) + "\n")
+    return 0 if healthy else 1
+
+
+def variant() -> tuple[bool, dict[str, Any]]:
+    from quickbrown.backends import native
+
+    forced = os.environ.get("QB_ISA") or "not set"
+    try:
+        found = native.variant()
+    except RuntimeError as error:
+        return False, {"fault": error, "QB_ISA": forced}
+    return True, {"in use": found["name"], "why": found["reason"], "possible": found["available"], "QB_ISA": forced}
+
+
+def memory(threads: int | None) -> dict[str, Any]:
+    from quickbrown.backends import native
+
+    threads = threads or native.usable_threads()
+    rate = native.measure_read_bandwidth(threads)
+    return {"threads": f"{threads} (of {os.cpu_count()} logical CPUs)", "reading": f"{size(rate)}/s from memory"}
+
+
+def cache() -> dict[str, Any]:
+    from quickbrown.weights import hub
+
+    states = {model.name: size(model.bytes) if model.present else "not fetched" for model in hub.listing()}
+    return {"folder": hub.home()} | states
+
+
+def versions() -> dict[str, Any]:
+    import platform
+    from importlib.metadata import version
+
+    python = f"{platform.python_version()} on {platform.platform()}"
+    return {"quickbrown": __version__, "python": python} | {name: version(name) for name in ("numpy", "tokenizers")}
+
+
+DOCTOR = Command(
+    "doctor", "Show what this machine offers: kernels, threads, bandwidth, models, versions.", declare, run
+)

@@ -1,0 +1,60 @@
+"""qb pull, qb list, qb rm: the models in the cache folder."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from quickbrown.cli.command import Command, Parser, note, size, write
+from quickbrown.cli.progress import Bars
+
+
+def declare_name(parser: Parser) -> None:
+    parser.add_argument("name", help="a name that `qb list` shows")
+
+
+def declare_rm(parser: Parser) -> None:
+    declare_name(parser)
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def pull(args: argparse.Namespace) -> int:
+    from quickbrown.weights import hub
+
+    with Bars() as bars:
+        path = hub.pull(args.name, bars)
+    note(f"{args.name} is in {path}")
+    return 0
+
+
+def list_models(args: argparse.Namespace) -> int:
+    from quickbrown.weights import hub
+
+    models = hub.listing()
+    wide = max((len(model.name) for model in models), default=0)
+    for model in models:
+        state = str(model.path) if model.present else "not fetched"
+        write(f"{model.name:{wide}}  {size(model.bytes):>7}  {model.license}  {model.description}\n")
+        write(f"{'':{wide}}  {state}\n")
+    return 0
+
+
+def rm(args: argparse.Namespace) -> int:
+    from quickbrown.weights import hub
+
+    model = hub.catalogue().get(args.name)
+    here = model is not None and model.present
+    if here and not args.yes:
+        if not sys.stdin.isatty():
+            raise ValueError("nobody is there to be asked; qb rm --yes removes without asking")
+        if input(f"Remove {args.name}? [y/N] ").strip().lower() not in ("y", "yes"):
+            note("kept")
+            return 1
+    removed = hub.remove(args.name)
+    note(f"{size(model.bytes if model and removed else 0)} freed")
+    return 0
+
+
+PULL = Command("pull", "Fetch a model; nothing is fetched twice.", declare_name, pull)
+LIST = Command("list", "Show the models there are, and which have been fetched.", lambda parser: None, list_models)
+RM = Command("rm", "Remove a fetched model.", declare_rm, rm)

@@ -1,0 +1,38 @@
+"""What the engine asks a decoder: what to guess, and what to make of the drawn rows. `generation` fills this."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from quickbrown.engine.sequence import Sequence
+
+
+class Row(NamedTuple):
+    """What one row of logits decided."""
+
+    token: int  # drawn from the row with the request's parameters and noise
+    logprob: float | None  # of that token in the unfiltered row at temperature 1; None unless the request wants it
+    position: int  # where that token would stand in the sequence
+
+
+class Decoder(Protocol):
+    """Writes one request. It keeps no cache and owns no loop; an exception that it raises ends its request only.
+
+    Both methods may be asked again about the same text: keep no count of calls.
+    """
+
+    def propose(self, sequence: Sequence) -> list[int]:
+        """Guesses of the tokens that follow, run with the last token in the next step; usually [].
+
+        The engine shortens the list to what the step, the memory and `max_new_tokens` allow.
+        """
+        ...
+
+    def accept(self, sequences: list[Sequence], rows: list[list[Row]]) -> list[tuple[Sequence, list[int], float]]:
+        """Which sequence continues with which tokens (at least one), and its score.
+
+        rows[i] belongs to sequences[i]: rows[i][0] says what follows its last token, rows[i][j] what follows
+        guess j - 1 of its `draft`, which means something only if the guesses up to there are accepted.
+        """
+        ...

@@ -1,0 +1,206 @@
+"""Vocabulary and chat template from the settings of a GGUF file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from quickbrown.text.template import ChatTemplate, TemplateError
+from quickbrown.text.tokenizer import Tokenizer
+from quickbrown.weights.source import BadFile
+
+if TYPE_CHECKING:
+    import tokenizers
+
+_ENDS = frozenset({"<|im_end|>", "<|endoftext|>", "<|eot_id|>", "</s>"})
+_END_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
+_CONTROL, _USER_DEFINED = 3, 4
+_AT = "tokenizer.ggml."
+
+_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def _gpt2(raw: tokenizers.Tokenizer) -> None:
+    from tokenizers import pre_tokenizers as pre
+
+    raw.pre_tokenizer = pre.ByteLevel(add_prefix_space=False, use_regex=True)
+
+
+def _smollm(raw: tokenizers.Tokenizer) -> None:
+    from tokenizers import pre_tokenizers as pre
+
+    words = pre.ByteLevel(add_prefix_space=False, use_regex=True)
+    raw.pre_tokenizer = pre.Sequence([pre.Digits(individual_digits=True), words])
+
+
+def _split(raw: tokenizers.Tokenizer, digits: str) -> None:
+    from tokenizers import Regex
+    from tokenizers import pre_tokenizers as pre
+
+    words = pre.Split(Regex(_WORDS.replace("DIGITS", digits)), "isolated")
+    raw.pre_tokenizer = pre.Sequence([words, pre.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+def _llama3(raw: tokenizers.Tokenizer) -> None:
+    _split(raw, r"\p{N}{1,3}")
+
+
+def _qwen2(raw: tokenizers.Tokenizer) -> None:
+    from tokenizers import normalizers
+
+    raw.normalizer = normalizers.NFC()
+    _split(raw, r"\p{N}")
+
+
+_LLAMA3 = ("llama-bpe", "llama3", "llama-v3")
+_PRE: dict[str, Callable[[tokenizers.Tokenizer], None]] = {
+    "default": _gpt2,
+    "gpt-2": _gpt2,
+    "smollm": _smollm,
+    "qwen2": _qwen2,
+    **dict.fromkeys(_LLAMA3, _llama3),
+}
+
+
+def tokenizer_from_gguf(metadata: Mapping[str, Any], where: object) -> Tokenizer:
+    """The tokenizer that `GgufSource.metadata` describes; `where` is the file's name, for errors.
+
+    Raises BadFile, with one sentence, for a vocabulary that is damaged or of a kind that is not supported.
+    """
+    return _Reader(metadata, where).tokenizer()
+
+
+def template_from_gguf(metadata: Mapping[str, Any], tokenizer: Tokenizer, where: object) -> ChatTemplate | None:
+    """The chat template in `GgufSource.metadata`, if there is one. Raises BadFile for one that cannot be used."""
+    return _Reader(metadata, where).template(tokenizer)
+
+
+class _Reader:
+    def __init__(self, metadata: Mapping[str, Any], where: object) -> None:
+        self.metadata = metadata
+        self.where = where
+
+    def bad(self, what: str) -> NoReturn:
+        raise BadFile(f"{self.where}: {what}.")
+
+    def setting(self, key: str, kind: type, meaning: str, default: Any = None) -> Any:
+        """A setting of exactly this type, or the default where it is missing."""
+        value = self.metadata.get(_AT + key, default)
+        if value is not None and type(value) is not kind:
+            self.bad(f"the setting {_AT + key!r} must be {meaning}")
+        return value
+
+    def flag(self, key: str, default: bool) -> bool:
+        return bool(self.setting(key, bool, "true or false", default))
+
+    def token(self, key: str, count: int) -> int | None:
+        value: int | None = self.setting(key, int, "a whole number")
+        if value is not None and not 0 <= value < count:
+            self.bad(f"the setting {_AT + key!r} is {value}, and there are {count} tokens")
+        return value
+
+    def strings(self, key: str) -> list[str]:
+        value: list[str] | None = self.setting(key, list, "a list of texts")
+        if value is None:
+            self.bad(f"the setting {_AT + key!r} is missing")
+        return value
+
+    def kinds(self, count: int) -> np.ndarray[Any, Any]:
+        """The kind of each token; all normal, where the file does not say."""
+        key = _AT + "token_type"
+        value = self.metadata.get(key)
+        if value is None:
+            return np.ones(count, np.int32)
+        if not isinstance(value, np.ndarray) or value.dtype.kind not in "iu":
+            self.bad(f"the setting {key!r} must be a list of whole numbers")
+        if len(value) != count:
+            self.bad(f"the setting {key!r} has {len(value)} entries, and there are {count} tokens")
+        return value
+
+    def tokenizer(self) -> Tokenizer:
+        model = self.setting("model", str, "a text")
+        if model is None:
+            self.bad("it has no vocabulary: the setting 'tokenizer.ggml.model' is missing")
+        if model == "llama":
+            self.bad("its vocabulary is SentencePiece ('llama'), which is not supported yet; 'gpt2' is")
+        if model != "gpt2":
+            self.bad(f"its vocabulary is of kind {model!r}; the supported one is 'gpt2'")
+        pre = self.setting("pre", str, "a text")
+        if pre not in _PRE:
+            known = ", ".join(_PRE)
+            named = "does not say how it" if pre is None else f"names the way {pre!r} that it"
+            self.bad(f"{named} cuts text into words ('tokenizer.ggml.pre'); supported are {known}")
+        for key in ("add_eos_token", "add_space_prefix"):
+            if self.flag(key, False):
+                self.bad(f"needs {_AT + key!r}, which is not supported")
+
+        tokens = self.strings("tokens")
+        raw = self.build(tokens, ignore_merges=pre in _LLAMA3)
+        _PRE[pre](raw)
+        kinds = self.kinds(len(tokens))
+        special = self.add(raw, tokens, kinds)
+        ends = {i for i in special if tokens[i] in _ENDS}
+        ends |= {i for key in _END_KEYS if (i := self.token(key, len(tokens))) is not None}
+        if not ends:
+            self.bad("names no token that ends a text ('tokenizer.ggml.eos_token_id')")
+        bos = self.token("bos_token_id", len(tokens))
+        add_bos = self.flag("add_bos_token", pre in _LLAMA3)
+        if add_bos and bos is None:
+            self.bad("wants a token that begins a text and does not name it ('tokenizer.ggml.bos_token_id')")
+        return Tokenizer(raw, eos_ids=ends, bos_id=bos, add_bos=add_bos)
+
+    def build(self, tokens: list[str], *, ignore_merges: bool) -> tokenizers.Tokenizer:
+        import tokenizers
+        from tokenizers import decoders, models
+
+        ids = dict(zip(tokens, range(len(tokens)), strict=True))
+        if len(ids) != len(tokens):
+            twice = next(token for i, token in enumerate(tokens) if ids[token] != i)
+            self.bad(f"its vocabulary has the token {twice!r} twice")
+        if not tokens or "" in ids:
+            self.bad("its vocabulary has an empty token" if tokens else "its vocabulary is empty")
+        listed = self.strings("merges")
+        try:
+            merges = [(left, right) for left, right in (merge.split(" ") for merge in listed)]
+        except ValueError:
+            at = next(i for i, merge in enumerate(listed) if merge.count(" ") != 1)
+            self.bad(f"merge {at} of its vocabulary is not two tokens with a space between them")
+        try:
+            model = models.BPE(ids, merges, ignore_merges=ignore_merges)
+        except Exception as error:  # the library raises plain Exception
+            self.bad(f"its merges do not fit its tokens: {str(error).rstrip('.')}")
+        raw = tokenizers.Tokenizer(model)
+        raw.decoder = decoders.ByteLevel()
+        return raw
+
+    def add(self, raw: tokenizers.Tokenizer, tokens: list[str], kinds: np.ndarray[Any, Any]) -> set[int]:
+        """Make control and user-defined tokens whole in any text; returns their ids."""
+        from tokenizers import AddedToken
+
+        added: set[int] = set()
+        for kind, special in ((_CONTROL, True), (_USER_DEFINED, False)):
+            ids = np.flatnonzero(kinds == kind).tolist()
+            found = [AddedToken(tokens[i], special=special, normalized=False) for i in ids]
+            (raw.add_special_tokens if special else raw.add_tokens)(found)
+            added.update(ids)
+        if raw.get_vocab_size(with_added_tokens=True) != len(tokens):
+            self.bad("its special tokens do not fit its vocabulary")
+        return added
+
+    def template(self, tokenizer: Tokenizer) -> ChatTemplate | None:
+        key = "tokenizer.chat_template"
+        source = self.metadata.get(key)
+        if source is None:
+            return None
+        if type(source) is not str:
+            self.bad(f"the setting {key!r} must be a text")
+        eos = self.token("eos_token_id", tokenizer.vocab_size)
+        texts = [None if i is None else tokenizer.raw.id_to_token(i) for i in (tokenizer.bos_id, eos)]
+        try:
+            return ChatTemplate(source, *texts)
+        except TemplateError as error:
+            self.bad(f"its chat template cannot be used: {str(error).rstrip('.')}")

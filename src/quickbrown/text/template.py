@@ -1,0 +1,107 @@
+"""Chat templates: messages to one text, in a sandbox. A template comes with a model file and is not trusted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+SOURCE = 1 << 18  # characters of a template, at most
+OUTPUT = 1 << 22  # characters of what it writes, at most
+SECONDS = 5.0  # that it may take, at most
+ROLES = ("system", "user", "assistant")
+
+
+class TemplateError(ValueError):
+    """A template that cannot be used, or that refuses these messages. The message is a sentence."""
+
+
+class ChatTemplate:
+    """A Jinja template as published with chat models.
+
+    source    its text, at most `SOURCE` characters
+    bos, eos  the texts of the tokens that begin and end a text: `bos_token` and `eos_token` in the template
+
+    Raises TemplateError for one that is too long or is no template.
+    """
+
+    def __init__(self, source: str, bos: str | None = None, eos: str | None = None) -> None:
+        import jinja2
+
+        from quickbrown.text import sandbox
+
+        if len(source) > SOURCE:
+            raise TemplateError(f"the chat template has {len(source)} characters, more than {SOURCE}")
+        self.source = source
+        self._names = {"bos_token": bos or "", "eos_token": eos or "", "tools": None, "documents": None}
+        try:
+            self._template = sandbox.compiled(source)
+        except jinja2.TemplateSyntaxError as error:
+            raise TemplateError(f"line {error.lineno} of the chat template is wrong: {error.message}") from None
+        except Exception as error:  # whatever its constants and its nesting may raise: RecursionError, SyntaxError, ...
+            raise TemplateError(f"the chat template cannot be read: {_said(error)}") from None
+
+    def render(self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True) -> str:
+        """The text of a conversation: a list of {"role": "system" | "user" | "assistant", "content": str}.
+
+        add_generation_prompt  end with the opening of the assistant's turn
+
+        Raises ValueError for messages that are not such a list, TemplateError where the template refuses them, fails,
+        writes more than `OUTPUT` characters or takes more than `SECONDS`.
+        """
+        import jinja2
+
+        from quickbrown.text.sandbox import deadline
+
+        checked = check_messages(messages)
+        parts: list[str] = []
+        size = 0
+        names = {**self._names, "messages": checked, "add_generation_prompt": bool(add_generation_prompt)}
+        before = deadline.set(time.monotonic() + SECONDS)
+        try:
+            for part in self._template.generate(names):
+                size += len(part)
+                if size > OUTPUT:
+                    raise TemplateError(f"the chat template writes more than {OUTPUT} characters")
+                parts.append(part)
+        except TemplateError:
+            raise
+        except jinja2.exceptions.SecurityError as error:
+            raise TemplateError(f"the chat template is not allowed to do this: {_said(error)}") from None
+        except jinja2.TemplateError as error:
+            raise TemplateError(f"the chat template fails: {_said(error)}") from None
+        except Exception as error:  # whatever its expressions may raise: TypeError, RecursionError, MemoryError, ...
+            raise TemplateError(f"the chat template fails: {type(error).__name__}: {_said(error)}") from None
+        finally:
+            deadline.reset(before)
+        return "".join(parts)
+
+
+def check_messages(messages: Any) -> list[dict[str, str]]:
+    """A copy of messages as `render` takes them. Raises ValueError, with a sentence, for anything else."""
+    if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Sequence):
+        raise ValueError(f"messages must be a list of dicts with role and content, not {type(messages).__name__}")
+    if not messages:
+        raise ValueError("messages must hold at least one message")
+    checked = []
+    for i, message in enumerate(messages):
+        if not isinstance(message, Mapping):
+            raise ValueError(f"message {i} must be a dict with role and content, not {type(message).__name__}")
+        for key in message:
+            if key not in ("role", "content"):
+                raise ValueError(f"message {i} has {key!r}; messages have role and content")
+        for key in ("role", "content"):
+            if key not in message:
+                raise ValueError(f"message {i} has no {key}")
+            if not isinstance(message[key], str):
+                raise ValueError(f"the {key} of message {i} must be a str, not {type(message[key]).__name__}")
+        if message["role"] not in ROLES:
+            raise ValueError(f"the role of message {i} is {message['role']!r}; the roles are {', '.join(ROLES)}")
+        checked.append({"role": message["role"], "content": message["content"]})
+    return checked
+
+
+def _said(error: BaseException) -> str:
+    """An error's first line, not too long, without its full stop."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:300].rstrip(".")

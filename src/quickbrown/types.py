@@ -1,0 +1,133 @@
+"""The nouns that cross rooms. This module imports no other room."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import enum
+import math
+from dataclasses import dataclass
+
+
+class FinishReason(str, enum.Enum):
+    """Why a sequence ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    TIME = "time"
+    CANCELLED = "cancelled"
+    ERROR = "error"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """How a sequence ended: the reason, and what caused it.
+
+    `detail` is the stop token's id (int) or the stop string (str) for `stop`, the message for `error`, else None.
+    """
+
+    reason: FinishReason
+    detail: int | str | None = None
+
+
+class UnknownOption(TypeError):
+    """An option that nothing honours; the message names the nearest one that exists."""
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known options: {', '.join(sorted(known))}."
+        super().__init__(f"unknown option {name!r}; {hint}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingParams:
+    """How a text is to be written. One set of defaults for `LLM`, the command line and the server.
+
+    max_new_tokens  most tokens to write, >= 1
+    temperature     0 takes the likeliest token; otherwise logits are divided by it before the draw
+    top_k           draw among the k likeliest only; 0 is off
+    top_p           draw among the fewest tokens that together reach this probability; 1 is off
+    min_p           drop tokens less likely than this share of the likeliest one's probability; 0 is off
+    seed            same seed, same text; None draws a fresh one
+    stop            strings that end the text; they are cut from it
+    ignore_eos      go on after the model's own end-of-text tokens
+    logprobs        report the log-probability of each chosen token (of the unfiltered distribution at temperature 1)
+
+    Filters apply in the order temperature, top_k, top_p, min_p, each on what the one before left.
+    Raises ValueError, with a sentence, for a value out of range.
+    """
+
+    max_new_tokens: int = 256
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+    logprobs: bool = False
+
+    def __post_init__(self) -> None:
+        def check(name: str, kind: type, good: bool, meaning: str) -> None:
+            value = getattr(self, name)
+            if isinstance(value, bool) and kind is not bool or not good:
+                raise ValueError(f"{name} must be {meaning}, not {value!r}")
+
+        def number(value: object) -> bool:
+            return isinstance(value, (int, float)) and math.isfinite(value)
+
+        def integer(value: object) -> bool:
+            return isinstance(value, int)
+
+        most = 2**31 - 1
+        check("max_new_tokens", int, integer(self.max_new_tokens) and 1 <= self.max_new_tokens <= most,
+              "a whole number of at least 1")
+        check("temperature", float, number(self.temperature) and self.temperature >= 0, "a number of at least 0")
+        check("top_k", int, integer(self.top_k) and 0 <= self.top_k <= most, "a whole number of at least 0 (0 is off)")
+        check("top_p", float, number(self.top_p) and 0 < self.top_p <= 1, "above 0 and at most 1")
+        check("min_p", float, number(self.min_p) and 0 <= self.min_p <= 1, "between 0 and 1")
+        check("seed", int, self.seed is None or integer(self.seed) and 0 <= self.seed < 2**64,
+              "None or a whole number from 0 to 2**64 - 1")
+        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+        if not all(isinstance(s, str) and s for s in stop):
+            raise ValueError(f"stop must be strings that are not empty, not {self.stop!r}")
+        object.__setattr__(self, "stop", stop)
+        check("ignore_eos", bool, isinstance(self.ignore_eos, bool), "True or False")
+        check("logprobs", bool, isinstance(self.logprobs, bool), "True or False")
+
+    @classmethod
+    def from_options(cls, options: dict[str, object]) -> SamplingParams:
+        """Keyword arguments of a caller. Raises UnknownOption for a name that nothing honours."""
+        known = [f.name for f in dataclasses.fields(cls)]
+        for name in options:
+            if name not in known:
+                raise UnknownOption(name, known)
+        return cls(**options)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What one step added to one request: tokens (perhaps none), and how it ended, if it did."""
+
+    request: int
+    tokens: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] | None = None
+    finish: Finish | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A finished text. `tokens` include the stop token, if one ended it; `text` does not."""
+
+    text: str
+    tokens: tuple[int, ...]
+    prompt_tokens: int
+    finish: Finish
+    logprobs: tuple[float, ...] | None = None
+    seed: int | None = None
+
+    def __str__(self) -> str:
+        return self.text

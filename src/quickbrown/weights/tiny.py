@@ -1,0 +1,73 @@
+"""Random weights for tests and measurements: no file, any size, any format."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from quickbrown.quant.formats import FORMATS
+from quickbrown.quant.quantize import quantize
+from quickbrown.quant.weight import Weight
+from quickbrown.weights.names import shapes
+
+TINY: dict[str, Any] = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "vocab_size": 320,
+    "max_position_embeddings": 256,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": True,
+}
+
+
+class TinySource:
+    """A Llama of random weights. The same arguments give the same bytes; a weight does not depend on the others.
+
+    format  of the embedding and the linear weights; norms are f32
+    seed    of the random numbers
+    config  fields of `TINY` to change; head_dim, unless given, is hidden_size / num_attention_heads
+
+    Raises ValueError for an unknown field or format, and for sizes that the format or the family cannot have.
+    """
+
+    def __init__(self, *, format: str = "f32", seed: int = 0, **config: Any) -> None:
+        for name in config:
+            if name not in TINY:
+                raise ValueError(f"unknown field {name!r}; known: {', '.join(TINY)}")
+        self.config: dict[str, Any] = TINY | config
+        c = self.config
+        if "head_dim" not in config:
+            c["head_dim"] = c["hidden_size"] // c["num_attention_heads"]
+        if c["num_attention_heads"] % c["num_key_value_heads"] or c["head_dim"] % 2:
+            raise ValueError("heads must divide by kv heads, and head_dim by 2")
+        if format not in FORMATS:
+            raise ValueError(f"unknown format {format!r}; known: {', '.join(FORMATS)}")
+        self._format = format
+        self._seed = seed
+        self._shapes = shapes(c)
+        for shape in self._shapes.values():
+            if len(shape) == 2:
+                FORMATS[format].row_bytes(shape[1])
+
+    def names(self) -> list[str]:
+        return list(self._shapes)
+
+    def get(self, name: str) -> Weight:
+        shape = self._shapes[name]
+        draw = np.random.default_rng([self._seed, *name.encode()])
+        values = draw.standard_normal(shape, np.float32)
+        if len(shape) == 1:
+            return quantize(1 + np.float32(0.1) * values, "f32")
+        # Linears strong enough that every layer moves the logits; the embedding may be the head too.
+        spread = 0.3 if name == "model.embed_tokens.weight" else 0.5 * shape[1] ** -0.5
+        return quantize(np.float32(spread) * values, self._format)
+
+    def release(self, name: str) -> None:
+        """Nothing is kept, so there is nothing to let go."""

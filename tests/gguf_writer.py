@@ -1,0 +1,157 @@
+"""Writes GGUF files for tests: any settings and tensors, and a complete tiny Llama."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from quickbrown.quant.formats import FORMATS
+from quickbrown.quant.weight import Weight
+from quickbrown.text.tokenizer import BYTE_OF
+from quickbrown.weights.names import pairs, to_gguf
+from quickbrown.weights.tiny import TinySource
+
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class Typed:
+    """A setting of an explicit GGUF type (a number of the specification), where `write_gguf` would choose another."""
+
+    kind: int
+    value: Any
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Tokens as a byte-level GGUF lists them; kinds are 1 normal, 3 control, 4 user-defined."""
+
+    tokens: Sequence[str]
+    merges: Sequence[str]
+    kinds: Sequence[int]
+
+
+def byte_vocabulary(merges: Sequence[str] = ("h e", "l l", "he ll", "hell o", "Ġ t", "Ġt he", "Ġ Ġ")) -> Vocabulary:
+    """Three control tokens, the 256 bytes, and what the merges make."""
+    control = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    letters = sorted(BYTE_OF, key=lambda letter: BYTE_OF[letter])
+    made = [merge.replace(" ", "") for merge in merges]
+    return Vocabulary([*control, *letters, *made], merges, [3] * 3 + [1] * (256 + len(made)))
+
+
+_SCALAR = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+
+
+def _string(text: str | bytes) -> bytes:
+    data = text.encode() if isinstance(text, str) else text
+    return struct.pack("<Q", len(data)) + data
+
+
+def _kind(value: Any) -> int:
+    if isinstance(value, (bool, np.bool_)):
+        return 7
+    if isinstance(value, (int, np.integer)):
+        return 5 if value < 0 else 4
+    if isinstance(value, (float, np.floating)):
+        return 6
+    if isinstance(value, (str, bytes)):
+        return 8
+    return 9
+
+
+def _payload(kind: int, value: Any) -> bytes:
+    if kind == 8:
+        return _string(value)
+    if kind != 9:
+        return struct.pack("<" + _SCALAR[kind], value)
+    inner = _kind(value[0]) if len(value) else 4
+    return struct.pack("<IQ", inner, len(value)) + b"".join(_payload(inner, item) for item in value)
+
+
+def write_gguf(
+    path: str | os.PathLike[str],
+    metadata: Mapping[str, Any],
+    tensors: Mapping[str, Weight],
+    version: int = 3,
+    alignment: int = 32,
+) -> Path:
+    """A file of these settings (Python values or `Typed`) and tensors (GGUF names), in their order."""
+    head = struct.pack("<4sIQQ", b"GGUF", version, len(tensors), len(metadata))
+    for key, value in metadata.items():
+        kind, value = (value.kind, value.value) if isinstance(value, Typed) else (_kind(value), value)
+        head += _string(key) + struct.pack("<I", kind) + _payload(kind, value)
+    body = b""
+    for name, weight in tensors.items():
+        sizes = weight.shape[::-1]
+        head += _string(name) + struct.pack(f"<I{len(sizes)}Q", len(sizes), *sizes)
+        head += struct.pack("<IQ", FORMATS[weight.format].ggml_type, len(body))
+        body += weight.data.tobytes()
+        body += bytes(-len(body) % alignment)
+    path = Path(path)
+    path.write_bytes(head + bytes(-len(head) % alignment) + body)
+    return path
+
+
+def tiny_llama(
+    format: str = "q4_1", seed: int = 0, vocabulary: Vocabulary | None = None, **config: Any
+) -> tuple[dict[str, Any], dict[str, Weight]]:
+    """Settings and tensors of a tiny random Llama, as `write_gguf` takes them; `config` as `TinySource` does."""
+    vocabulary = vocabulary or byte_vocabulary()
+    source = TinySource(format=format, seed=seed, vocab_size=len(vocabulary.tokens), **config)
+    c = source.config
+    metadata = {
+        "general.architecture": "llama",
+        "general.name": "tiny",
+        "llama.block_count": c["num_hidden_layers"],
+        "llama.context_length": c["max_position_embeddings"],
+        "llama.embedding_length": c["hidden_size"],
+        "llama.feed_forward_length": c["intermediate_size"],
+        "llama.attention.head_count": c["num_attention_heads"],
+        "llama.attention.head_count_kv": c["num_key_value_heads"],
+        "llama.attention.key_length": c["head_dim"],
+        "llama.attention.value_length": c["head_dim"],
+        "llama.attention.layer_norm_rms_epsilon": c["rms_norm_eps"],
+        "llama.rope.freq_base": c["rope_theta"],
+        "llama.rope.dimension_count": c["head_dim"],
+        "llama.vocab_size": c["vocab_size"],
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "smollm",
+        "tokenizer.ggml.tokens": list(vocabulary.tokens),
+        "tokenizer.ggml.token_type": list(vocabulary.kinds),
+        "tokenizer.ggml.merges": list(vocabulary.merges),
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 2,
+        "tokenizer.ggml.add_bos_token": False,
+        "tokenizer.chat_template": TEMPLATE,
+    }
+    heads = {"q_proj": c["num_attention_heads"], "k_proj": c["num_key_value_heads"]}
+    tensors: dict[str, Weight] = {}
+    for name in source.names():
+        weight = source.get(name)
+        if count := heads.get(name.split(".")[-2]):
+            weight = Weight(weight.format, weight.shape, pairs(weight.data, count))
+        gguf = to_gguf(name)
+        assert gguf is not None
+        tensors[gguf] = weight
+    return metadata, tensors
+
+
+def write_tiny_llama(
+    path: str | os.PathLike[str],
+    format: str = "q4_1",
+    seed: int = 0,
+    vocabulary: Vocabulary | None = None,
+    version: int = 3,
+    **config: Any,
+) -> Path:
+    """A complete file that loads: the weights of `TinySource(format=format, seed=seed, ...)`, vocabulary, template."""
+    return write_gguf(path, *tiny_llama(format, seed, vocabulary, **config), version=version)

@@ -1,0 +1,40 @@
+// A test is a function; CHECK prints where it failed and goes on, main counts.
+#pragma once
+
+#include <cstdio>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "table.h"
+
+extern int failures;
+
+#define CHECK(condition, ...)                                       \
+    do {                                                            \
+        if (!(condition)) {                                         \
+            failures++;                                             \
+            std::printf("%s:%d: %s: ", __FILE__, __LINE__, #condition); \
+            std::printf(__VA_ARGS__);                               \
+            std::printf("\n");                                      \
+        }                                                           \
+    } while (0)
+
+// The variants that this machine can run.
+inline std::vector<const qb::Kernels*> variants() {
+    std::vector<const qb::Kernels*> all;
+    for (const char* name : {"scalar", "avx2", "avx512"})
+        if (const qb::Kernels* k = qb::kernels_named(name)) all.push_back(k);
+    return all;
+}
+
+inline const char* format_name(qb::Format f) {
+    static const char* const names[] = {"f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"};
+    return names[static_cast<int>(f)];
+}
+
+void test_linear();
+void test_attention();
+void test_sampler();
+void test_pool();

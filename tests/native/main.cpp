@@ -1,0 +1,23 @@
+#include <chrono>
+
+#include "check.h"
+
+int failures = 0;
+
+static void run(const char* name, void (*test)()) {
+    const auto start = std::chrono::steady_clock::now();
+    test();
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    std::printf("%s: %.1f s\n", name, seconds.count());
+    std::fflush(stdout);
+}
+
+int main() {
+    std::printf("variants here: %s\n", qb::available_variants());
+    run("pool", test_pool);
+    run("linear", test_linear);
+    run("attention", test_attention);
+    run("sampler", test_sampler);
+    std::printf(failures ? "%d checks failed\n" : "all checks passed\n", failures);
+    return failures ? 1 : 0;
+}

@@ -1,0 +1,177 @@
+// Attention has one arithmetic: a token decoded alone, verified in fours, or read in a prompt of any chunking by any
+// number of threads leaves the same bytes. Slots not yet written hold finite garbage, and the data is adversarial too.
+#include <algorithm>
+#include <cmath>
+
+#include "check.h"
+#include "plan/plan.h"
+
+using namespace qb;
+
+namespace {
+
+struct Shape {
+    size_t heads, kv_heads, head_dim, tokens;
+};
+
+struct Inputs {
+    std::vector<float> q, k, v;
+};
+
+Inputs inputs(const Shape& s, bool adversarial) {
+    std::mt19937 random(7);
+    std::normal_distribution<float> normal;
+    Inputs in;
+    in.q.resize(s.tokens * s.heads * s.head_dim);
+    in.k.resize(s.tokens * s.kv_heads * s.head_dim);
+    in.v.resize(in.k.size());
+    for (float& x : in.q) x = normal(random) * (adversarial ? 12.f : 2.5f);
+    for (float& x : in.k) x = adversarial && random() % 4 == 0 ? -0.0f : normal(random);
+    for (float& x : in.v)  // around the smallest normal number, zeros of both signs
+        x = !adversarial ? normal(random) : random() % 3 == 0 ? -0.0f : random() % 3 == 0 ? 0.0f : normal(random) * 1e-37f;
+    return in;
+}
+
+std::span<const uint8_t> bytes(const std::vector<float>& x) { return {reinterpret_cast<const uint8_t*>(x.data()), x.size() * 4}; }
+
+// One layer of attention over a sequence whose blocks lie scattered; every token's q, k, v is looked up by its id.
+class Machine {
+public:
+    Machine(const Kernels& kernels, const Shape& s, const Inputs& in, KvType type, int threads)
+        : s_(s), pool_(threads), weights_(room(s), pool_), kv_(type, blocks(s) + 3, 2, s.kv_heads, s.head_dim),
+          plan_(pool_, weights_, kv_, kernels) {
+        const int x = plan_.buffer(s.heads * s.head_dim, Length::tokens), k = plan_.buffer(s.kv_heads * s.head_dim, Length::tokens),
+                  v = plan_.buffer(s.kv_heads * s.head_dim, Length::tokens);
+        out_ = plan_.buffer(s.heads * s.head_dim, Length::tokens);
+        plan_.embed(weights_.add(Format::f32, s.heads * s.head_dim, {{s.tokens, bytes(in.q)}}), x);
+        plan_.embed(weights_.add(Format::f32, s.kv_heads * s.head_dim, {{s.tokens, bytes(in.k)}}), k);
+        plan_.embed(weights_.add(Format::f32, s.kv_heads * s.head_dim, {{s.tokens, bytes(in.v)}}), v);
+        std::vector<double> turn(s.head_dim / 2);
+        for (size_t i = 0; i < turn.size(); i++) turn[i] = std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(s.head_dim));
+        plan_.attention(1, x, k, v, out_, static_cast<int>(s.heads), 1 / std::sqrt(static_cast<float>(s.head_dim)), turn);
+        plan_.result(out_);
+        for (size_t b = 0; b < blocks(s); b++) table_.push_back(static_cast<int32_t>((b * 7 + 3) % (blocks(s) + 3)));
+        for (size_t i = 0; i < table_.size(); i++)  // a permutation
+            while (std::count(table_.begin(), table_.begin() + static_cast<long>(i), table_[i]))
+                table_[i] = static_cast<int32_t>((static_cast<size_t>(table_[i]) + 1) % (blocks(s) + 3));
+        garbage();
+    }
+
+    // Tokens first .. first + count in one step, appended to `all`.
+    void step(size_t first, size_t count, std::vector<float>& all) {
+        std::vector<int32_t> tokens(count);
+        for (size_t i = 0; i < count; i++) tokens[i] = static_cast<int32_t>(first + i);
+        const std::vector<int32_t> starts = {0, static_cast<int32_t>(count)}, ends = {0, static_cast<int32_t>(table_.size())};
+        plan_.run({tokens, tokens, starts, table_, ends, {}, {}});
+        const std::span<float> out = plan_.contents(out_);
+        all.insert(all.end(), out.begin(), out.end());
+    }
+
+private:
+    static size_t blocks(const Shape& s) { return (s.tokens + kBlock - 1) / kBlock; }
+    static size_t room(const Shape& s) {
+        return Weights::packed_size(Format::f32, s.tokens, s.heads * s.head_dim) +
+               2 * Weights::packed_size(Format::f32, s.tokens, s.kv_heads * s.head_dim);
+    }
+    // Every slot of the sequence holds values that nothing may notice.
+    void garbage() {
+        std::mt19937 random(3);
+        std::vector<int32_t> positions(table_.size() * kBlock), tokens(positions.size());
+        for (size_t i = 0; i < positions.size(); i++) {
+            positions[i] = static_cast<int32_t>(i);
+            tokens[i] = static_cast<int32_t>(random() % s_.tokens);
+        }
+        const std::vector<int32_t> starts = {0, static_cast<int32_t>(positions.size())}, ends = {0, static_cast<int32_t>(table_.size())};
+        plan_.run({tokens, positions, starts, table_, ends, {}, {}});
+    }
+
+    Shape s_;
+    Pool pool_;
+    Weights weights_;
+    KvMemory kv_;
+    Plan plan_;
+    int out_;
+    std::vector<int32_t> table_;
+};
+
+void equal(const Kernels& kernels, const Shape& s, KvType type, bool adversarial) {
+    const Inputs in = inputs(s, adversarial);
+    std::vector<float> one_by_one;
+    {
+        Machine machine(kernels, s, in, type, 1);
+        for (size_t t = 0; t < s.tokens; t++) machine.step(t, 1, one_by_one);
+    }
+    std::mt19937 random(11);
+    for (int threads : {1, 2, 3})
+        for (size_t chunk : {size_t{4}, size_t{48}, size_t{512}, s.tokens, size_t{0}}) {
+            if (threads != 2 && chunk != 4 && chunk != s.tokens) continue;
+            Machine machine(kernels, s, in, type, threads);
+            std::vector<float> out;
+            for (size_t t = 0; t < s.tokens;) {
+                const size_t count = std::min(chunk ? chunk : 1 + random() % 200, s.tokens - t);  // 0: any chunking
+                machine.step(t, count, out);
+                t += count;
+            }
+            CHECK(out.size() == one_by_one.size() && !std::memcmp(out.data(), one_by_one.data(), out.size() * 4),
+                  "%s %zu/%zu heads of %zu, %s%s: chunks of %zu on %d threads differ from one token at a time", kernels.name, s.heads,
+                  s.kv_heads, s.head_dim, type == KvType::bf16 ? "bf16" : "f32", adversarial ? ", adversarial" : "", chunk, threads);
+        }
+
+    // Against plain sums in double on the rounded inputs. bf16: p carries 2^-9; f32: chains of up to 1,500 terms.
+    if (adversarial) return;
+    const size_t d = s.head_dim, group = s.heads / s.kv_heads;
+    const auto rounded = [&](float x) {
+        if (type == KvType::f32) return x;
+        uint32_t bits;
+        std::memcpy(&bits, &x, 4);
+        bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
+        std::memcpy(&x, &bits, 4);
+        return x;
+    };
+    const auto turned = [&](const std::vector<float>& x, size_t row, size_t width, size_t head) {
+        std::vector<double> out(d);
+        for (size_t i = 0; i < d / 2; i++) {
+            const double angle = static_cast<double>(row) * std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(d));
+            const float c = static_cast<float>(std::cos(angle)), sn = static_cast<float>(std::sin(angle));
+            const float a = x[row * width + head * d + i], b = x[row * width + head * d + d / 2 + i];
+            out[i] = rounded(a * c - b * sn);
+            out[d / 2 + i] = rounded(b * c + a * sn);
+        }
+        return out;
+    };
+    for (size_t t : {size_t{0}, s.tokens / 3, s.tokens - 1})
+        for (size_t h = 0; h < s.heads; h++) {
+            const std::vector<double> q = turned(in.q, t, s.heads * d, h);
+            std::vector<double> p(t + 1), want(d);
+            double top = -1e300, total = 0;
+            for (size_t j = 0; j <= t; j++) {
+                const std::vector<double> k = turned(in.k, j, s.kv_heads * d, h / group);
+                double score = 0;
+                for (size_t i = 0; i < d; i++) score += q[i] * k[i];
+                p[j] = score / std::sqrt(static_cast<double>(d));
+                top = std::max(top, p[j]);
+            }
+            for (double& x : p) total += x = std::exp(x - top);
+            for (size_t j = 0; j <= t; j++)
+                for (size_t i = 0; i < d; i++) want[i] += p[j] / total * rounded(in.v[j * s.kv_heads * d + h / group * d + i]);
+            const double tolerance = type == KvType::bf16 ? 4 * 0x1p-9 : 2e-5;  // of values of about 1 to 4
+            for (size_t i = 0; i < d; i++)
+                CHECK(std::abs(one_by_one[(t * s.heads + h) * d + i] - want[i]) <= tolerance * 2, "%s %s token %zu head %zu: %g for %g",
+                      kernels.name, type == KvType::bf16 ? "bf16" : "f32", t, h, one_by_one[(t * s.heads + h) * d + i], want[i]);
+        }
+}
+
+}  // namespace
+
+void test_attention() {
+    const Shape small[] = {{9, 3, 64, 270}, {4, 4, 16, 257}, {2, 2, 80, 258}, {8, 1, 32, 259}};
+    for (const Kernels* kernels : variants())
+        for (const Shape& s : small)
+            for (KvType type : {KvType::bf16, KvType::f32})
+                for (bool adversarial : {false, true}) equal(*kernels, s, type, adversarial);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    // the shapes of real models over several chunks, on the kernels that will run them
+    for (const Shape& s : {Shape{9, 3, 64, 1100}, Shape{8, 1, 64, 700}, Shape{8, 2, 128, 700}})
+        for (bool adversarial : {false, true}) equal(*variants().back(), s, KvType::bf16, adversarial);
+#endif
+}

@@ -1,0 +1,165 @@
+// Linear kernels: bytes equal for one token and many, values equal to the decoded weights within the sum's rounding.
+#include <algorithm>
+#include <cmath>
+
+#include "check.h"
+#include "core/weights.h"
+
+using namespace qb;
+
+namespace {
+
+// Encoded rows whose every byte pattern is legal; scales are ordinary fp16 numbers.
+std::vector<uint8_t> encoded(Format format, size_t rows, size_t inputs, std::mt19937& random) {
+    const size_t bytes = source_row_bytes(format, inputs);
+    std::vector<uint8_t> data(rows * bytes);
+    for (uint8_t& b : data) b = static_cast<uint8_t>(random());
+    std::normal_distribution<float> normal;
+    const auto half = [&](uint8_t* p) {  // 2^-5 .. 2^-2, either sign
+        const uint16_t h = static_cast<uint16_t>((random() & 0x8000) | ((10 + random() % 4) << 10) | (random() & 1023));
+        std::memcpy(p, &h, 2);
+    };
+    const size_t block = format == Format::q8_0 ? 34 : format == Format::q4_0 ? 18 : 20;
+    for (size_t i = 0; i < data.size();) {
+        switch (format) {
+            case Format::f32: {
+                const float x = normal(random);
+                std::memcpy(&data[i], &x, 4);
+                i += 4;
+                break;
+            }
+            case Format::f16: half(&data[i]), i += 2; break;
+            case Format::bf16: {
+                const float x = normal(random);
+                std::memcpy(&data[i], reinterpret_cast<const uint8_t*>(&x) + 2, 2);
+                i += 2;
+                break;
+            }
+            default:
+                half(&data[i]);
+                if (format == Format::q4_1) half(&data[i + 2]);
+                i += block;
+        }
+    }
+    return data;
+}
+
+// What the packed activations of one token stand for, as doubles.
+std::vector<double> unpacked(Activation type, const uint8_t* tile, size_t inputs) {
+    std::vector<double> x(inputs);
+    const size_t padded = padded_inputs(type, inputs);
+    for (size_t k = 0; k < inputs; k++) {
+        if (type == Activation::int8) {
+            float scale;
+            std::memcpy(&scale, tile + padded + k / kGroup * 12, 4);
+            x[k] = static_cast<double>(static_cast<int8_t>(tile[k])) * scale;
+        } else if (type == Activation::bf16) {
+            uint32_t bits = 0;
+            std::memcpy(reinterpret_cast<uint8_t*>(&bits) + 2, tile + k * 2, 2);
+            float value;
+            std::memcpy(&value, &bits, 4);
+            x[k] = value;
+        } else {
+            float value;
+            std::memcpy(&value, tile + k * 4, 4);
+            x[k] = value;
+        }
+    }
+    return x;
+}
+
+struct Case {
+    const Kernels& kernels;
+    const PackedWeight& weight;
+    const std::vector<float>& x;
+    size_t stride;
+    const float* norm;
+};
+
+// Tokens first .. first + count as one call.
+std::vector<float> run(const Case& c, size_t first, size_t count, Epilogue epilogue) {
+    const Activation type = activation_of(c.weight.format);
+    const size_t bytes = packed_bytes(type, c.weight.inputs);
+    std::vector<uint8_t> packed(bytes * count + 64);
+    std::vector<float> scratch(c.stride + 16);
+    for (size_t t = 0; t < count; t += kTile)
+        c.kernels.prepare(type, &c.x[(first + t) * c.stride], c.stride, c.weight.inputs,
+                          static_cast<int>(std::min<size_t>(kTile, count - t)), c.norm, 1e-5f, scratch.data(), &packed[t * bytes]);
+    const size_t width = c.weight.panels * kLanes;
+    std::vector<float> out(count * width, 0.25f);
+    c.kernels.linear[static_cast<int>(c.weight.format)](
+        {c.weight.data, epilogue == Epilogue::swiglu ? c.weight.panel_stride / 2 : c.weight.panel_stride,
+         padded_inputs(type, c.weight.inputs), packed.data(), bytes, count, out.data(), width, out.data(), epilogue},
+        0, c.weight.panels);
+    return out;
+}
+
+void same_for_any_company(const Kernels& kernels, Format format, size_t rows, size_t inputs) {
+    std::mt19937 random(static_cast<unsigned>(rows * 31 + inputs));
+    Pool pool(1);
+    Weights weights(3 * Weights::packed_size(format, rows, inputs), pool);
+    const std::vector<uint8_t> a = encoded(format, rows, inputs, random), b = encoded(format, rows, inputs, random);
+    const PackedWeight plain = weights.weight(weights.add(format, inputs, {{rows, a}}));
+    const PackedWeight gate = weights.weight(weights.add(format, inputs, {{rows, a}, {rows, b}}));
+
+    const size_t tokens = 33, stride = (inputs + 15) / 16 * 16;
+    std::vector<float> x(tokens * stride), norm(stride);
+    std::normal_distribution<float> normal;
+    for (size_t t = 0; t < tokens; t++)
+        for (size_t k = 0; k < inputs; k++) x[t * stride + k] = normal(random) * (t % 7 == 3 ? 1e-30f : t % 5 == 2 ? 50.f : 1.f);
+    for (size_t k = 0; k < inputs; k++) norm[k] = normal(random);
+
+    const char* name = format_name(format);
+    for (const float* with : {static_cast<const float*>(nullptr), static_cast<const float*>(norm.data())})
+        for (Epilogue epilogue : {Epilogue::store, Epilogue::add, Epilogue::swiglu}) {
+            const Case c = {kernels, epilogue == Epilogue::swiglu ? gate : plain, x, stride, with};
+            const size_t width = c.weight.panels * kLanes;
+            std::vector<float> alone;
+            for (size_t t = 0; t < tokens; t++) {
+                const std::vector<float> row = run(c, t, 1, epilogue);
+                alone.insert(alone.end(), row.begin(), row.end());
+            }
+            for (size_t count : {2, 3, 4, 5, 8, 17, 33})
+                for (size_t first = 0; first + count <= tokens; first += 9) {
+                    const std::vector<float> together = run(c, first, count, epilogue);
+                    CHECK(!std::memcmp(together.data(), &alone[first * width], together.size() * 4),
+                          "%s %s %zux%zu: %zu tokens from %zu differ from one at a time", kernels.name, name, rows, inputs, count, first);
+                }
+        }
+
+    // Against the decoded weights: one chain of K/32 (or K) roundings of at most half an ulp of the sum of magnitudes.
+    std::vector<float> decoded(inputs), scratch(stride + 16);
+    std::vector<uint8_t> packed(packed_bytes(activation_of(format), inputs) + 64);
+    for (size_t t : {0, 2, 3}) {
+        kernels.prepare(activation_of(format), &x[t * stride], stride, inputs, 1, nullptr, 0, scratch.data(), packed.data());
+        const std::vector<double> values = unpacked(activation_of(format), packed.data(), inputs);
+        const std::vector<float> got = run({kernels, plain, x, stride, nullptr}, t, 1, Epilogue::store);
+        for (size_t r = 0; r < rows; r++) {
+            decode_row(plain, r, decoded.data());
+            double want = 0, magnitude = 0, exact = 0;
+            for (size_t k = 0; k < inputs; k++) {
+                want += decoded[k] * values[k];
+                magnitude += std::abs(decoded[k] * values[k]);
+            }
+            // q4_1 adds d*q and m apart, each as large as the sum of its own magnitudes
+            if (format == Format::q4_1) magnitude *= 16;
+            exact = std::abs(got[r] - want);
+            const double chain = static_cast<double>(inputs) + 8;
+            CHECK(exact <= magnitude * chain * 0x1p-24 + 1e-38 * chain, "%s %s %zux%zu row %zu: %g for %g (magnitude %g)", kernels.name,
+                  name, rows, inputs, r, got[r], want, magnitude);
+        }
+    }
+}
+
+}  // namespace
+
+void test_linear() {
+    for (const Kernels* kernels : variants())
+        for (Format format : {Format::f32, Format::f16, Format::bf16, Format::q8_0, Format::q4_0, Format::q4_1})
+            for (auto [rows, inputs] : {std::pair<size_t, size_t>{16, 32}, {40, 96}, {64, 576}, {3, 64}})
+                same_for_any_company(*kernels, format, rows, inputs);
+    // float formats take any K
+    for (const Kernels* kernels : variants())
+        for (Format format : {Format::f32, Format::f16, Format::bf16})
+            for (size_t inputs : {1, 5, 30, 77}) same_for_any_company(*kernels, format, 24, inputs);
+}

@@ -1,0 +1,147 @@
+"""The numbers that encoded bytes mean, and the bytes that numbers become."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quickbrown.quant.formats import FORMATS
+from quickbrown.quant.quantize import quantize
+from quickbrown.quant.weight import Weight
+from quickbrown.weights.names import from_gguf, halves, pairs, shapes, to_gguf
+from quickbrown.weights.tiny import TINY, TinySource
+
+
+def half(x: float) -> bytes:
+    return np.float16(x).tobytes()
+
+
+def row(data: bytes) -> np.ndarray:
+    return np.frombuffer(data, np.uint8)[None]
+
+
+NIBBLES = bytes(j | (15 - j) << 4 for j in range(16))  # values 0..15, then 15..0
+COUNT = [*range(16), *range(15, -1, -1)]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "values"),
+    [
+        ("f32", b"\x00\x00\x80\x3f\x00\x00\x00\xc0", [1.0, -2.0]),
+        ("f16", b"\x00\x3c\x00\xc0", [1.0, -2.0]),
+        ("bf16", b"\x80\x3f\x00\xc0", [1.0, -2.0]),
+        ("q8_0", half(0.5) + bytes(range(16)) + bytes(range(240, 256)), [*np.arange(16) / 2, *np.arange(-16, 0) / 2]),
+        ("q4_0", half(2.0) + NIBBLES, [2.0 * (q - 8) for q in COUNT]),
+        ("q4_1", half(0.25) + half(-3.0) + NIBBLES, [0.25 * q - 3 for q in COUNT]),
+    ],
+)
+def test_blocks_written_by_hand(name, data, values):
+    decoded = FORMATS[name].decode(row(data))
+    assert decoded.dtype == np.float32
+    assert decoded.tolist() == [values]
+    twice = FORMATS[name].decode(np.concatenate([np.concatenate([row(data)] * 2, 1)] * 3))
+    assert twice.tolist() == [[*values, *values]] * 3
+
+
+def test_the_table():
+    for name, f in FORMATS.items():
+        assert f.name == name == name.lower()
+        assert f.row_bytes(2 * f.block) == 2 * f.block_bytes
+    assert [f.ggml_type for f in FORMATS.values()] == [0, 1, 30, 8, 2, 3]
+    with pytest.raises(ValueError, match="multiple of 32 values, not 33"):
+        FORMATS["q4_0"].row_bytes(33)
+
+
+STEP = {"f32": 0.0, "f16": 2.0**-11, "bf16": 2.0**-8, "q8_0": 0.5 / 127, "q4_0": 1 / 8, "q4_1": 1 / 15}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@given(seed=st.integers(0, 2**32), scale=st.sampled_from([1e-3, 1.0, 300.0]))
+@settings(max_examples=25, deadline=None)
+def test_quantizing_stays_within_its_step(name, seed, scale):
+    x = (np.random.default_rng(seed).standard_normal((3, 64)) * scale).astype(np.float32)
+    weight = quantize(x, name)
+    assert (weight.format, weight.shape, weight.data.shape) == (name, x.shape, (3, FORMATS[name].row_bytes(64)))
+    assert weight.data.flags.c_contiguous
+    # q4_0 loses up to a whole step at the end opposite to the farthest value; float16 scales add 2^-11 of the range.
+    bound = (STEP[name] + (2.0**-9 if "q" in name else 0)) * np.abs(x).max() + 1e-6 * scale
+    assert np.abs(weight.decode() - x).max() <= bound
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_was_decoded_quantizes_to_itself(name):
+    rng = np.random.default_rng(5)
+    exact = quantize(rng.integers(-8, 8, (4, 32)).astype(np.float32) * [[0], [1], [1], [0.5]], name).decode()
+    exact[1:, 0] = -8 if "q4" in name else exact[1:, 0]
+    again = quantize(exact, name).decode()
+    np.testing.assert_allclose(quantize(again, name).decode(), again, rtol=2e-3)
+    assert not again[0].any()
+
+
+def test_rounding():
+    near = np.float32([1 + 2**-9, 1 + 3 * 2**-9, -1 - 2**-8, 1 + 3 * 2**-8])  # the last two lie half-way: to even
+    assert quantize(near, "bf16").decode().tolist() == [1, 1 + 2**-7, -1, 1 + 2**-6]
+    values = np.zeros((1, 32), np.float32)
+    values[0, :4] = [127, 0.5, -0.5, 1.49]
+    assert quantize(values, "q8_0").decode()[0, :4].tolist() == [127, 1, -1, 1]
+    values[0, :4] = [-8, 7, 3.4, -0.6]
+    assert quantize(values, "q4_0").decode()[0, :4].tolist() == [-8, 7, 3, -1]
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="unknown format 'q4_k'; known: f32"):
+        quantize(np.zeros((1, 32), np.float32), "q4_k")
+    with pytest.raises(ValueError, match="finite"):
+        quantize(np.float32([[np.nan] * 32]), "q8_0")
+    with pytest.raises(ValueError, match="multiple of 32"):
+        quantize(np.zeros((2, 16), np.float32), "q8_0")
+    with pytest.raises(ValueError, match="at least one value"):
+        quantize(np.zeros((0, 32), np.float32), "q8_0")
+
+
+def test_names_there_and_back():
+    for name in shapes(TINY | {"tie_word_embeddings": False, "num_hidden_layers": 12}):
+        gguf = to_gguf(name)
+        assert gguf is not None
+        assert from_gguf(gguf) == name
+    assert to_gguf("model.layers.3.self_attn.o_proj.weight") == "blk.3.attn_output.weight"
+    for name in ("blk.0.attn_q.bias", "blk.01.attn_q.weight", "blk.\u0663.attn_q.weight", "rope_freqs.weight"):
+        assert from_gguf(name) is None
+    assert to_gguf("model.layers.0.self_attn.rotary_emb.inv_freq") is None
+
+
+def test_rope_rows():
+    rows = np.repeat(np.arange(16, dtype=np.uint8)[:, None], 3, 1)
+    assert halves(rows, 2)[:, 0].tolist() == [0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15]
+    assert (pairs(halves(rows, 2), 2) == rows).all()
+    assert (halves(pairs(rows, 4), 4) == rows).all()
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_tiny(format):
+    a, b = TinySource(format=format, seed=3), TinySource(format=format, seed=3)
+    assert a.config["model_type"] == "llama"
+    expected = shapes(a.config)
+    assert a.names() == list(expected)
+    for name in reversed(a.names()):
+        w = a.get(name)
+        assert isinstance(w, Weight)
+        assert w.shape == expected[name]
+        assert w.format == (format if len(w.shape) == 2 else "f32")
+        assert (w.data == b.get(name).data).all()
+        a.release(name)
+    other = TinySource(format=format, seed=4)
+    assert (other.get("model.norm.weight").data != a.get("model.norm.weight").data).any()
+
+
+def test_tiny_config():
+    source = TinySource(hidden_size=128, tie_word_embeddings=False)
+    assert source.config["head_dim"] == 32
+    assert source.get("lm_head.weight").shape == (320, 128)
+    for wrong in ({"hidden": 3}, {"num_key_value_heads": 3}, {"head_dim": 15}, {"format": "q5_0"}):
+        with pytest.raises(ValueError, match=r"unknown|heads"):
+            TinySource(**wrong)
+    with pytest.raises(ValueError, match="multiple of 32"):
+        TinySource(format="q4_0", intermediate_size=50)

@@ -1,0 +1,374 @@
+"""GGUF files: what is read, and that no damage does more than a sentence."""
+
+from __future__ import annotations
+
+import mmap
+import random
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gguf_writer import Typed, tiny_llama, write_gguf, write_tiny_llama
+
+from quickbrown.quant.formats import FORMATS
+from quickbrown.quant.quantize import quantize
+from quickbrown.text.gguf_vocab import template_from_gguf, tokenizer_from_gguf
+from quickbrown.weights.gguf import GgufSource
+from quickbrown.weights.source import BadFile
+from quickbrown.weights.tiny import TinySource
+
+SMALL = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("tied", [True, False])
+def test_reads_what_was_written(tmp_path, format, version, tied):
+    path = write_tiny_llama(tmp_path / "m.gguf", format, seed=7, version=version, tie_word_embeddings=tied)
+    source = GgufSource(path)
+    written = TinySource(format=format, seed=7, vocab_size=266, tie_word_embeddings=tied)
+    assert source.config == pytest.approx(written.config)
+    assert {k: type(v) for k, v in source.config.items()} == {k: type(v) for k, v in written.config.items()}
+    assert source.names() == written.names()
+    for name in source.names():
+        a, b = source.get(name), written.get(name)
+        assert (a.format, a.shape) == (b.format, b.shape)
+        assert (a.data == b.data).all()
+        assert a.data.flags.c_contiguous
+        source.release(name)
+        assert (source.get(name).data == b.data).all()
+    assert source.bytes == sum(source.get(name).data.nbytes for name in source.names())
+    matrices = sum(len(source.get(name).shape) == 2 for name in source.names())
+    assert sum(source.formats.values()) == len(source.names())
+    assert source.formats[format] == (matrices if format != "f32" else len(source.names()))
+    with pytest.raises(KeyError):
+        source.get("model.layers.9.input_layernorm.weight")
+
+
+def test_settings_of_every_type(tmp_path):
+    metadata, tensors = tiny_llama(**SMALL)
+    odd = {
+        "x.u8": Typed(0, 200), "x.i8": Typed(1, -3), "x.u16": Typed(2, 60000), "x.i16": Typed(3, -300),
+        "x.u32": Typed(4, 2**32 - 1), "x.i32": Typed(5, -5), "x.f32": Typed(6, 0.5), "x.bool": True,
+        "x.u64": Typed(10, 2**64 - 1), "x.i64": Typed(11, -(2**63)), "x.f64": Typed(12, 0.1), "x.text": "naïve 🙂",
+        "x.numbers": [1, 2, 3], "x.floats": [0.5, 1.5], "x.flags": [True, False], "x.texts": ["a", "", "é\0b"],
+        "x.none": [], "x.no texts": Typed(9, []),
+    }  # fmt: skip
+    read = GgufSource(write_gguf(tmp_path / "m.gguf", metadata | odd, tensors)).metadata
+    for key, value in odd.items():
+        value = value.value if isinstance(value, Typed) else value
+        found = read[key]
+        assert (found.tolist() if isinstance(found, np.ndarray) else found) == value
+    with pytest.raises(TypeError):
+        read["x"] = 1
+
+
+def test_defaults_where_settings_are_missing(tmp_path):
+    metadata, tensors = tiny_llama(num_key_value_heads=4)
+    for key in ("attention.head_count_kv", "attention.key_length", "attention.value_length", "rope.freq_base",
+                "rope.dimension_count", "vocab_size"):  # fmt: skip
+        del metadata["llama." + key]
+    config = GgufSource(write_gguf(tmp_path / "m.gguf", metadata, tensors)).config
+    assert (config["num_key_value_heads"], config["head_dim"], config["rope_theta"]) == (4, 16, 10000.0)
+
+
+def test_release_gives_pages_back_only_inside_the_weight(tmp_path):
+    """Whole pages inside the weight and no others: neighbours share the pages at both ends."""
+    source = GgufSource(write_tiny_llama(tmp_path / "m.gguf", "f32", intermediate_size=1024))
+    told = []
+
+    class Map:
+        def madvise(self, *what):
+            told.append(what)
+
+    source._map, kept = Map(), source._map
+    name = "model.layers.0.mlp.up_proj.weight"
+    source.release(name)
+    source.release("model.norm.weight")
+    source._map = kept
+    if not hasattr(mmap, "MADV_DONTNEED"):
+        pytest.skip("this platform cannot be told; Linux runs it")
+    [(advice, start, size)] = told
+    t = source._weights[name]
+    assert advice == mmap.MADV_DONTNEED
+    assert start % mmap.PAGESIZE == size % mmap.PAGESIZE == 0
+    assert t.at <= start < t.at + mmap.PAGESIZE
+    assert t.at + t.bytes - mmap.PAGESIZE < start + size <= t.at + t.bytes
+
+
+def small() -> tuple[dict, dict]:
+    return tiny_llama("q4_0", num_key_value_heads=2, **SMALL)
+
+
+def zeros(*shape: int):
+    return quantize(np.zeros(shape, np.float32), "f32")
+
+
+HEADS, EPS, THETA = "llama.attention.head_count", "llama.attention.layer_norm_rms_epsilon", "llama.rope.freq_base"
+WRONG_SETTINGS = [
+    ({"general.architecture": "qwen2"}, "architecture 'qwen2'"),
+    ({"general.architecture": None}, "'general.architecture' is missing"),
+    ({"general.architecture": 3}, "'general.architecture' must be a text"),
+    ({"general.type": "adapter"}, "holds a 'adapter', not a model"),
+    ({"general.alignment": 48}, "power of two"),
+    ({"general.alignment": 0}, "power of two"),
+    ({"general.alignment": Typed(4, 2**31)}, "power of two"),
+    ({"general.alignment": Typed(6, 32.0)}, "power of two"),
+    ({"general.quantization_version": 1}, "version 1 of the formats"),
+    ({"split.count": Typed(2, 3)}, "one of 3 parts"),
+    ({"llama.block_count": "1"}, "'llama.block_count' must be a whole number"),
+    ({"llama.block_count": True}, "'llama.block_count' must be a whole number"),
+    ({"llama.block_count": None}, "'llama.block_count' is missing"),
+    ({"llama.block_count": 2}, "'blk.1.attn_norm.weight' is missing"),
+    ({"llama.block_count": Typed(4, 2**32 - 1)}, "from 1 to"),
+    ({"llama.block_count": 2**31 - 1}, "claims 2147483647 layers and holds 11 tensors"),
+    ({"llama.context_length": 0}, "from 1 to"),
+    ({"llama.context_length": Typed(11, -1)}, "from 1 to"),
+    ({HEADS: 0}, "from 1 to"),
+    ({HEADS: [4, 4]}, "'llama.attention.head_count' must be a whole number"),
+    ({HEADS: 3}, "3 attention heads do not divide into 2 key-value heads"),
+    ({HEADS: 6, "llama.attention.key_length": None}, "32 does not divide into 6"),
+    ({HEADS: 8}, "has shape"),
+    ({HEADS: 64, "llama.attention.key_length": None}, "32 does not divide into 64"),
+    ({"llama.attention.key_length": 7}, "even number"),
+    ({"llama.attention.value_length": 4}, "must be equal"),
+    ({"llama.rope.dimension_count": 4}, "must be equal"),
+    ({"llama.embedding_length": 64}, "has shape"),
+    ({"llama.vocab_size": 300}, "llama.vocab_size is 300 and the embedding has 266 rows"),
+    ({"tokenizer.ggml.tokens": ["a"]}, "lists 1 tokens and the embedding has 266 rows"),
+    ({EPS: -1e-5}, "positive number"),
+    ({EPS: float("nan")}, "positive number"),
+    ({EPS: 1}, "must be a number with a fraction"),
+    ({EPS: None}, "is missing"),
+    ({THETA: float("inf")}, "positive number"),
+    ({THETA: 0.0}, "positive number"),
+    ({"llama.rope.scaling.type": "linear"}, "needs 'llama.rope.scaling.type'"),
+    ({"llama.rope.scaling.factor": 2.0}, "needs 'llama.rope.scaling.factor'"),
+    ({"llama.rope.scale_linear": 4.0}, "needs 'llama.rope.scale_linear'"),
+    ({"llama.expert_count": 8}, "needs 'llama.expert_count'"),
+    ({"llama.attention.sliding_window": 128}, "needs 'llama.attention.sliding_window'"),
+    ({"llama.attention.scale": 0.5}, "needs 'llama.attention.scale'"),
+]
+
+
+@pytest.mark.parametrize(("change", "sentence"), WRONG_SETTINGS)
+def test_wrong_settings(tmp_path, change, sentence):
+    metadata, tensors = small()
+    metadata = {key: value for key, value in (metadata | change).items() if value is not None}
+    refused(write_gguf(tmp_path / "m.gguf", metadata, tensors), sentence)
+
+
+def test_settings_that_change_nothing(tmp_path):
+    metadata, tensors = small()
+    idle = {"llama.rope.scaling.type": "none", "llama.rope.scaling.factor": 1.0, "llama.expert_count": 0,
+            "llama.attention.causal": True, "other.thing": 5, "general.alignment": 32, "llama.rope.scale_linear": 1.0}  # fmt: skip
+    GgufSource(write_gguf(tmp_path / "m.gguf", metadata | idle, tensors))
+
+
+WRONG_TENSORS = [
+    ({"blk.0.attn_q.bias": zeros(32)}, "holds the tensor 'blk.0.attn_q.bias'"),
+    ({"rope_freqs.weight": zeros(4)}, "holds the tensor 'rope_freqs.weight'"),
+    ({"blk.1.ffn_up.weight": zeros(32, 32)}, "holds the tensor 'blk.1.ffn_up.weight'"),
+    ({"blk.0.ffn_gate_exps.weight": zeros(2, 32, 32)}, "holds the tensor 'blk.0.ffn_gate_exps.weight'"),
+    ({"output_norm.weight": None}, "tensor 'output_norm.weight' is missing"),
+    ({"token_embd.weight": None}, "tensor 'token_embd.weight' is missing"),
+    ({"blk.0.attn_v.weight": None}, "tensor 'blk.0.attn_v.weight' is missing"),
+    ({"output_norm.weight": zeros(33)}, "'output_norm.weight' has shape"),
+    ({"output_norm.weight": zeros(1, 32)}, "'output_norm.weight' has shape"),
+    ({"output.weight": zeros(200, 32)}, "'output.weight' has shape"),
+    ({"x" * 65: zeros(1)}, "more than the 64"),
+    ({"": zeros(1)}, "empty name"),
+]
+
+
+@pytest.mark.parametrize(("change", "sentence"), WRONG_TENSORS)
+def test_wrong_tensors(tmp_path, change, sentence):
+    metadata, tensors = small()
+    tensors = {name: weight for name, weight in (tensors | change).items() if weight is not None}
+    refused(write_gguf(tmp_path / "m.gguf", metadata, tensors), sentence)
+
+
+def place(data: bytes, name: str) -> int:
+    """Where the description of a tensor goes on behind its name."""
+    return data.index(struct.pack("<Q", len(name)) + name.encode()) + 8 + len(name)
+
+
+def patched(path: Path, at: int, new: bytes) -> Path:
+    data = bytearray(path.read_bytes())
+    data[at : at + len(new)] = new
+    path.write_bytes(data)
+    return path
+
+
+NAME = "blk.0.ffn_up.weight"
+# Behind a tensor's name: dimensions u32 at 0, sizes u64 at 4 and 12, type u32 at 20, offset u64 at 24.
+PATCHES = [
+    (0, "<I", 0, "has 0 dimensions"),
+    (0, "<I", 5, "has 5 dimensions"),
+    (0, "<I", 2**32 - 1, "dimensions"),
+    (4, "<Q", 0, "dimension of size 0"),
+    (12, "<Q", 0, "dimension of size 0"),
+    (4, "<Q", 33, "multiple of 32 values, not 33"),
+    (12, "<Q", 2**63, "beyond the end"),
+    (4, "<Q", 2**64 - 32, "beyond the end"),
+    (12, "<Q", 31, "has shape (31, 32)"),
+    (20, "<I", 12, "has type Q4_K; the supported types are F32, F16, BF16, Q8_0, Q4_0, Q4_1"),
+    (20, "<I", 4711, "has type 4711"),
+    (24, "<Q", 0, "overlap"),
+    (24, "<Q", 33, "not a multiple of 32"),
+    (24, "<Q", 2**64 - 32, "beyond the end"),
+]
+
+
+@pytest.mark.parametrize(("offset", "kind", "value", "sentence"), PATCHES)
+def test_wrong_descriptions(tmp_path, offset, kind, value, sentence):
+    path = write_gguf(tmp_path / "m.gguf", *small())
+    refused(patched(path, place(path.read_bytes(), NAME) + offset, struct.pack(kind, value)), sentence)
+
+
+@pytest.mark.parametrize(
+    ("at", "new", "sentence"),
+    [
+        (0, b"GGML", "not a GGUF file"),
+        (0, b"lmgg", "older GGML"),
+        (4, b"\1\0\0\0", "version 1; versions 2 and 3"),
+        (4, b"\4\0\0\0", "version 4; versions 2 and 3"),
+        (4, b"\0\0\0\3", "big-endian"),
+        (8, b"\xff" * 8, "18446744073709551615 tensors"),
+        (16, b"\xff" * 8, "18446744073709551615 settings"),
+        (16, struct.pack("<Q", 60000), None),
+        (8, struct.pack("<Q", 60000), None),
+        (24, b"\xff" * 8, "more than the 65535"),
+        (24, bytes(8), "empty name"),
+        (32, b"\xff", "not valid UTF-8"),
+    ],
+)
+def test_wrong_beginnings(tmp_path, at, new, sentence):
+    refused(patched(write_gguf(tmp_path / "m.gguf", *small()), at, new), sentence)
+
+
+def behind(path: Path, key: str) -> int:
+    """Where the type of a setting stands."""
+    return place(path.read_bytes(), key)
+
+
+@pytest.mark.parametrize(
+    ("key", "offset", "new", "sentence"),
+    [
+        ("general.name", 0, struct.pack("<I", 99), "unknown type 99"),
+        ("general.name", 4, b"\xff" * 8, "the setting 'general.name' is 18446744073709551615 bytes long"),
+        ("general.name", 4, struct.pack("<Q", 2**20), "ends in the middle of the setting 'general.name'"),
+        ("general.name", 12, b"\xc3\x28", "not valid UTF-8"),
+        ("tokenizer.ggml.tokens", 4, struct.pack("<I", 9), "array of unknown type 9"),
+        ("tokenizer.ggml.tokens", 8, b"\xff" * 8, "truncated"),
+        ("tokenizer.ggml.tokens", 16, b"\xff" * 8, "truncated"),
+        ("tokenizer.ggml.tokens", 24, b"\xff", "not valid UTF-8"),
+        ("tokenizer.ggml.token_type", 8, b"\xff" * 8, "truncated"),
+        ("tokenizer.ggml.add_bos_token", 4, b"\2", "should be true or false and is 2"),
+    ],
+)
+def test_wrong_values(tmp_path, key, offset, new, sentence):
+    path = write_gguf(tmp_path / "m.gguf", *small())
+    refused(patched(path, behind(path, key) + offset, new), sentence)
+
+
+def test_a_character_may_not_span_two_strings(tmp_path):
+    metadata, tensors = small()
+    halves = {"x": ["?", "?"]}
+    path = write_gguf(tmp_path / "m.gguf", metadata | halves, tensors)
+    at = behind(path, "x") + 16
+    patched(path, at + 8, b"\xc3")
+    refused(patched(path, at + 17, b"\xa9"), "not valid UTF-8")
+
+
+def test_twice(tmp_path):
+    metadata, tensors = small()
+    path = write_gguf(tmp_path / "m.gguf", metadata | {"general.nane": "x"}, tensors)
+    at = path.read_bytes().index(b"general.nane")
+    refused(patched(path, at, b"general.name"), "'general.name' is there twice")
+    path = write_gguf(tmp_path / "m.gguf", metadata, tensors | {"blk.0.ffn_uq.weight": tensors[NAME]})
+    at = path.read_bytes().index(b"blk.0.ffn_uq.weight")
+    refused(patched(path, at, NAME.encode()), f"'{NAME}' is there twice")
+
+
+def test_files_that_are_none(tmp_path):
+    (tmp_path / "empty").write_bytes(b"")
+    refused(tmp_path / "empty", "is empty")
+    for size in range(1, 25):
+        (tmp_path / "short").write_bytes((b"GGUF\3\0\0\0" + bytes(16))[:size])
+        refused(tmp_path / "short")
+    with pytest.raises(FileNotFoundError):
+        GgufSource(tmp_path / "absent")
+
+
+def refused(path: Path, sentence: str | None = None) -> None:
+    with pytest.raises(BadFile) as caught:
+        GgufSource(path)
+    one_sentence(caught.value, path)
+    assert sentence is None or sentence in str(caught.value)
+
+
+def one_sentence(error: BadFile, path: Path) -> None:
+    said = str(error)
+    assert said.startswith(f"{path}: ")
+    assert said.endswith(".")
+    assert "\n" not in said.replace("\\n", "")
+    assert len(said) < 600 + len(str(path))
+
+
+def read_everything(path: Path) -> None:
+    """All that a load does with a file. BadFile is the only exception that may leave."""
+    try:
+        source = GgufSource(path)
+        for name in source.names():
+            weight = source.get(name)
+            assert weight.data.size
+        tokenizer = tokenizer_from_gguf(source.metadata, path)
+        tokenizer.decode(tokenizer.encode("hello the 12 <|im_end|>"))
+        template_from_gguf(source.metadata, tokenizer, path)
+    except BadFile as error:
+        one_sentence(error, path)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> tuple[bytes, int]:
+    """A file, and how long its head is."""
+    path = write_gguf(tmp_path_factory.mktemp("gguf") / "m.gguf", *small())
+    data = path.read_bytes()
+    return data, place(data, "output_norm.weight") + 24
+
+
+def test_truncated_anywhere(tmp_path, whole):
+    data, head = whole
+    path = tmp_path / "m.gguf"
+    for size in [*range(0, 400), *range(400, head, 97), *range(head, len(data) - 32, 997)]:
+        path.write_bytes(data[:size])
+        refused(path)
+
+
+def test_flipped_bits(tmp_path, whole):
+    data, head = whole
+    rng = random.Random(1)
+    path = tmp_path / "m.gguf"
+    for _ in range(900):
+        damaged = bytearray(data)
+        for _ in range(rng.choice([1, 1, 1, 4])):
+            damaged[rng.randrange(head)] ^= 1 << rng.randrange(8)
+        path.write_bytes(damaged)
+        read_everything(path)
+
+
+def test_overwritten_words(tmp_path, whole):
+    """Bit flips seldom make the numbers that overflow; these are those, at every place where one may stand."""
+    data, head = whole
+    rng = random.Random(2)
+    path = tmp_path / "m.gguf"
+    words = [0, 1, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**61, 2**63 - 1, 2**63, 2**64 - 32, 2**64 - 1]
+    for _ in range(600):
+        damaged = bytearray(data)
+        at = rng.randrange(head - 8)
+        word = rng.choice(words)
+        damaged[at : at + 8] = struct.pack("<Q", word)
+        path.write_bytes(damaged)
+        read_everything(path)

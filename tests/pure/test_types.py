@@ -1,0 +1,82 @@
+"""What SamplingParams takes, and the sentences for what it does not."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+
+from quickbrown.types import Finish, FinishReason, SamplingParams, UnknownOption
+
+REFUSED = {
+    "max_new_tokens": [0, -1, 1.5, "5", None, True, 2**31, math.inf],
+    "temperature": [-0.1, math.nan, math.inf, "1", None, True],
+    "top_k": [-1, 1.0, None, False, 2**31],
+    "top_p": [0, 0.0, 1.1, -0.5, math.nan, None, True],
+    "min_p": [-0.1, 1.5, math.nan, None, False],
+    "seed": [-1, 2**64, 0.5, True, "7"],
+    "stop": [[""], [1], ["a", None]],
+    "ignore_eos": [1, None, "yes"],
+    "logprobs": [1, 5, None],
+}
+TAKEN = {
+    "max_new_tokens": [1, 2**31 - 1],
+    "temperature": [0, 0.0, 1, 100.0],
+    "top_k": [0, 1, 2**31 - 1],
+    "top_p": [1e-9, 0.5, 1, 1.0],
+    "min_p": [0, 0.05, 1],
+    "seed": [None, 0, 2**64 - 1],
+    "stop": [(), ("a",), ("a", "\n\n")],
+    "ignore_eos": [True, False],
+    "logprobs": [True, False],
+}
+
+
+def test_every_option_is_tested_here():
+    names = {field.name for field in dataclasses.fields(SamplingParams)}
+    assert names == set(REFUSED) == set(TAKEN)
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name in REFUSED for value in REFUSED[name]])
+def test_values_out_of_range_are_refused_by_name(name, value):
+    with pytest.raises(ValueError, match=f"^{name} must be ") as error:
+        SamplingParams(**{name: value})
+    assert repr(value) in str(error.value)
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name in TAKEN for value in TAKEN[name]])
+def test_values_in_range_are_kept(name, value):
+    assert getattr(SamplingParams(**{name: value}), name) == value
+
+
+def test_stop_may_be_one_string_or_a_list():
+    assert SamplingParams(stop="end").stop == ("end",)
+    assert SamplingParams(stop=["a", "b"]).stop == ("a", "b")
+
+
+def test_options_by_name():
+    params = SamplingParams.from_options({"temperature": 0.5, "stop": "x"})
+    assert params == SamplingParams(temperature=0.5, stop=("x",))
+
+
+def test_an_unknown_option_names_the_nearest():
+    with pytest.raises(UnknownOption, match=r"unknown option 'temprature'; did you mean 'temperature'\?"):
+        SamplingParams.from_options({"temprature": 0.5})
+
+
+def test_an_option_like_no_other_lists_them_all():
+    with pytest.raises(UnknownOption) as error:
+        SamplingParams.from_options({"zzz": 1})
+    assert all(field.name in str(error.value) for field in dataclasses.fields(SamplingParams))
+    assert isinstance(error.value, TypeError)
+
+
+def test_params_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        SamplingParams().seed = 1
+
+
+def test_reasons_are_their_words():
+    assert [str(reason) for reason in FinishReason] == ["stop", "length", "time", "cancelled", "error"]
+    assert f"{Finish(FinishReason.STOP, 2).reason}" == "stop" == FinishReason.STOP
