@@ -7,10 +7,16 @@
 
 namespace qb {
 
-namespace scalar { extern const Kernels table; }
+namespace scalar {
+extern const Kernels table;
+}
 #ifdef QB_X86
-namespace avx2 { extern const Kernels table; }
-namespace avx512 { extern const Kernels table; }
+namespace avx2 {
+extern const Kernels table;
+}
+namespace avx512 {
+extern const Kernels table;
+}
 #endif
 
 namespace {
@@ -69,8 +75,8 @@ Choice choose() {
             throw std::runtime_error("QB_ISA=" + std::string(wanted) + " is impossible here: this CPU lacks " +
                                      all[i].needs + "; it can run: " + names(true) + ".");
         }
-        throw std::runtime_error("QB_ISA=" + std::string(wanted) + " is not a known instruction set; known are: " +
-                                 names(false) + ".");
+        throw std::runtime_error("QB_ISA=" + std::string(wanted) +
+                                 " is not a known instruction set; known are: " + names(false) + ".");
     }
     for (size_t i = count; i-- > 0;)
         if (all[i].runnable) return {all[i].table, std::string("the best this CPU can run: it has ") + all[i].needs};

@@ -19,11 +19,11 @@ enum class Epilogue : uint8_t {
     swiglu,  // panels alternate gate, up: out = silu(gate) * up
 };
 
-constexpr int kLanes = 16;     // rows of a panel, floats of a vector
-constexpr int kTile = 4;       // most tokens in one register tile, and in one tile of packed activations
-constexpr int kGroup = 32;     // k per quantized group
-constexpr int kBlock = 64;     // tokens per KV block
-constexpr int kChunk = 256;    // keys per attention chunk, anchored at absolute position 0
+constexpr int kLanes = 16;   // rows of a panel, floats of a vector
+constexpr int kTile = 4;     // most tokens in one register tile, and in one tile of packed activations
+constexpr int kGroup = 32;   // k per quantized group
+constexpr int kBlock = 64;   // tokens per KV block
+constexpr int kChunk = 256;  // keys per attention chunk, anchored at absolute position 0
 constexpr int kChunkBlocks = kChunk / kBlock;
 
 // Bytes of one token's packed activations. A tile of m tokens is m times that:
@@ -45,32 +45,32 @@ constexpr size_t packed_bytes(Activation type, size_t inputs) {
 }
 
 struct LinearArgs {
-    const uint8_t* weights;     // first panel
-    size_t panel_stride;        // bytes from one panel to the next
-    size_t inputs;              // K, padded
-    const uint8_t* activations; // packed, `tokens` of them in tiles of kTile and one shorter tile at the end
-    size_t token_bytes;         // packed_bytes(...)
+    const uint8_t* weights;      // first panel
+    size_t panel_stride;         // bytes from one panel to the next
+    size_t inputs;               // K, padded
+    const uint8_t* activations;  // packed, `tokens` of them in tiles of kTile and one shorter tile at the end
+    size_t token_bytes;          // packed_bytes(...)
     size_t tokens;
-    float* out;                 // (tokens, out_stride); panel p writes columns 16p..16p+15
+    float* out;  // (tokens, out_stride); panel p writes columns 16p..16p+15
     size_t out_stride;
-    const float* residual;      // Epilogue::add: (tokens, out_stride); may be `out` itself
+    const float* residual;  // Epilogue::add: (tokens, out_stride); may be `out` itself
     Epilogue epilogue;
 };
 
 // One chunk of at most 256 keys against rows of one kv head, and the running result it is merged into.
 struct ChunkArgs {
-    const uint8_t* const* keys;    // the K segment of each of `blocks` blocks; its V segment follows it
-    const uint8_t* const* ahead;   // kChunkBlocks segments to fetch while working (may repeat `keys`)
-    int blocks;                    // 1..4
-    int rows;                      // <= kAttendRows
+    const uint8_t* const* keys;   // the K segment of each of `blocks` blocks; its V segment follows it
+    const uint8_t* const* ahead;  // kChunkBlocks segments to fetch while working (may repeat `keys`)
+    int blocks;                   // 1..4
+    int rows;                     // <= kAttendRows
     int head_dim;
-    const void* queries;           // (rows, head_dim) in the KV element type
-    const int* visible;            // per row: keys of this chunk it sees, <= 0 for none
-    float scale_log2;              // scale * log2(e)
-    void* scratch;                 // attend_scratch_bytes()
-    float* max;                    // (rows) out, of visible rows
-    float* sum;                    // (rows) out
-    float* out;                    // (rows, head_dim) out: unnormalised
+    const void* queries;  // (rows, head_dim) in the KV element type
+    const int* visible;   // per row: keys of this chunk it sees, <= 0 for none
+    float scale_log2;     // scale * log2(e)
+    void* scratch;        // attend_scratch_bytes()
+    float* max;           // (rows) out, of visible rows
+    float* sum;           // (rows) out
+    float* out;           // (rows, head_dim) out: unnormalised
 };
 
 constexpr int kAttendRows = 96;
@@ -113,7 +113,8 @@ struct Kernels {
     bool (*any_nan)(const float* x, size_t n);
 };
 
-// Chosen once, on first use. QB_ISA forces a variant; throws std::runtime_error with a sentence when that is impossible.
+// Chosen once, on first use. QB_ISA forces a variant; throws std::runtime_error with a sentence when that is
+// impossible.
 const Kernels& kernels();
 // The table of one variant by name; nullptr when it is not compiled in or this CPU cannot run it.
 const Kernels* kernels_named(const char* name);

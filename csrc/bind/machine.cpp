@@ -23,7 +23,9 @@ double read_bandwidth(Pool& pool, size_t bytes, int passes) {
     Pages pages(bytes);
     const size_t words = bytes / sizeof(uint64_t), threads = pool.threads();
     uint64_t* data = reinterpret_cast<uint64_t*>(pages.data());
-    const auto range = [&](size_t t) { return std::pair{words * t / threads / 64 * 64, words * (t + 1) / threads / 64 * 64}; };
+    const auto range = [&](size_t t) {
+        return std::pair{words * t / threads / 64 * 64, words * (t + 1) / threads / 64 * 64};
+    };
     pool.run([&](int t) {
         const auto [begin, end] = range(t);
         std::fill(data + begin, data + end, uint64_t{1});
@@ -51,10 +53,13 @@ double read_bandwidth(Pool& pool, size_t bytes, int passes) {
 }  // namespace
 
 void bind_machine(nb::module_& m) {
-    m.def("variant", [] { return std::string(kernels().name); },
-          "Name of the kernel variant in use; RuntimeError when QB_ISA asks for the impossible.");
+    m.def(
+        "variant", [] { return std::string(kernels().name); },
+        "Name of the kernel variant in use; RuntimeError when QB_ISA asks for the impossible.");
     m.def("variant_reason", [] { return std::string((kernels(), variant_reason())); }, "Why that variant.");
-    m.def("available_variants", [] { return std::string(available_variants()); }, "Variants this CPU can run, best last.");
+    m.def(
+        "available_variants", [] { return std::string(available_variants()); },
+        "Variants this CPU can run, best last.");
     nb::class_<Pool>(m, "Pool", "A persistent team of threads; the caller of a run is one of them.")
         .def(nb::init<int>(), "threads"_a)
         .def_prop_ro("threads", &Pool::threads)

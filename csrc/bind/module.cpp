@@ -1,7 +1,8 @@
 #include "bind/module.h"
 
 NB_MODULE(_native, m) {
-    m.doc() = "The native half of quickbrown: kernels, packed weights, paged keys and values, recorded plans, sampling.";
+    m.doc() =
+        "The native half of quickbrown: kernels, packed weights, paged keys and values, recorded plans, sampling.";
     qb::bind_machine(m);
     qb::bind_plan(m);
 }

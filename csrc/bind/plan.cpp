@@ -1,4 +1,6 @@
 // Weights, keys and values, plans and draws. No logic: arrays become spans, exceptions become Python's.
+#include "plan/plan.h"
+
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
@@ -10,7 +12,6 @@
 #include "bind/module.h"
 #include "core/kv.h"
 #include "core/weights.h"
-#include "plan/plan.h"
 #include "sample/sampler.h"
 
 namespace nb = nanobind;
@@ -41,7 +42,8 @@ public:
 
     void sample(std::span<const int32_t> rows, const std::vector<Draw>& draws, int32_t* tokens, float* logprobs) {
         for (int32_t row : rows)
-            if (row < 0 || static_cast<size_t>(row) >= plan_.rows_run()) throw std::out_of_range("no row of that number");
+            if (row < 0 || static_cast<size_t>(row) >= plan_.rows_run())
+                throw std::out_of_range("no row of that number");
         const auto one = [&](size_t i, int thread) {
             const Drawn drawn = samplers_[thread].draw(plan_.row(rows[i]), plan_.result_width(), draws[i]);
             tokens[i] = drawn.token;
@@ -53,7 +55,8 @@ public:
         const size_t threads = plan_.pool().threads();
         plan_.pool().run([&](int thread) {
             try {
-                for (size_t i = rows.size() * thread / threads; i < rows.size() * (thread + 1) / threads; i++) one(i, thread);
+                for (size_t i = rows.size() * thread / threads; i < rows.size() * (thread + 1) / threads; i++)
+                    one(i, thread);
             } catch (...) {
                 std::lock_guard lock(guard);
                 failed = std::current_exception();
@@ -70,97 +73,137 @@ private:
 }  // namespace
 
 void bind_plan(nb::module_& m) {
-    m.def("activation", [](const std::string& format) {
-        static const char* const names[] = {"f32", "bf16", "int8"};
-        return std::string(names[static_cast<int>(activation_of(format_of(format)))]);
-    }, "format"_a, "What the input of a linear with weights of this format is rounded to: 'f32', 'bf16' or 'int8'.");
-    m.def("packed_size", [](const std::string& format, size_t rows, size_t inputs) {
-        return Weights::packed_size(format_of(format), rows, inputs);
-    }, "format"_a, "rows"_a, "inputs"_a, "Bytes of one packed weight.");
+    m.def(
+        "activation",
+        [](const std::string& format) {
+            static const char* const names[] = {"f32", "bf16", "int8"};
+            return std::string(names[static_cast<int>(activation_of(format_of(format)))]);
+        },
+        "format"_a, "What the input of a linear with weights of this format is rounded to: 'f32', 'bf16' or 'int8'.");
+    m.def(
+        "packed_size",
+        [](const std::string& format, size_t rows, size_t inputs) {
+            return Weights::packed_size(format_of(format), rows, inputs);
+        },
+        "format"_a, "rows"_a, "inputs"_a, "Bytes of one packed weight.");
     m.def("vector_size", &Weights::vector_size, "length"_a, "Bytes of one packed vector.");
 
     nb::class_<Weights>(m, "Weights", "Packed weights in one arena, in the order added.")
         .def(nb::init<size_t, Pool&>(), "capacity"_a, "pool"_a, nb::keep_alive<1, 3>())
-        .def("add", [](Weights& w, const std::string& format, size_t inputs, const std::vector<Matrix>& sources) {
-            std::vector<Weights::Source> parts;
-            for (const Matrix& s : sources) parts.push_back({s.shape(0), {s.data(), s.size()}});
-            nb::gil_scoped_release release;
-            return w.add(format_of(format), inputs, parts);
-        }, "format"_a, "inputs"_a, "sources"_a,
-             "Pack encoded rows (uint8, (rows, row bytes)); panels of several sources alternate. Index of the first.")
-        .def("add_vector", [](Weights& w, Vector<float> values) { return w.add_vector(view(values)); }, "values"_a)
+        .def(
+            "add",
+            [](Weights& w, const std::string& format, size_t inputs, const std::vector<Matrix>& sources) {
+                std::vector<Weights::Source> parts;
+                for (const Matrix& s : sources) parts.push_back({s.shape(0), {s.data(), s.size()}});
+                nb::gil_scoped_release release;
+                return w.add(format_of(format), inputs, parts);
+            },
+            "format"_a, "inputs"_a, "sources"_a,
+            "Pack encoded rows (uint8, (rows, row bytes)); panels of several sources alternate. Index of the first.")
+        .def(
+            "add_vector", [](Weights& w, Vector<float> values) { return w.add_vector(view(values)); }, "values"_a)
         .def_prop_ro("bytes", &Weights::bytes);
 
-    nb::class_<KvMemory>(m, "KvMemory", "Paged keys and values: blocks of 64 tokens, taken from the system when touched.")
-        .def("__init__", [](KvMemory* self, const std::string& type, size_t blocks, size_t layers, size_t kv_heads, size_t head_dim) {
-            if (type != "bf16" && type != "f32") throw std::invalid_argument("keys and values are bf16 or f32");
-            new (self) KvMemory(type == "bf16" ? KvType::bf16 : KvType::f32, blocks, layers, kv_heads, head_dim);
-        }, "type"_a, "blocks"_a, "layers"_a, "kv_heads"_a, "head_dim"_a)
+    nb::class_<KvMemory>(m, "KvMemory",
+                         "Paged keys and values: blocks of 64 tokens, taken from the system when touched.")
+        .def(
+            "__init__",
+            [](KvMemory* self, const std::string& type, size_t blocks, size_t layers, size_t kv_heads,
+               size_t head_dim) {
+                if (type != "bf16" && type != "f32") throw std::invalid_argument("keys and values are bf16 or f32");
+                new (self) KvMemory(type == "bf16" ? KvType::bf16 : KvType::f32, blocks, layers, kv_heads, head_dim);
+            },
+            "type"_a, "blocks"_a, "layers"_a, "kv_heads"_a, "head_dim"_a)
         .def_prop_ro("blocks", &KvMemory::blocks)
         .def_prop_ro("block_bytes", &KvMemory::block_bytes)
         .def("copy", &KvMemory::copy, "source"_a, "target"_a);
     m.attr("BLOCK") = kBlock;
 
     nb::class_<Plan>(m, "Plan", "A recorded list of verbs, replayed in one call a step.")
-        .def("__init__", [](Plan* self, Pool& pool, const Weights& weights, KvMemory& kv) {
-            new (self) Plan(pool, weights, kv, kernels());
-        }, "pool"_a, "weights"_a, "kv"_a, nb::keep_alive<1, 2>(), nb::keep_alive<1, 3>(), nb::keep_alive<1, 4>())
-        .def("buffer", [](Plan& p, size_t width, bool rows) { return p.buffer(width, rows ? Length::rows : Length::tokens); },
-             "width"_a, "rows"_a = false)
+        .def(
+            "__init__",
+            [](Plan* self, Pool& pool, const Weights& weights, KvMemory& kv) {
+                new (self) Plan(pool, weights, kv, kernels());
+            },
+            "pool"_a, "weights"_a, "kv"_a, nb::keep_alive<1, 2>(), nb::keep_alive<1, 3>(), nb::keep_alive<1, 4>())
+        .def(
+            "buffer",
+            [](Plan& p, size_t width, bool rows) { return p.buffer(width, rows ? Length::rows : Length::tokens); },
+            "width"_a, "rows"_a = false)
         .def("embed", &Plan::embed, "weight"_a, "out"_a)
-        .def("linear", [](Plan& p, int x, const std::vector<std::pair<size_t, int>>& outputs, int norm, float eps, int residual) {
-            std::vector<Plan::Output> list;
-            for (const auto& [weight, buffer] : outputs) list.push_back({weight, buffer});
-            p.linear(x, list, norm, eps, residual);
-        }, "x"_a, "outputs"_a, "norm"_a = -1, "eps"_a = 0.0f, "residual"_a = -1)
+        .def(
+            "linear",
+            [](Plan& p, int x, const std::vector<std::pair<size_t, int>>& outputs, int norm, float eps, int residual) {
+                std::vector<Plan::Output> list;
+                for (const auto& [weight, buffer] : outputs) list.push_back({weight, buffer});
+                p.linear(x, list, norm, eps, residual);
+            },
+            "x"_a, "outputs"_a, "norm"_a = -1, "eps"_a = 0.0f, "residual"_a = -1)
         .def("gated", &Plan::gated, "x"_a, "gate"_a, "up"_a, "out"_a, "norm"_a = -1, "eps"_a = 0.0f)
         .def("rms_norm", &Plan::rms_norm, "x"_a, "norm"_a, "eps"_a, "out"_a)
-        .def("rope", [](Plan& p, int x, Vector<double> f, int heads, int out) { p.rope(x, view(f), heads, out); },
-             "x"_a, "frequencies"_a, "heads"_a, "out"_a)
-        .def("attention", [](Plan& p, size_t layer, int q, int k, int v, int out, int heads, float scale, Vector<double> f) {
-            p.attention(layer, q, k, v, out, heads, scale, view(f));
-        }, "layer"_a, "q"_a, "k"_a, "v"_a, "out"_a, "heads"_a, "scale"_a, "frequencies"_a)
+        .def(
+            "rope", [](Plan& p, int x, Vector<double> f, int heads, int out) { p.rope(x, view(f), heads, out); }, "x"_a,
+            "frequencies"_a, "heads"_a, "out"_a)
+        .def(
+            "attention",
+            [](Plan& p, size_t layer, int q, int k, int v, int out, int heads, float scale, Vector<double> f) {
+                p.attention(layer, q, k, v, out, heads, scale, view(f));
+            },
+            "layer"_a, "q"_a, "k"_a, "v"_a, "out"_a, "heads"_a, "scale"_a, "frequencies"_a)
         .def("add", &Plan::add, "a"_a, "b"_a, "out"_a)
         .def("swiglu", &Plan::swiglu, "gate"_a, "up"_a, "out"_a)
         .def("rows", &Plan::rows, "x"_a, "out"_a)
         .def("result", &Plan::result, "buffer"_a)
-        .def("run", [](Plan& p, Vector<int32_t> tokens, Vector<int32_t> positions, Vector<int32_t> starts, Vector<int32_t> blocks,
-                       Vector<int32_t> block_starts, Vector<int32_t> logit_rows, Vector<int32_t> fresh) {
-            const BatchView batch = {view(tokens), view(positions), view(starts), view(blocks), view(block_starts),
-                                     view(logit_rows), view(fresh)};
-            nb::gil_scoped_release release;
-            p.run(batch);
-        }, "tokens"_a, "positions"_a, "starts"_a, "blocks"_a, "block_starts"_a, "logit_rows"_a, "fresh"_a,
-             "One step; arrays as engine.batch.Batch describes them.")
-        .def("logits", [](nb::handle self) {
-            Plan& p = nb::cast<Plan&>(self);
-            const size_t rows = p.rows_run();
-            float* data = rows ? const_cast<float*>(p.row(0)) : nullptr;
-            return nb::ndarray<nb::numpy, const float>(data, {rows, p.result_width()}, self,
-                                                       {static_cast<int64_t>(p.result_stride()), 1});
-        }, "The logits of the last step, (rows, width) float32: a view, valid until the next run.")
-        .def("contents", [](nb::handle self, int buffer, size_t width) {
-            Plan& p = nb::cast<Plan&>(self);
-            const std::span<float> values = p.contents(buffer);
-            if (width == 0 || values.size() % width) throw std::invalid_argument("contents: not a width of this buffer");
-            return nb::ndarray<nb::numpy, float>(values.data(), {values.size() / width, width}, self);
-        }, "buffer"_a, "stride"_a, "A buffer of the last step, (length, padded width) float32: for tests.")
+        .def(
+            "run",
+            [](Plan& p, Vector<int32_t> tokens, Vector<int32_t> positions, Vector<int32_t> starts,
+               Vector<int32_t> blocks, Vector<int32_t> block_starts, Vector<int32_t> logit_rows,
+               Vector<int32_t> fresh) {
+                const BatchView batch = {view(tokens),       view(positions),  view(starts), view(blocks),
+                                         view(block_starts), view(logit_rows), view(fresh)};
+                nb::gil_scoped_release release;
+                p.run(batch);
+            },
+            "tokens"_a, "positions"_a, "starts"_a, "blocks"_a, "block_starts"_a, "logit_rows"_a, "fresh"_a,
+            "One step; arrays as engine.batch.Batch describes them.")
+        .def(
+            "logits",
+            [](nb::handle self) {
+                Plan& p = nb::cast<Plan&>(self);
+                const size_t rows = p.rows_run();
+                float* data = rows ? const_cast<float*>(p.row(0)) : nullptr;
+                return nb::ndarray<nb::numpy, const float>(data, {rows, p.result_width()}, self,
+                                                           {static_cast<int64_t>(p.result_stride()), 1});
+            },
+            "The logits of the last step, (rows, width) float32: a view, valid until the next run.")
+        .def(
+            "contents",
+            [](nb::handle self, int buffer, size_t width) {
+                Plan& p = nb::cast<Plan&>(self);
+                const std::span<float> values = p.contents(buffer);
+                if (width == 0 || values.size() % width)
+                    throw std::invalid_argument("contents: not a width of this buffer");
+                return nb::ndarray<nb::numpy, float>(values.data(), {values.size() / width, width}, self);
+            },
+            "buffer"_a, "stride"_a, "A buffer of the last step, (length, padded width) float32: for tests.")
         .def_prop_ro("instructions", &Plan::instructions)
         .def_prop_ro("growths", &Plan::growths, "How often scratch memory grew: constant after warm-up.");
 
     nb::class_<Draws>(m, "Draws", "Draws tokens from the logits a plan left behind.")
         .def(nb::init<Plan&>(), "plan"_a, nb::keep_alive<1, 2>())
         .def("sample", [](Draws& d, Vector<int32_t> rows, Vector<uint64_t> seeds, Vector<int64_t> positions,
-                          Vector<float> temperatures, Vector<int32_t> top_k, Vector<float> top_p, Vector<float> min_p, bool logprobs,
-                          nb::ndarray<int32_t, nb::ndim<1>, nb::c_contig> tokens, nb::ndarray<float, nb::ndim<1>, nb::c_contig> out) {
+                          Vector<float> temperatures, Vector<int32_t> top_k, Vector<float> top_p, Vector<float> min_p,
+                          bool logprobs, nb::ndarray<int32_t, nb::ndim<1>, nb::c_contig> tokens,
+                          nb::ndarray<float, nb::ndim<1>, nb::c_contig> out) {
             const size_t n = rows.size();
-            if (seeds.size() != n || positions.size() != n || temperatures.size() != n || top_k.size() != n || top_p.size() != n ||
-                min_p.size() != n || tokens.size() != n || out.size() != n)
+            if (seeds.size() != n || positions.size() != n || temperatures.size() != n || top_k.size() != n ||
+                top_p.size() != n || min_p.size() != n || tokens.size() != n || out.size() != n)
                 throw std::invalid_argument("draws: arrays of different lengths");
             std::vector<Draw> draws(n);
             for (size_t i = 0; i < n; i++)
-                draws[i] = {seeds.data()[i], positions.data()[i], temperatures.data()[i], top_k.data()[i],
-                            top_p.data()[i], min_p.data()[i], logprobs};
+                draws[i] = {seeds.data()[i], positions.data()[i], temperatures.data()[i],
+                            top_k.data()[i], top_p.data()[i],     min_p.data()[i],
+                            logprobs};
             nb::gil_scoped_release release;
             d.sample(view(rows), draws, tokens.data(), out.data());
         });

@@ -25,8 +25,8 @@ float half_to_float(uint16_t h) {
 }
 
 struct Layout {
-    size_t block, block_bytes;    // as published
-    size_t group_bytes;           // of a panel: 16 rows x 32 k for quantized formats, 16 rows x 1 k for float
+    size_t block, block_bytes;  // as published
+    size_t group_bytes;         // of a panel: 16 rows x 32 k for quantized formats, 16 rows x 1 k for float
 };
 
 Layout layout(Format format) {
@@ -70,8 +70,7 @@ void pack_row(Format format, const uint8_t* source, size_t inputs, uint8_t* pane
             for (size_t k = 0; k < inputs; k++) std::memcpy(panel + k * 32 + r * 2, source + k * 2, 2);
             return;
         case Format::bf16:
-            for (size_t k = 0; k < inputs; k++)
-                std::memcpy(panel + k / 2 * 64 + r * 4 + k % 2 * 2, source + k * 2, 2);
+            for (size_t k = 0; k < inputs; k++) std::memcpy(panel + k / 2 * 64 + r * 4 + k % 2 * 2, source + k * 2, 2);
             return;
         case Format::q8_0:
             for (size_t g = 0; g < blocks; g++, source += l.block_bytes, panel += l.group_bytes) {
@@ -109,8 +108,8 @@ Activation activation_of(Format format) {
 size_t source_row_bytes(Format format, size_t inputs) {
     const Layout l = layout(format);
     if (inputs == 0 || inputs % l.block)
-        throw std::invalid_argument("a row of " + std::to_string(inputs) + " values is not a whole number of blocks of " +
-                                    std::to_string(l.block));
+        throw std::invalid_argument("a row of " + std::to_string(inputs) +
+                                    " values is not a whole number of blocks of " + std::to_string(l.block));
     return product(inputs / l.block, l.block_bytes);
 }
 
@@ -144,8 +143,9 @@ size_t Weights::add(Format format, size_t inputs, const std::vector<Source>& sou
         if (s.rows == 0 || s.rows != sources[0].rows)
             throw std::invalid_argument("weights whose panels alternate must have the same number of rows");
         if (s.bytes.size() != product(s.rows, row_bytes))
-            throw std::invalid_argument("a weight of " + std::to_string(s.rows) + " rows of " + std::to_string(row_bytes) +
-                                        " bytes came with " + std::to_string(s.bytes.size()) + " bytes");
+            throw std::invalid_argument("a weight of " + std::to_string(s.rows) + " rows of " +
+                                        std::to_string(row_bytes) + " bytes came with " +
+                                        std::to_string(s.bytes.size()) + " bytes");
     }
     const size_t panels = (sources[0].rows + kLanes - 1) / kLanes, parts = sources.size();
     uint8_t* base = take(aligned(product(product(panels, panel), parts)));

@@ -12,14 +12,15 @@ namespace qb {
 
 struct PackedWeight {
     Format format;
-    size_t rows, inputs;   // N, K as published
-    size_t panels;         // N / 16, rounded up; missing rows are zeros
-    size_t panel_stride;   // bytes from one panel of this weight to the next
-    uint8_t* data;         // first panel
+    size_t rows, inputs;  // N, K as published
+    size_t panels;        // N / 16, rounded up; missing rows are zeros
+    size_t panel_stride;  // bytes from one panel of this weight to the next
+    uint8_t* data;        // first panel
 };
 
 Activation activation_of(Format);
-size_t source_row_bytes(Format, size_t inputs);  // as published; throws when inputs is no multiple of the format's block
+size_t source_row_bytes(Format,
+                        size_t inputs);  // as published; throws when inputs is no multiple of the format's block
 size_t panel_bytes(Format, size_t inputs);
 
 class Weights {

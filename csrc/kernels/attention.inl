@@ -3,7 +3,8 @@
 // A block holds 64 tokens of one kv head: a K segment, then a V segment, both of units of 16 lanes x 2 values
 // (bf16: [16][2], f32: [2][16]):
 //   K  [4 groups of 16 tokens][head_dim / 2]   unit = 16 tokens x 2 dimensions
-//   V  [head_dim / 64][32 token pairs][4]      unit = 16 dimensions x 2 tokens (the last stretch may be narrower than 4)
+//   V  [head_dim / 64][32 token pairs][4]      unit = 16 dimensions x 2 tokens (the last stretch may be narrower than
+//   4)
 //
 // For one query row and one chunk of 256 keys anchored at absolute position 0:
 //   1. score: one chain over dimension pairs, starting at +0
@@ -55,17 +56,20 @@ struct alignas(64) AttendScratch {
 
 static size_t attend_scratch_bytes() { return sizeof(AttendScratch); }
 
-template <class Kv>
-constexpr size_t segment_bytes(int head_dim) { return size_t{kBlock} * head_dim * Kv::kValueBytes; }
+template <class Kv> constexpr size_t segment_bytes(int head_dim) { return size_t{kBlock} * head_dim * Kv::kValueBytes; }
 
-template <class Kv>
-static void narrow(const float* x, size_t n, void* out) {
+// Keys and values come from memory in runs too short for the hardware to foresee: while keys are read, the values at
+// the same place of their blocks are fetched, and while values are read, the next chunk's keys.
+template <class Kv> QB_INLINE void fetch_unit(const uint8_t* unit) {
+    for (size_t line = 0; line < Kv::kUnitBytes; line += 64) fetch(unit + line);
+}
+
+template <class Kv> static void narrow(const float* x, size_t n, void* out) {
     for (size_t i = 0; i < n; i += kLanes) Kv::round(load(x + i), static_cast<uint8_t*>(out) + i * Kv::kValueBytes);
 }
 
 // One token's key and value into its slot (0..63) of a block.
-template <class Kv>
-static void store_kv(uint8_t* keys, int slot, int head_dim, const float* k, const float* v) {
+template <class Kv> static void store_kv(uint8_t* keys, int slot, int head_dim, const float* k, const float* v) {
     uint8_t* values = keys + segment_bytes<Kv>(head_dim);
     alignas(64) uint8_t rounded[kLanes * 4];
     for (int d = 0; d < head_dim; d += kLanes) {
@@ -83,8 +87,7 @@ static void store_kv(uint8_t* keys, int slot, int head_dim, const float* k, cons
 }
 
 // Scores of M rows against 16 tokens of each of B blocks: B parallel streams.
-template <class Kv, int M, int B>
-QB_INLINE void score_tile(const ChunkArgs& a, AttendScratch& s, int row, int group) {
+template <class Kv, int M, int B> QB_INLINE void score_tile(const ChunkArgs& a, AttendScratch& s, int row, int group) {
     const size_t pairs = static_cast<size_t>(a.head_dim) / 2, row_bytes = a.head_dim * Kv::kValueBytes;
     const uint8_t* q = static_cast<const uint8_t*>(a.queries) + row * row_bytes;
     const size_t start = group * pairs * Kv::kUnitBytes;
@@ -97,6 +100,7 @@ QB_INLINE void score_tile(const ChunkArgs& a, AttendScratch& s, int row, int gro
 #pragma GCC unroll 4
         for (int b = 0; b < B; b++) {
             const uint8_t* unit = keys[b] + d * Kv::kUnitBytes;
+            if (row == 0) fetch_unit<Kv>(unit + segment_bytes<Kv>(a.head_dim));
 #pragma GCC unroll 6
             for (int m = 0; m < M; m++)
                 acc[m][b] = Kv::multiply(acc[m][b], unit, q + m * row_bytes + d * 2 * Kv::kValueBytes);
@@ -131,7 +135,8 @@ QB_INLINE void softmax_row(float* scores, uint8_t* weights, int visible, int vec
 // Weighted values of M rows over V vectors of 16 dimensions of one 64-wide stretch, B blocks in parallel streams.
 template <class Kv, int M, int V, int B>
 QB_INLINE void value_tile(const ChunkArgs& a, const AttendScratch& s, int row, int stretch) {
-    const size_t start = segment_bytes<Kv>(a.head_dim) + static_cast<size_t>(stretch) * 32 * 4 * Kv::kUnitBytes;
+    const size_t before = static_cast<size_t>(stretch) * 32 * 4 * Kv::kUnitBytes;
+    const size_t start = segment_bytes<Kv>(a.head_dim) + before;
     const uint8_t* values[B];
     for (int b = 0; b < B; b++) values[b] = a.keys[b] + start;
     F acc[M][V];
@@ -140,7 +145,10 @@ QB_INLINE void value_tile(const ChunkArgs& a, const AttendScratch& s, int row, i
     for (int t = 0; t < kBlock / 2; t++)
 #pragma GCC unroll 4
         for (int b = 0; b < B; b++) {
-            const uint8_t* unit = values[b] + static_cast<size_t>(t) * V * Kv::kUnitBytes;
+            const size_t at = static_cast<size_t>(t) * V * Kv::kUnitBytes;
+            const uint8_t* unit = values[b] + at;
+            if (row == 0)
+                for (int v = 0; v < V; v++) fetch_unit<Kv>(a.ahead[b] + before + at + v * Kv::kUnitBytes);
 #pragma GCC unroll 4
             for (int v = 0; v < V; v++)
 #pragma GCC unroll 6
@@ -184,8 +192,7 @@ QB_INLINE void all_rows(const ChunkArgs& a, AttendScratch& s, int row) {
         all_rows<Kv, B, Values, Size + 1>(a, s, row);
 }
 
-template <class Kv, int B>
-static void attend_blocks(const ChunkArgs& a) {
+template <class Kv, int B> static void attend_blocks(const ChunkArgs& a) {
     AttendScratch& s = *static_cast<AttendScratch*>(a.scratch);
     all_rows<Kv, B, false>(a, s, 0);
     for (int row = 0; row < a.rows; row++) {
@@ -198,8 +205,7 @@ static void attend_blocks(const ChunkArgs& a) {
     all_rows<Kv, B, true>(a, s, 0);
 }
 
-template <class Kv>
-static void attend_chunk(const ChunkArgs& a) {
+template <class Kv> static void attend_chunk(const ChunkArgs& a) {
     switch (a.blocks) {
         case 1: attend_blocks<Kv, 1>(a); break;
         case 2: attend_blocks<Kv, 2>(a); break;

@@ -2,8 +2,8 @@
 //
 // Quantized formats: a panel is K/32 groups of 16 rows x 32 k, scales first:
 //   q8_0  [16 fp16 d][8 x 64 B]                 byte r*4+b of vector j: k = 4j+b, stored as u8 = w + 128
-//   q4_0  [16 fp16 d][4 x 64 B]                 byte r*4+b of vector j: low nibble k = 8j+b, high k = 8j+4+b, u4 = w + 8
-//   q4_1  [16 fp16 d][16 fp16 m][4 x 64 B]      the same nibbles, value d * u4 + m
+//   q4_0  [16 fp16 d][4 x 64 B]                 byte r*4+b of vector j: low nibble k = 8j+b, high k = 8j+4+b, u4 = w +
+//   8 q4_1  [16 fp16 d][16 fp16 m][4 x 64 B]      the same nibbles, value d * u4 + m
 // Float formats: a panel is K/unit units of 16 rows:
 //   bf16  [16 rows][2 k]   f16, f32  [16 rows][1 k]
 
@@ -17,8 +17,7 @@ struct Q8_0 {
     QB_INLINE I dot(I acc, Bytes w, I x) { return dot4(acc, w, x); }
 };
 
-template <bool Min>
-struct Nibbles {
+template <bool Min> struct Nibbles {
     static constexpr int kScaleBytes = Min ? 64 : 32;
     static constexpr int kGroupBytes = kScaleBytes + 256, kZeroShift = Min ? -1 : 3;
     static constexpr bool kHasMin = Min;
@@ -34,7 +33,9 @@ using Q4_1 = Nibbles<true>;
 
 struct Bf16 {
     static constexpr int kUnit = 2, kUnitBytes = 64;  // k and bytes of 16 rows
-    QB_INLINE F multiply(F acc, const uint8_t* w, const uint8_t* x) { return dot2(acc, load_pairs(w), broadcast_pair(x)); }
+    QB_INLINE F multiply(F acc, const uint8_t* w, const uint8_t* x) {
+        return dot2(acc, load_pairs(w), broadcast_pair(x));
+    }
 };
 struct F16 {
     static constexpr int kUnit = 1, kUnitBytes = 32;

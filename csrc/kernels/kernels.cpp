@@ -10,8 +10,8 @@ namespace {
 #include "kernels/formats.inl"
 #include "kernels/rows.inl"
 // rows.inl defines silu, which linear.inl's epilogue needs
-#include "kernels/linear.inl"
 #include "kernels/attention.inl"
+#include "kernels/linear.inl"
 }  // namespace
 
 #define QB_STRING_(x) #x

@@ -8,9 +8,9 @@ namespace qb {
 
 namespace {
 
-constexpr float kStart = -1e30f;         // running max before the first chunk
+constexpr float kStart = -1e30f;  // running max before the first chunk
 constexpr float kLog2e = 1.44269504088896341f;
-constexpr size_t kFewQueries = 8;        // up to here a sequence's chunks are shared out among threads
+constexpr size_t kFewQueries = 8;  // up to here a sequence's chunks are shared out among threads
 
 }  // namespace
 
@@ -38,7 +38,8 @@ void Plan::plan_attention(Attend& a) {
                 const uint32_t group = static_cast<uint32_t>(a.groups.size());
                 a.groups.push_back({chunks, partials, static_cast<uint32_t>(count * group_rows)});
                 partials += chunks;
-                for (uint32_t c = 0; c < chunks; c++) a.items.push_back({s, begin, count, h, static_cast<int32_t>(c), group});
+                for (uint32_t c = 0; c < chunks; c++)
+                    a.items.push_back({s, begin, count, h, static_cast<int32_t>(c), group});
                 continue;
             }
             for (uint32_t first = begin; first < end; first += most)
@@ -68,7 +69,8 @@ const float* Plan::rotated(const Instruction& i, const float* x, size_t token, f
 
 void Plan::store_keys(const Instruction& i, size_t token, size_t kv_head, Thread& own) {
     const size_t d = kv_.head_dim(), position = batch_.positions[token];
-    const float* k = rotated(i, buffers_[i.y].row(token) + kv_head * d, token, reinterpret_cast<float*>(own.row.data()));
+    const float* k =
+        rotated(i, buffers_[i.y].row(token) + kv_head * d, token, reinterpret_cast<float*>(own.row.data()));
     uint8_t* keys = block_keys(i.layer, sequence_of_[token], position / kBlock, kv_head);
     kernels_.store_kv[static_cast<int>(kv_.type())](keys, position % kBlock, static_cast<int>(d), k,
                                                     buffers_[i.z].row(token) + kv_head * d);
@@ -101,12 +103,15 @@ void Plan::attend_item(const Instruction& i, Attend& a, size_t item, size_t last
     const size_t last_position = batch_.positions[it.first + it.count - 1], chunks = last_position / kChunk + 1;
     const bool by_chunk = it.chunk >= 0;
 
-    // A lone new token's key is read by the items of this sequence and head in its last chunk alone: that one stores it.
-    if (!a.store_first && (!by_chunk || static_cast<size_t>(it.chunk) + 1 == chunks)) store_keys(i, it.first, it.kv_head, own);
+    // A lone new token's key is read by the items of this sequence and head in its last chunk alone: that one stores
+    // it.
+    if (!a.store_first && (!by_chunk || static_cast<size_t>(it.chunk) + 1 == chunks))
+        store_keys(i, it.first, it.kv_head, own);
 
     for (size_t r = 0; r < rows; r++) {
         const size_t token = it.first + r / per_kv, head = it.kv_head * per_kv + r % per_kv;
-        const float* q = rotated(i, buffers_[i.x].row(token) + head * d, token, reinterpret_cast<float*>(own.row.data()));
+        const float* q =
+            rotated(i, buffers_[i.x].row(token) + head * d, token, reinterpret_cast<float*>(own.row.data()));
         kernels_.narrow[type](q, d, own.queries.data() + r * row_bytes);
     }
 
@@ -131,7 +136,8 @@ void Plan::attend_item(const Instruction& i, Attend& a, size_t item, size_t last
                 ahead[b] = block_keys(i.layer, it.sequence, next + std::min(b, there - 1), it.kv_head);
         }
         for (size_t r = 0; r < rows; r++)
-            visible[r] = static_cast<int>(batch_.positions[it.first + r / per_kv]) + 1 - static_cast<int>(chunk * kChunk);
+            visible[r] =
+                static_cast<int>(batch_.positions[it.first + r / per_kv]) + 1 - static_cast<int>(chunk * kChunk);
         kernels_.attend_chunk[type]({
             .keys = keys,
             .ahead = ahead,
@@ -156,8 +162,8 @@ void Plan::attend_item(const Instruction& i, Attend& a, size_t item, size_t last
     const auto merge = [&](size_t chunk, const float* max, const float* sum, const float* out) {
         for (size_t r = 0; r < rows; r++)
             if (static_cast<size_t>(batch_.positions[it.first + r / per_kv]) >= chunk * kChunk)
-                kernels_.merge(running_max + r, running_sum + r, running_out + r * d, max[r], sum[r], out + r * d, head_dim,
-                               scale_log2);
+                kernels_.merge(running_max + r, running_sum + r, running_out + r * d, max[r], sum[r], out + r * d,
+                               head_dim, scale_log2);
     };
     const auto finish = [&] {
         for (size_t r = 0; r < rows; r++)

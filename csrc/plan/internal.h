@@ -46,7 +46,7 @@ struct Plan::Attend {
     struct Item {
         uint32_t sequence, first, count;  // query tokens first .. first + count of the step
         uint32_t kv_head;
-        int32_t chunk;                    // one chunk of a group whose partial results are merged last; -1: all chunks
+        int32_t chunk;  // one chunk of a group whose partial results are merged last; -1: all chunks
         uint32_t group;
     };
     struct Group {
@@ -57,9 +57,9 @@ struct Plan::Attend {
     std::vector<Group> groups;
     std::unique_ptr<std::atomic<uint32_t>[]> remaining;  // chunks of a group not yet done
     size_t remaining_made = 0;
-    Scratch partials;             // per partial: kAttendRows max, kAttendRows sum, kAttendRows x head_dim
+    Scratch partials;  // per partial: kAttendRows max, kAttendRows sum, kAttendRows x head_dim
     size_t partial_floats = 0;
-    bool store_first = false;     // some sequence has several new tokens: keys are stored before anybody reads
+    bool store_first = false;  // some sequence has several new tokens: keys are stored before anybody reads
 };
 
 struct Plan::Thread {

@@ -50,7 +50,8 @@ const float* Plan::norm_vector(int norm, size_t width) const {
 int Plan::rope_table(std::span<const double> frequencies) {
     if (frequencies.empty()) return -1;
     for (size_t i = 0; i < ropes_.size(); i++)
-        if (std::equal(frequencies.begin(), frequencies.end(), ropes_[i].frequencies.begin(), ropes_[i].frequencies.end()))
+        if (std::equal(frequencies.begin(), frequencies.end(), ropes_[i].frequencies.begin(),
+                       ropes_[i].frequencies.end()))
             return static_cast<int>(i);
     ropes_.push_back({{frequencies.begin(), frequencies.end()}, {}, nullptr});
     return static_cast<int>(ropes_.size()) - 1;
@@ -93,7 +94,8 @@ void Plan::gated(int x, size_t gate, size_t up, int out, int norm, float eps) {
     if (g.format != u.format || g.rows != u.rows || g.inputs != u.inputs || g.panel_stride != u.panel_stride ||
         u.data != g.data + g.panel_stride / 2)
         refuse("the panels of gate and up must alternate");
-    if (g.inputs != checked(x).width || g.rows != checked(out).width || checked(out).length != checked(x).length || out == x)
+    if (g.inputs != checked(x).width || g.rows != checked(out).width || checked(out).length != checked(x).length ||
+        out == x)
         refuse("gate and up do not fit their input and output");
     Instruction i{Verb::gated};
     i.x = x;
@@ -106,7 +108,8 @@ void Plan::gated(int x, size_t gate, size_t up, int out, int norm, float eps) {
 
 void Plan::rms_norm(int x, int norm, float eps, int out) {
     if (norm < 0) refuse("a norm without a weight");
-    if (checked(x).width != checked(out).width || checked(x).length != checked(out).length) refuse("a norm changes no shape");
+    if (checked(x).width != checked(out).width || checked(x).length != checked(out).length)
+        refuse("a norm changes no shape");
     Instruction i{Verb::rms_norm};
     i.x = x;
     i.out = out;
@@ -163,7 +166,8 @@ void Plan::attention(size_t layer, int q, int k, int v, int out, int heads, floa
 
 void Plan::add(int a, int b, int out) {
     for (int i : {b, out})
-        if (checked(i).width != checked(a).width || checked(i).length != checked(a).length) refuse("add changes no shape");
+        if (checked(i).width != checked(a).width || checked(i).length != checked(a).length)
+            refuse("add changes no shape");
     Instruction i{Verb::add};
     i.x = a;
     i.y = b;
@@ -183,7 +187,8 @@ void Plan::swiglu(int gate, int up, int out) {
 }
 
 void Plan::rows(int x, int out) {
-    if (checked(x).width != checked(out).width || checked(x).length != Length::tokens || checked(out).length != Length::rows)
+    if (checked(x).width != checked(out).width || checked(x).length != Length::tokens ||
+        checked(out).length != Length::rows)
         refuse("rows takes tokens to rows of the same width");
     Instruction i{Verb::rows};
     i.x = x;
@@ -200,7 +205,8 @@ void Plan::result(int buffer) {
 
 void Plan::check(const BatchView& b) const {
     const size_t t = b.tokens.size(), s = b.starts.size();
-    if (t == 0 || b.positions.size() != t || s < 2 || b.block_starts.size() != s) refuse("batch: arrays do not fit together");
+    if (t == 0 || b.positions.size() != t || s < 2 || b.block_starts.size() != s)
+        refuse("batch: arrays do not fit together");
     if (t > (size_t{1} << 24)) refuse("batch: more than 2**24 tokens in a step");
     const auto ascending = [](std::span<const int32_t> x, size_t last, bool strictly) {
         if (x.front() != 0 || static_cast<size_t>(x.back()) != last) return false;
@@ -209,7 +215,8 @@ void Plan::check(const BatchView& b) const {
         return true;
     };
     if (!ascending(b.starts, t, true)) refuse("batch: starts must ascend from 0 to the number of tokens");
-    if (!ascending(b.block_starts, b.blocks.size(), false)) refuse("batch: block_starts must ascend over the block tables");
+    if (!ascending(b.block_starts, b.blocks.size(), false))
+        refuse("batch: block_starts must ascend over the block tables");
     const PackedWeight* embedding = nullptr;
     for (const Instruction& i : instructions_)
         if (i.verb == Verb::embed) embedding = &weights_.weight(i.outputs[0].weight);
@@ -226,10 +233,12 @@ void Plan::check(const BatchView& b) const {
         if (first < 0 || int64_t{first} + (b.starts[i + 1] - b.starts[i]) > held)
             refuse("batch: a sequence's blocks do not hold its positions");
         for (int32_t j = b.starts[i]; j < b.starts[i + 1]; j++)
-            if (b.positions[j] != first + (j - b.starts[i])) refuse("batch: positions of a sequence must ascend by one");
+            if (b.positions[j] != first + (j - b.starts[i]))
+                refuse("batch: positions of a sequence must ascend by one");
     }
     for (size_t i = 0; i < b.logit_rows.size(); i++)
-        if (b.logit_rows[i] < 0 || static_cast<size_t>(b.logit_rows[i]) >= t || (i && b.logit_rows[i] <= b.logit_rows[i - 1]))
+        if (b.logit_rows[i] < 0 || static_cast<size_t>(b.logit_rows[i]) >= t ||
+            (i && b.logit_rows[i] <= b.logit_rows[i - 1]))
             refuse("batch: logit rows must ascend within the tokens");
 }
 
@@ -243,7 +252,8 @@ void Plan::prepare_step(const BatchView& b) {
     for (size_t s = 0; s < sequences_; s++)
         std::fill(sequence_of_.begin() + b.starts[s], sequence_of_.begin() + b.starts[s + 1], static_cast<uint32_t>(s));
     for (Buffer& buffer : buffers_)
-        buffer.data = reinterpret_cast<float*>(buffer.memory.need(product(length(buffer.length), buffer.stride * 4), growths_));
+        buffer.data =
+            reinterpret_cast<float*>(buffer.memory.need(product(length(buffer.length), buffer.stride * 4), growths_));
     for (Rope& rope : ropes_)
         rope.data = reinterpret_cast<float*>(rope.memory.need(product(tokens_, rope.frequencies.size() * 8), growths_));
     if (tokens_ > kTile) activations_.need(product(tokens_, token_bytes_), growths_);
@@ -331,8 +341,7 @@ void Plan::execute(const Instruction& i, size_t index, int thread) {
     }
 }
 
-template <class Body>
-void Plan::claim(std::atomic<uint32_t>& next, size_t items, size_t at_a_time, const Body& body) {
+template <class Body> void Plan::claim(std::atomic<uint32_t>& next, size_t items, size_t at_a_time, const Body& body) {
     for (;;) {
         const size_t begin = next.fetch_add(static_cast<uint32_t>(at_a_time), std::memory_order_relaxed);
         if (begin >= items) return;
@@ -355,15 +364,16 @@ void Plan::run_linear(const Instruction& i, size_t index, int thread) {
     const auto [first, last] = alone ? std::pair<size_t, size_t>{0, tiles} : share(tiles, thread, pool_.threads());
     for (size_t tile = first; tile < last; tile++) {
         const size_t token = tile * kTile;
-        kernels_.prepare(type, x.row(token), x.stride, x.width, static_cast<int>(std::min<size_t>(kTile, tokens - token)),
-                         i.norm, i.eps, reinterpret_cast<float*>(own.row.data()), packed + token * token_bytes);
+        kernels_.prepare(type, x.row(token), x.stride, x.width,
+                         static_cast<int>(std::min<size_t>(kTile, tokens - token)), i.norm, i.eps,
+                         reinterpret_cast<float*>(own.row.data()), packed + token * token_bytes);
     }
     if (!alone) pool_.barrier();
 
     size_t total = 0;
     for (const Output& o : i.outputs) total += weights_.weight(o.weight).panels;
     // Claims of an even number of panels: a slower core takes fewer of them.
-    const size_t at_a_time = std::max<size_t>(2, total / (pool_.threads() * 6) / 2 * 2);
+    const size_t at_a_time = std::max<size_t>(2, total / (pool_.threads() * 4) / 2 * 2);
     claim(claims_[2 * index], total, at_a_time, [&](size_t begin, size_t end) {
         size_t base = 0;
         for (const Output& o : i.outputs) {
@@ -381,7 +391,9 @@ void Plan::run_linear(const Instruction& i, size_t index, int thread) {
                     .out = out.data,
                     .out_stride = out.stride,
                     .residual = i.residual >= 0 ? buffers_[i.residual].data : nullptr,
-                    .epilogue = gated ? Epilogue::swiglu : i.residual >= 0 ? Epilogue::add : Epilogue::store,
+                    .epilogue = gated             ? Epilogue::swiglu
+                                : i.residual >= 0 ? Epilogue::add
+                                                  : Epilogue::store,
                 };
                 kernels_.linear[static_cast<int>(w.format)](args, std::max(begin, base) - base,
                                                             std::min(end, base + w.panels) - base);

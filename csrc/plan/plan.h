@@ -47,7 +47,8 @@ public:
     void rms_norm(int x, int norm, float eps, int out);
     void rope(int x, std::span<const double> frequencies, int heads, int out);
     // frequencies empty: q and k come already rotated.
-    void attention(size_t layer, int q, int k, int v, int out, int heads, float scale, std::span<const double> frequencies);
+    void attention(size_t layer, int q, int k, int v, int out, int heads, float scale,
+                   std::span<const double> frequencies);
     void add(int a, int b, int out);
     void swiglu(int gate, int up, int out);
     void rows(int x, int out);
@@ -57,11 +58,11 @@ public:
     void run(const BatchView&);
 
     size_t rows_run() const { return rows_; }
-    const float* row(size_t index) const;             // of the result
+    const float* row(size_t index) const;  // of the result
     size_t result_width() const;
     size_t result_stride() const;
-    std::span<float> contents(int buffer);            // of the last step, for tests and taps
-    size_t growths() const { return growths_; }       // how often scratch memory grew: constant after warm-up
+    std::span<float> contents(int buffer);       // of the last step, for tests and taps
+    size_t growths() const { return growths_; }  // how often scratch memory grew: constant after warm-up
     size_t instructions() const;
     Pool& pool() const { return pool_; }
     const Kernels& kernel_table() const { return kernels_; }
@@ -104,9 +105,9 @@ private:
 
     BatchView batch_{};
     size_t tokens_ = 0, rows_ = 0, sequences_ = 0, growths_ = 0;
-    std::vector<uint32_t> sequence_of_;   // per token
+    std::vector<uint32_t> sequence_of_;  // per token
     Scratch activations_;
-    size_t token_bytes_ = 0;              // most that any linear's packed activations need
+    size_t token_bytes_ = 0;  // most that any linear's packed activations need
     size_t widest_ = 0;
 };
 

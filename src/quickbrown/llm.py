@@ -62,7 +62,9 @@ class LLM:
     ) -> None:
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
-        if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or not 1 <= threads <= 1024):
+        if threads is not None and (
+            not isinstance(threads, int) or isinstance(threads, bool) or not 1 <= threads <= 1024
+        ):
             raise ValueError(f"threads must be a whole number from 1 to 1024, not {threads!r}")
         self.path: Path = hub.find(model, progress)
         self.dtype = dtype
@@ -178,7 +180,7 @@ class LLM:
             "vocabulary": c.vocab_size,
             "chat_template": self.template is not None,
             "formats": {name: f"{count} tensors" for name, count in sorted(published.items())},
-            "held_as": {name: kind for name, kind in sorted(held.items())},
+            "held_as": dict(sorted(held.items())),
             "packed_bytes": self.runner.weights.arena.bytes,
             "kv_bytes_per_token": self.runner.kv.block_bytes // self.runner.block_size,
             "kv_tokens": self.runner.room() * self.runner.block_size,

@@ -73,7 +73,7 @@ class SamplingParams:
     def __post_init__(self) -> None:
         def check(name: str, kind: type, good: bool, meaning: str) -> None:
             value = getattr(self, name)
-            if isinstance(value, bool) and kind is not bool or not good:
+            if (isinstance(value, bool) and kind is not bool) or not good:
                 raise ValueError(f"{name} must be {meaning}, not {value!r}")
 
         def number(value: object) -> bool:
@@ -83,14 +83,22 @@ class SamplingParams:
             return isinstance(value, int)
 
         most = 2**31 - 1
-        check("max_new_tokens", int, integer(self.max_new_tokens) and 1 <= self.max_new_tokens <= most,
-              "a whole number of at least 1")
-        check("temperature", float, number(self.temperature) and self.temperature >= 0, "a number of at least 0")
+        check(
+            "max_new_tokens",
+            int,
+            integer(self.max_new_tokens) and 1 <= self.max_new_tokens <= most,
+            "a whole number of at least 1",
+        )
+        check("temperature", float, number(self.temperature) and 0 <= self.temperature <= 1e6, "from 0 to 1,000,000")
         check("top_k", int, integer(self.top_k) and 0 <= self.top_k <= most, "a whole number of at least 0 (0 is off)")
         check("top_p", float, number(self.top_p) and 0 < self.top_p <= 1, "above 0 and at most 1")
         check("min_p", float, number(self.min_p) and 0 <= self.min_p <= 1, "between 0 and 1")
-        check("seed", int, self.seed is None or integer(self.seed) and 0 <= self.seed < 2**64,
-              "None or a whole number from 0 to 2**64 - 1")
+        check(
+            "seed",
+            int,
+            self.seed is None or (integer(self.seed) and 0 <= self.seed < 2**64),
+            "None or a whole number from 0 to 2**64 - 1",
+        )
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
         if not all(isinstance(s, str) and s for s in stop):
             raise ValueError(f"stop must be strings that are not empty, not {self.stop!r}")

@@ -11,14 +11,14 @@
 
 extern int failures;
 
-#define CHECK(condition, ...)                                       \
-    do {                                                            \
-        if (!(condition)) {                                         \
-            failures++;                                             \
+#define CHECK(condition, ...)                                           \
+    do {                                                                \
+        if (!(condition)) {                                             \
+            failures++;                                                 \
             std::printf("%s:%d: %s: ", __FILE__, __LINE__, #condition); \
-            std::printf(__VA_ARGS__);                               \
-            std::printf("\n");                                      \
-        }                                                           \
+            std::printf(__VA_ARGS__);                                   \
+            std::printf("\n");                                          \
+        }                                                               \
     } while (0)
 
 // The variants that this machine can run.

@@ -28,27 +28,38 @@ Inputs inputs(const Shape& s, bool adversarial) {
     for (float& x : in.q) x = normal(random) * (adversarial ? 12.f : 2.5f);
     for (float& x : in.k) x = adversarial && random() % 4 == 0 ? -0.0f : normal(random);
     for (float& x : in.v)  // around the smallest normal number, zeros of both signs
-        x = !adversarial ? normal(random) : random() % 3 == 0 ? -0.0f : random() % 3 == 0 ? 0.0f : normal(random) * 1e-37f;
+        x = !adversarial        ? normal(random)
+            : random() % 3 == 0 ? -0.0f
+            : random() % 3 == 0 ? 0.0f
+                                : normal(random) * 1e-37f;
     return in;
 }
 
-std::span<const uint8_t> bytes(const std::vector<float>& x) { return {reinterpret_cast<const uint8_t*>(x.data()), x.size() * 4}; }
+std::span<const uint8_t> bytes(const std::vector<float>& x) {
+    return {reinterpret_cast<const uint8_t*>(x.data()), x.size() * 4};
+}
 
 // One layer of attention over a sequence whose blocks lie scattered; every token's q, k, v is looked up by its id.
 class Machine {
 public:
     Machine(const Kernels& kernels, const Shape& s, const Inputs& in, KvType type, int threads)
-        : s_(s), pool_(threads), weights_(room(s), pool_), kv_(type, blocks(s) + 3, 2, s.kv_heads, s.head_dim),
+        : s_(s),
+          pool_(threads),
+          weights_(room(s), pool_),
+          kv_(type, blocks(s) + 3, 2, s.kv_heads, s.head_dim),
           plan_(pool_, weights_, kv_, kernels) {
-        const int x = plan_.buffer(s.heads * s.head_dim, Length::tokens), k = plan_.buffer(s.kv_heads * s.head_dim, Length::tokens),
+        const int x = plan_.buffer(s.heads * s.head_dim, Length::tokens),
+                  k = plan_.buffer(s.kv_heads * s.head_dim, Length::tokens),
                   v = plan_.buffer(s.kv_heads * s.head_dim, Length::tokens);
         out_ = plan_.buffer(s.heads * s.head_dim, Length::tokens);
         plan_.embed(weights_.add(Format::f32, s.heads * s.head_dim, {{s.tokens, bytes(in.q)}}), x);
         plan_.embed(weights_.add(Format::f32, s.kv_heads * s.head_dim, {{s.tokens, bytes(in.k)}}), k);
         plan_.embed(weights_.add(Format::f32, s.kv_heads * s.head_dim, {{s.tokens, bytes(in.v)}}), v);
         std::vector<double> turn(s.head_dim / 2);
-        for (size_t i = 0; i < turn.size(); i++) turn[i] = std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(s.head_dim));
-        plan_.attention(1, x, k, v, out_, static_cast<int>(s.heads), 1 / std::sqrt(static_cast<float>(s.head_dim)), turn);
+        for (size_t i = 0; i < turn.size(); i++)
+            turn[i] = std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(s.head_dim));
+        plan_.attention(1, x, k, v, out_, static_cast<int>(s.heads), 1 / std::sqrt(static_cast<float>(s.head_dim)),
+                        turn);
         plan_.result(out_);
         for (size_t b = 0; b < blocks(s); b++) table_.push_back(static_cast<int32_t>((b * 7 + 3) % (blocks(s) + 3)));
         for (size_t i = 0; i < table_.size(); i++)  // a permutation
@@ -61,7 +72,8 @@ public:
     void step(size_t first, size_t count, std::vector<float>& all) {
         std::vector<int32_t> tokens(count);
         for (size_t i = 0; i < count; i++) tokens[i] = static_cast<int32_t>(first + i);
-        const std::vector<int32_t> starts = {0, static_cast<int32_t>(count)}, ends = {0, static_cast<int32_t>(table_.size())};
+        const std::vector<int32_t> starts = {0, static_cast<int32_t>(count)},
+                                   ends = {0, static_cast<int32_t>(table_.size())};
         plan_.run({tokens, tokens, starts, table_, ends, {}, {}});
         const std::span<float> out = plan_.contents(out_);
         all.insert(all.end(), out.begin(), out.end());
@@ -81,7 +93,8 @@ private:
             positions[i] = static_cast<int32_t>(i);
             tokens[i] = static_cast<int32_t>(random() % s_.tokens);
         }
-        const std::vector<int32_t> starts = {0, static_cast<int32_t>(positions.size())}, ends = {0, static_cast<int32_t>(table_.size())};
+        const std::vector<int32_t> starts = {0, static_cast<int32_t>(positions.size())},
+                                   ends = {0, static_cast<int32_t>(table_.size())};
         plan_.run({tokens, positions, starts, table_, ends, {}, {}});
     }
 
@@ -113,8 +126,9 @@ void equal(const Kernels& kernels, const Shape& s, KvType type, bool adversarial
                 t += count;
             }
             CHECK(out.size() == one_by_one.size() && !std::memcmp(out.data(), one_by_one.data(), out.size() * 4),
-                  "%s %zu/%zu heads of %zu, %s%s: chunks of %zu on %d threads differ from one token at a time", kernels.name, s.heads,
-                  s.kv_heads, s.head_dim, type == KvType::bf16 ? "bf16" : "f32", adversarial ? ", adversarial" : "", chunk, threads);
+                  "%s %zu/%zu heads of %zu, %s%s: chunks of %zu on %d threads differ from one token at a time",
+                  kernels.name, s.heads, s.kv_heads, s.head_dim, type == KvType::bf16 ? "bf16" : "f32",
+                  adversarial ? ", adversarial" : "", chunk, threads);
         }
 
     // Against plain sums in double on the rounded inputs. bf16: p carries 2^-9; f32: chains of up to 1,500 terms.
@@ -131,7 +145,8 @@ void equal(const Kernels& kernels, const Shape& s, KvType type, bool adversarial
     const auto turned = [&](const std::vector<float>& x, size_t row, size_t width, size_t head) {
         std::vector<double> out(d);
         for (size_t i = 0; i < d / 2; i++) {
-            const double angle = static_cast<double>(row) * std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(d));
+            const double angle =
+                static_cast<double>(row) * std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(d));
             const float c = static_cast<float>(std::cos(angle)), sn = static_cast<float>(std::sin(angle));
             const float a = x[row * width + head * d + i], b = x[row * width + head * d + d / 2 + i];
             out[i] = rounded(a * c - b * sn);
@@ -153,11 +168,13 @@ void equal(const Kernels& kernels, const Shape& s, KvType type, bool adversarial
             }
             for (double& x : p) total += x = std::exp(x - top);
             for (size_t j = 0; j <= t; j++)
-                for (size_t i = 0; i < d; i++) want[i] += p[j] / total * rounded(in.v[j * s.kv_heads * d + h / group * d + i]);
+                for (size_t i = 0; i < d; i++)
+                    want[i] += p[j] / total * rounded(in.v[j * s.kv_heads * d + h / group * d + i]);
             const double tolerance = type == KvType::bf16 ? 4 * 0x1p-9 : 2e-5;  // of values of about 1 to 4
             for (size_t i = 0; i < d; i++)
-                CHECK(std::abs(one_by_one[(t * s.heads + h) * d + i] - want[i]) <= tolerance * 2, "%s %s token %zu head %zu: %g for %g",
-                      kernels.name, type == KvType::bf16 ? "bf16" : "f32", t, h, one_by_one[(t * s.heads + h) * d + i], want[i]);
+                CHECK(std::abs(one_by_one[(t * s.heads + h) * d + i] - want[i]) <= tolerance * 2,
+                      "%s %s token %zu head %zu: %g for %g", kernels.name, type == KvType::bf16 ? "bf16" : "f32", t, h,
+                      one_by_one[(t * s.heads + h) * d + i], want[i]);
         }
 }
 

@@ -84,7 +84,8 @@ std::vector<float> run(const Case& c, size_t first, size_t count, Epilogue epilo
     std::vector<float> scratch(c.stride + 16);
     for (size_t t = 0; t < count; t += kTile)
         c.kernels.prepare(type, &c.x[(first + t) * c.stride], c.stride, c.weight.inputs,
-                          static_cast<int>(std::min<size_t>(kTile, count - t)), c.norm, 1e-5f, scratch.data(), &packed[t * bytes]);
+                          static_cast<int>(std::min<size_t>(kTile, count - t)), c.norm, 1e-5f, scratch.data(),
+                          &packed[t * bytes]);
     const size_t width = c.weight.panels * kLanes;
     std::vector<float> out(count * width, 0.25f);
     c.kernels.linear[static_cast<int>(c.weight.format)](
@@ -106,7 +107,8 @@ void same_for_any_company(const Kernels& kernels, Format format, size_t rows, si
     std::vector<float> x(tokens * stride), norm(stride);
     std::normal_distribution<float> normal;
     for (size_t t = 0; t < tokens; t++)
-        for (size_t k = 0; k < inputs; k++) x[t * stride + k] = normal(random) * (t % 7 == 3 ? 1e-30f : t % 5 == 2 ? 50.f : 1.f);
+        for (size_t k = 0; k < inputs; k++)
+            x[t * stride + k] = normal(random) * (t % 7 == 3 ? 1e-30f : t % 5 == 2 ? 50.f : 1.f);
     for (size_t k = 0; k < inputs; k++) norm[k] = normal(random);
 
     const char* name = format_name(format);
@@ -123,7 +125,8 @@ void same_for_any_company(const Kernels& kernels, Format format, size_t rows, si
                 for (size_t first = 0; first + count <= tokens; first += 9) {
                     const std::vector<float> together = run(c, first, count, epilogue);
                     CHECK(!std::memcmp(together.data(), &alone[first * width], together.size() * 4),
-                          "%s %s %zux%zu: %zu tokens from %zu differ from one at a time", kernels.name, name, rows, inputs, count, first);
+                          "%s %s %zux%zu: %zu tokens from %zu differ from one at a time", kernels.name, name, rows,
+                          inputs, count, first);
                 }
         }
 
@@ -131,7 +134,8 @@ void same_for_any_company(const Kernels& kernels, Format format, size_t rows, si
     std::vector<float> decoded(inputs), scratch(stride + 16);
     std::vector<uint8_t> packed(packed_bytes(activation_of(format), inputs) + 64);
     for (size_t t : {0, 2, 3}) {
-        kernels.prepare(activation_of(format), &x[t * stride], stride, inputs, 1, nullptr, 0, scratch.data(), packed.data());
+        kernels.prepare(activation_of(format), &x[t * stride], stride, inputs, 1, nullptr, 0, scratch.data(),
+                        packed.data());
         const std::vector<double> values = unpacked(activation_of(format), packed.data(), inputs);
         const std::vector<float> got = run({kernels, plain, x, stride, nullptr}, t, 1, Epilogue::store);
         for (size_t r = 0; r < rows; r++) {
@@ -145,8 +149,9 @@ void same_for_any_company(const Kernels& kernels, Format format, size_t rows, si
             if (format == Format::q4_1) magnitude *= 16;
             exact = std::abs(got[r] - want);
             const double chain = static_cast<double>(inputs) + 8;
-            CHECK(exact <= magnitude * chain * 0x1p-24 + 1e-38 * chain, "%s %s %zux%zu row %zu: %g for %g (magnitude %g)", kernels.name,
-                  name, rows, inputs, r, got[r], want, magnitude);
+            CHECK(exact <= magnitude * chain * 0x1p-24 + 1e-38 * chain,
+                  "%s %s %zux%zu row %zu: %g for %g (magnitude %g)", kernels.name, name, rows, inputs, r, got[r], want,
+                  magnitude);
         }
     }
 }

@@ -20,12 +20,15 @@ void test_sampler() {
             const size_t first = static_cast<size_t>(std::max_element(x.begin(), x.end()) - x.begin());
             CHECK(sampler.draw(x.data(), n, {0, 0, 0.0f, 0, 1.0f, 0.0f, false}).token == static_cast<int>(first),
                   "%s: the lowest of the likeliest of %zu", kernels->name, n);
-            CHECK(sampler.draw(x.data(), n, {9, 1, 0.7f, 1, 1.0f, 0.0f, false}).token == static_cast<int>(first), "top_k 1 of %zu", n);
-            CHECK(sampler.draw(x.data(), n, {9, 1, 0.7f, 0, 1e-6f, 0.0f, false}).token == static_cast<int>(first), "tiny top_p of %zu", n);
+            CHECK(sampler.draw(x.data(), n, {9, 1, 0.7f, 1, 1.0f, 0.0f, false}).token == static_cast<int>(first),
+                  "top_k 1 of %zu", n);
+            CHECK(sampler.draw(x.data(), n, {9, 1, 0.7f, 0, 1e-6f, 0.0f, false}).token == static_cast<int>(first),
+                  "tiny top_p of %zu", n);
             const Drawn drawn = sampler.draw(x.data(), n, {3, 4, 1.3f, 40, 0.9f, 0.05f, true});
             double sum = 0;
             for (float v : x) sum += std::exp(static_cast<double>(v));
-            CHECK(std::abs(drawn.logprob - (x[drawn.token] - std::log(sum))) < 1e-5, "%s: log-probability of %zu", kernels->name, n);
+            CHECK(std::abs(drawn.logprob - (x[drawn.token] - std::log(sum))) < 1e-5, "%s: log-probability of %zu",
+                  kernels->name, n);
         }
         std::vector<float> x(100, 1.0f);
         const auto refused = [&](float value) {

@@ -48,7 +48,7 @@ class FakeStream:
 class FakeLLM:
     """Remembers how it was made and what it was asked; answers with the next script."""
 
-    def __init__(self, model: str = "default", **settings: Any) -> None:
+    def __init__(self, model: str = "default", progress: Any = None, **settings: Any) -> None:
         self.model = model
         self.settings = settings
         self.asked: list[tuple[Any, dict[str, Any]]] = []
@@ -79,7 +79,6 @@ def models(monkeypatch: pytest.MonkeyPatch) -> list[FakeLLM]:
         return made[-1]
 
     monkeypatch.setitem(vars(quickbrown), "LLM", make)  # before the real one is imported: it needs the extension
-    monkeypatch.setattr(hub, "find", lambda name, progress=None: Path(name))
     return made
 
 
@@ -252,8 +251,8 @@ class TestGenerate:
     def test_an_error_in_the_middle_is_an_error(
         self, models: list[FakeLLM], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        failed = Finish(FinishReason.ERROR, "memory ran out")
-        monkeypatch.setattr(FakeLLM, "stream", lambda llm, prompt, **options: FakeStream(["a"], failed))
+        script: Script = ["a", RuntimeError("memory ran out")]
+        monkeypatch.setattr(FakeLLM, "stream", lambda llm, prompt, **options: FakeStream(script, llm.finish))
         assert main.call(["x"]) == 1
         assert capsys.readouterr() == ("a\n", "qb: memory ran out\n")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gguf_writer import Typed, tiny_llama, write_gguf, write_tiny_llama
 
+from gguf_writer import Typed, tiny_llama, write_gguf, write_tiny_llama
 from quickbrown.quant.formats import FORMATS
 from quickbrown.quant.quantize import quantize
 from quickbrown.text.gguf_vocab import template_from_gguf, tokenizer_from_gguf
@@ -161,8 +161,15 @@ def test_wrong_settings(tmp_path, change, sentence):
 
 def test_settings_that_change_nothing(tmp_path):
     metadata, tensors = small()
-    idle = {"llama.rope.scaling.type": "none", "llama.rope.scaling.factor": 1.0, "llama.expert_count": 0,
-            "llama.attention.causal": True, "other.thing": 5, "general.alignment": 32, "llama.rope.scale_linear": 1.0}  # fmt: skip
+    idle = {
+        "llama.rope.scaling.type": "none",
+        "llama.rope.scaling.factor": 1.0,
+        "llama.rope.scale_linear": 1.0,
+        "llama.expert_count": 0,
+        "llama.attention.causal": True,
+        "general.alignment": 32,
+        "other.thing": 5,
+    }
     GgufSource(write_gguf(tmp_path / "m.gguf", metadata | idle, tensors))
 
 
@@ -275,9 +282,9 @@ def test_wrong_values(tmp_path, key, offset, new, sentence):
 
 def test_a_character_may_not_span_two_strings(tmp_path):
     metadata, tensors = small()
-    halves = {"x": ["?", "?"]}
+    halves = {"x.two": ["?", "?"]}
     path = write_gguf(tmp_path / "m.gguf", metadata | halves, tensors)
-    at = behind(path, "x") + 16
+    at = behind(path, "x.two") + 16
     patched(path, at + 8, b"\xc3")
     refused(patched(path, at + 17, b"\xa9"), "not valid UTF-8")
 

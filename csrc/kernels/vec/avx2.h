@@ -13,10 +13,18 @@ namespace qb::avx2 {
 constexpr int kRowTiles[] = {1};  // 16 registers hold 1 x 4 accumulators of two registers each
 constexpr int kLinearPanels = 1;
 
-struct F { __m256 a, b; };
-struct I { __m256i a, b; };
-struct Bytes { __m256i a, b; };
-struct Pairs { __m256i a, b; };  // 16 x 2 bf16
+struct F {
+    __m256 a, b;
+};
+struct I {
+    __m256i a, b;
+};
+struct Bytes {
+    __m256i a, b;
+};
+struct Pairs {
+    __m256i a, b;
+};  // 16 x 2 bf16
 
 QB_INLINE __m256i load256(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 
@@ -144,15 +152,16 @@ QB_INLINE void store_bf16(uint16_t* p, F x) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), to_bf16_half(x.a));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 8), to_bf16_half(x.b));
 }
-QB_INLINE Pairs load_pairs(const void* p) {
-    return {load256(p), load256(static_cast<const char*>(p) + 32)};
+QB_INLINE Pairs load_pairs(const void* p) { return {load256(p), load256(static_cast<const char*>(p) + 32)}; }
+QB_INLINE Pairs broadcast_pair(const void* p) {
+    I x = broadcast4(p);
+    return {x.a, x.b};
 }
-QB_INLINE Pairs broadcast_pair(const void* p) { I x = broadcast4(p); return {x.a, x.b}; }
 QB_INLINE Pairs one_pairs() { return {_mm256_set1_epi16(0x3f80), _mm256_set1_epi16(0x3f80)}; }
 QB_INLINE __m256 dot2_half(__m256 acc, __m256i a, __m256i b) {
     const __m256i high = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
-    acc = _mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_slli_epi32(a, 16)),
-                          _mm256_castsi256_ps(_mm256_slli_epi32(b, 16)), acc);
+    acc = _mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_slli_epi32(a, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(b, 16)),
+                          acc);
     return _mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_and_si256(a, high)),
                            _mm256_castsi256_ps(_mm256_and_si256(b, high)), acc);
 }

@@ -13,10 +13,18 @@ namespace qb::avx512 {
 constexpr int kRowTiles[] = {6, 4, 3, 2, 1};  // rows of an attention tile: 6 x 4 accumulators fit 32 registers
 constexpr int kLinearPanels = 2;              // panels of a linear tile with several tokens
 
-struct F { __m512 v; };
-struct I { __m512i v; };
-struct Bytes { __m512i v; };
-struct Pairs { __m512i v; };  // 16 x 2 bf16
+struct F {
+    __m512 v;
+};
+struct I {
+    __m512i v;
+};
+struct Bytes {
+    __m512i v;
+};
+struct Pairs {
+    __m512i v;
+};  // 16 x 2 bf16
 
 QB_INLINE F load(const float* p) { return {_mm512_loadu_ps(p)}; }
 QB_INLINE void store(float* p, F x) { _mm512_storeu_ps(p, x.v); }
@@ -69,9 +77,7 @@ QB_INLINE void store_int8(int8_t* p, I a) {
 
 QB_INLINE Bytes load_bytes(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
 QB_INLINE Bytes low_nibbles(Bytes x) { return {_mm512_and_si512(x.v, _mm512_set1_epi8(15))}; }
-QB_INLINE Bytes high_nibbles(Bytes x) {
-    return {_mm512_and_si512(_mm512_srli_epi16(x.v, 4), _mm512_set1_epi8(15))};
-}
+QB_INLINE Bytes high_nibbles(Bytes x) { return {_mm512_and_si512(_mm512_srli_epi16(x.v, 4), _mm512_set1_epi8(15))}; }
 // acc[lane] += sum over 4 of u8 * s8: exact for every u8 and s8.
 QB_INLINE I dot4(I acc, Bytes u8, I s8) { return {_mm512_dpbusd_epi32(acc.v, u8.v, s8.v)}; }
 QB_INLINE I dot4_nibbles(I acc, Bytes u4, I s8) { return dot4(acc, u4, s8); }

@@ -15,10 +15,18 @@ typedef float Floats __attribute__((vector_size(64)));
 typedef int32_t Ints __attribute__((vector_size(64)));
 typedef uint32_t Words __attribute__((vector_size(64)));
 
-struct F { Floats v; };
-struct I { Ints v; };
-struct Bytes { Words v; };  // 16 x 4 bytes
-struct Pairs { Words v; };  // 16 x 2 bf16
+struct F {
+    Floats v;
+};
+struct I {
+    Ints v;
+};
+struct Bytes {
+    Words v;
+};  // 16 x 4 bytes
+struct Pairs {
+    Words v;
+};  // 16 x 2 bf16
 
 template <class To, class From> QB_INLINE To bits(From x) {
     To y;
@@ -32,7 +40,11 @@ QB_INLINE Floats choose(Ints mask, Floats yes, Floats no) {
 }
 QB_INLINE Floats all(float x) { return x - Floats{}; }
 
-QB_INLINE F load(const float* p) { F r; __builtin_memcpy(&r.v, p, 64); return r; }
+QB_INLINE F load(const float* p) {
+    F r;
+    __builtin_memcpy(&r.v, p, 64);
+    return r;
+}
 QB_INLINE void store(float* p, F x) { __builtin_memcpy(p, &x.v, 64); }
 QB_INLINE F set(float x) { return {all(x)}; }
 QB_INLINE F add(F a, F b) { return {a.v + b.v}; }
@@ -82,7 +94,11 @@ QB_INLINE float highest(F x) {
 }
 
 QB_INLINE I zero_i() { return {Ints{}}; }
-QB_INLINE I load_i(const int32_t* p) { I r; __builtin_memcpy(&r.v, p, 64); return r; }
+QB_INLINE I load_i(const int32_t* p) {
+    I r;
+    __builtin_memcpy(&r.v, p, 64);
+    return r;
+}
 QB_INLINE I add_i(I a, I b) { return {a.v + b.v}; }
 QB_INLINE I sub_i(I a, I b) { return {a.v - b.v}; }
 template <int N> QB_INLINE I shift_left(I a) { return {a.v * (1 << N)}; }
@@ -108,14 +124,17 @@ QB_INLINE void store_int8(int8_t* p, I a) {
     for (int i = 0; i < 16; i++) p[i] = static_cast<int8_t>(a.v[i]);
 }
 
-QB_INLINE Bytes load_bytes(const uint8_t* p) { Bytes r; __builtin_memcpy(&r.v, p, 64); return r; }
+QB_INLINE Bytes load_bytes(const uint8_t* p) {
+    Bytes r;
+    __builtin_memcpy(&r.v, p, 64);
+    return r;
+}
 QB_INLINE Bytes low_nibbles(Bytes x) { return {x.v & 0x0f0f0f0fu}; }
 QB_INLINE Bytes high_nibbles(Bytes x) { return {x.v >> 4 & 0x0f0f0f0fu}; }
 // acc[lane] += sum over 4 of u8 * s8.
 QB_INLINE I dot4(I acc, Bytes u8, I s8) {
     const Words s = bits<Words>(s8.v);
-    for (int b = 0; b < 4; b++)
-        acc.v += bits<Ints>(u8.v >> (8 * b) & 255u) * (bits<Ints>(s << (24 - 8 * b)) >> 24);
+    for (int b = 0; b < 4; b++) acc.v += bits<Ints>(u8.v >> (8 * b) & 255u) * (bits<Ints>(s << (24 - 8 * b)) >> 24);
     return acc;
 }
 QB_INLINE I dot4_nibbles(I acc, Bytes u4, I s8) { return dot4(acc, u4, s8); }
@@ -139,7 +158,11 @@ QB_INLINE void store_bf16(uint16_t* p, F x) {  // nearest even, a NaN stays one
     const Words out = ((nan & (raw | 0x400000u)) | (~nan & rounded)) >> 16;
     for (int i = 0; i < 16; i++) p[i] = static_cast<uint16_t>(out[i]);
 }
-QB_INLINE Pairs load_pairs(const void* p) { Pairs r; __builtin_memcpy(&r.v, p, 64); return r; }
+QB_INLINE Pairs load_pairs(const void* p) {
+    Pairs r;
+    __builtin_memcpy(&r.v, p, 64);
+    return r;
+}
 QB_INLINE Pairs broadcast_pair(const void* p) { return {bits<Words>(broadcast4(p).v)}; }
 QB_INLINE Pairs one_pairs() { return {0x3f803f80u - Words{}}; }
 QB_INLINE F dot2(F acc, Pairs a, Pairs b) {

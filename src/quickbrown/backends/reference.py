@@ -62,11 +62,13 @@ class ReferenceOps:
 
     def linear(self, x: Array, w: Weight) -> Array:
         rounded = ROUND[ACTIVATION[w.format]](x)
-        return (rounded.astype(np.float64) @ w.decode().T.astype(np.float64)).astype(np.float32)
+        out: Array = (rounded.astype(np.float64) @ w.decode().T.astype(np.float64)).astype(np.float32)
+        return out
 
     def rms_norm(self, x: Array, w: Weight, eps: float) -> Array:
         mean = np.mean(np.square(x, dtype=np.float64), -1, keepdims=True)
-        return (x / np.sqrt(mean + eps) * w.decode()).astype(np.float32)
+        out: Array = (x / np.sqrt(mean + eps) * w.decode()).astype(np.float32)
+        return out
 
     def rope(self, x: Array, batch: Batch, heads: int, frequencies: npt.NDArray[np.float64]) -> Array:
         angles = batch.positions[:, None, None] * frequencies  # (T, 1, D / 2)
@@ -118,7 +120,8 @@ class ReferenceOps:
 
     def swiglu(self, gate: Array, up: Array) -> Array:
         with np.errstate(over="ignore"):
-            return (gate / (1 + np.exp(-gate.astype(np.float64))) * up).astype(np.float32)
+            out: Array = (gate / (1 + np.exp(-gate.astype(np.float64))) * up).astype(np.float32)
+        return out
 
     def rows(self, x: Array, batch: Batch) -> Array:
         return x[batch.logit_rows]

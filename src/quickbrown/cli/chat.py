@@ -14,7 +14,6 @@ from quickbrown.cli.command import (
     SAMPLING,
     Command,
     Parser,
-    check_end,
     declare_model,
     declare_sampling,
     given,
@@ -96,7 +95,6 @@ class Chat:
                     answer += piece
                     write(piece)
                 write("\n")
-                check_end(stream.completion)
         except KeyboardInterrupt:
             write("\n")
             note("(stopped)")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from quickbrown.cli.progress import Bars
-from quickbrown.types import Completion, FinishReason, SamplingParams
+from quickbrown.types import SamplingParams
 
 if TYPE_CHECKING:
     from quickbrown.llm import LLM
@@ -109,12 +109,10 @@ def load(args: argparse.Namespace) -> LLM:
     """The model that was asked for, after the sampling options were found good: a mistyped one costs no load."""
     SamplingParams(**given(args, SAMPLING))
     from quickbrown import LLM
-    from quickbrown.weights import hub
 
-    model = args.model if hasattr(args, "model") else next(iter(hub.catalogue()))
+    model = {"model": args.model} if hasattr(args, "model") else {}
     with Bars() as bars:
-        hub.find(model, bars)  # LLM would fetch it too, without showing how far it is
-    return LLM(model, **given(args, LOADING))
+        return LLM(**model, **given(args, LOADING), progress=bars)
 
 
 def write(text: str) -> None:
@@ -126,12 +124,6 @@ def note(text: str) -> None:
     """A line on stderr, below whatever was written so far."""
     sys.stdout.flush()
     print(text, file=sys.stderr, flush=True)
-
-
-def check_end(completion: Completion) -> None:
-    """Raise RuntimeError for a text that ended in an error."""
-    if completion.finish.reason is FinishReason.ERROR:
-        raise RuntimeError(str(completion.finish.detail))
 
 
 def size(count: float) -> str:

@@ -27,12 +27,17 @@ def run(args: argparse.Namespace) -> int:
 def variant() -> tuple[bool, dict[str, Any]]:
     from quickbrown.backends import native
 
-    forced = os.environ.get("QB_ISA") or "not set"
+    forced = f"QB_ISA={os.environ['QB_ISA']}" if os.environ.get("QB_ISA") else "QB_ISA is not set"
     try:
         found = native.variant()
     except RuntimeError as error:
-        return False, {"fault": error, "QB_ISA": forced}
-    return True, {"in use": found["name"], "why": found["reason"], "possible": found["available"], "QB_ISA": forced}
+        return False, {"fault": error, "environment": forced}
+    return True, {
+        "in use": found["name"],
+        "why": found["reason"],
+        "possible": found["available"],
+        "environment": forced,
+    }
 
 
 def memory(threads: int | None) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from quickbrown.cli.command import (
     USAGE_ERROR,
     Command,
     Parser,
-    check_end,
     declare_model,
     declare_sampling,
     given,
@@ -43,13 +42,14 @@ def run(args: argparse.Namespace) -> int:
     loaded = time.perf_counter() - start
     with closing(llm.stream(prompt, **given(args, SAMPLING))) as stream:
         last = ""
-        if args.echo or sys.stdout.isatty():
-            write(prompt)
-        for last in stream:
-            write(last)
-        if not last.endswith("\n"):
-            write("\n")
-        check_end(stream.completion)
+        try:
+            if args.echo or sys.stdout.isatty():
+                write(last := prompt)
+            for last in stream:
+                write(last)
+        finally:
+            if not last.endswith("\n"):
+                write("\n")
         if args.stats:
             note(figures(stream.completion, loaded, stream.first_token_seconds, stream.seconds))
     return 0

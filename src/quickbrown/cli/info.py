@@ -19,10 +19,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def lines(facts: Mapping[str, Any], indent: str = "") -> Iterator[str]:
-    """A fact a line, tables indented below their name; a name that ends in `bytes` is a size."""
+    """A fact a line, tables indented below their name; a name that speaks of `bytes` is a size."""
     wide = max(map(len, facts), default=0)
     for name, value in facts.items():
-        label = f"{indent}{name.replace('_', ' '):{wide}}"
+        label = f"{indent}{name if indent else name.replace('_', ' '):{wide}}"
         if isinstance(value, Mapping):
             yield label.rstrip()
             yield from lines(value, indent + "  ")
@@ -31,7 +31,7 @@ def lines(facts: Mapping[str, Any], indent: str = "") -> Iterator[str]:
         elif isinstance(value, bool) or value is None:
             yield f"{label}  {'yes' if value else 'no'}"
         elif isinstance(value, int):
-            yield f"{label}  {value:,}" + (f" ({size(value)})" if name.endswith("bytes") and value >= 1000 else "")
+            yield f"{label}  {value:,}" + (f" ({size(value)})" if "bytes" in name and value >= 1000 else "")
         else:
             yield f"{label}  {value}"
 

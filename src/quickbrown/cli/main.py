@@ -37,7 +37,6 @@ def call(argv: list[str]) -> int:
         note(f"qb: {error}")
         return USAGE_ERROR
     except KeyboardInterrupt:
-        note("")
         return INTERRUPTED
     except BrokenPipeError:
         # What still waits in the buffer has nowhere to go; without this the interpreter says so on its way out.

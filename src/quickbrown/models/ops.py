@@ -34,7 +34,8 @@ class Ops(Protocol[X]):
 
     def rope(self, x: X, batch: Any, heads: int, frequencies: npt.NDArray[np.float64]) -> X:
         """Rotate each head's halves: with x = [a | b] and angle = position * frequencies,
-        [a cos - b sin | b cos + a sin]: (T, heads * D) -> same; frequencies (D / 2,), radians a position. Su et al. 2021.
+        [a cos - b sin | b cos + a sin]: (T, heads * D) -> same; frequencies (D / 2,), radians a position.
+        Su et al. 2021.
         """
         ...
 

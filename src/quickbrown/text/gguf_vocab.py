@@ -9,7 +9,7 @@ import numpy as np
 
 from quickbrown.text.template import ChatTemplate, TemplateError
 from quickbrown.text.tokenizer import Tokenizer
-from quickbrown.weights.source import BadFile
+from quickbrown.weights.source import bad_file
 
 if TYPE_CHECKING:
     import tokenizers
@@ -85,7 +85,7 @@ class _Reader:
         self.where = where
 
     def bad(self, what: str) -> NoReturn:
-        raise BadFile(f"{self.where}: {what}.")
+        raise bad_file(self.where, what)
 
     def setting(self, key: str, kind: type, meaning: str, default: Any = None) -> Any:
         """A setting of exactly this type, or the default where it is missing."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import jinja2
 from jinja2 import nodes
+from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from quickbrown.text.template import OUTPUT, SECONDS, TemplateError
@@ -41,7 +42,7 @@ def compiled(source: str) -> jinja2.Template:
     return environment.from_string(tree)
 
 
-def _filtered(node: nodes.Expr | None, name: str, line: int) -> nodes.Filter:
+def _filtered(node: Any, name: str, line: int) -> nodes.Filter:
     return nodes.Filter(node, name, [], [], None, None, lineno=line)
 
 
@@ -55,6 +56,9 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         return not (isinstance(obj, str) and attr in _WIDE_METHODS) and super().is_safe_attribute(obj, attr, value)
+
+    def unsafe_undefined(self, obj: Any, attribute: str) -> jinja2.Undefined:
+        raise SecurityError(f"access to {attribute!r} of {type(obj).__name__!r} is unsafe")
 
     def call(self, context: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         _tick()

@@ -37,7 +37,7 @@ class ChatTemplate:
         try:
             self._template = sandbox.compiled(source)
         except jinja2.TemplateSyntaxError as error:
-            raise TemplateError(f"line {error.lineno} of the chat template is wrong: {error.message}") from None
+            raise TemplateError(f"line {error.lineno} of the chat template is wrong: {_said(error)}") from None
         except Exception as error:  # whatever its constants and its nesting may raise: RecursionError, SyntaxError, ...
             raise TemplateError(f"the chat template cannot be read: {_said(error)}") from None
 

@@ -20,7 +20,7 @@ import numpy as np
 from quickbrown.quant.formats import FORMATS
 from quickbrown.quant.weight import Weight
 from quickbrown.weights.names import from_gguf, halves, shapes, to_gguf
-from quickbrown.weights.source import BadFile
+from quickbrown.weights.source import bad_file
 
 HEADER = 1 << 28  # bytes, the most that settings and vocabulary may take
 _MOST_ENTRIES = 1 << 16  # settings, or tensors
@@ -121,7 +121,7 @@ class GgufSource:
     # Reading
 
     def _bad(self, what: str) -> NoReturn:
-        raise BadFile(f"{self.path}: {what}.")
+        raise bad_file(self.path, what)
 
     def _short(self, what: str) -> NoReturn:
         if self._end < len(self._map):

@@ -12,6 +12,7 @@ import errno
 import functools
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ Progress = Callable[[str, int, int], None]  # stage, bytes done, bytes in all (0
 
 _LEFTOVER = ".pull-"
 _CHUNK = 1 << 20
+# In what pip prints:
+_NO_NETWORK = "connection|connect timeout|name resolution|timed out|unreachable|incompleteread|proxyerror"
 
 
 class HubError(RuntimeError):
@@ -330,10 +333,8 @@ def _failed(model: Model, said: str) -> NoReturn:
     """One sentence for what pip printed."""
     if "No space left" in said or "Disk quota" in said:
         _full(model)
-    signs = ("NewConnectionError", "NameResolutionError", "ConnectTimeout", "ConnectionError", "ProxyError",
-             "timed out", "Network is unreachable", "ConnectionReset", "ProtocolError", "IncompleteRead")  # fmt: skip
     what = f"{model.name} cannot be downloaded"
-    if any(sign in said for sign in signs):
+    if re.search(_NO_NETWORK, said, re.IGNORECASE):
         raise HubError(f"{what}: no connection to the package index. Check the network and try again.")
     if "No matching distribution" in said or "Could not find a version" in said:
         raise HubError(f"{what}: no package index here has {model.package} {model.version}.")

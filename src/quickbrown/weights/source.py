@@ -11,6 +11,12 @@ class BadFile(ValueError):
     """A model file that cannot be used. The message is one sentence naming the file and what is wrong with it."""
 
 
+def bad_file(path: object, what: str) -> BadFile:
+    """The error for a file and what is wrong with it, on one line and not too long whatever the file quotes."""
+    what = " ".join(what.split())
+    return BadFile(f"{path}: {what if len(what) <= 500 else what[:500] + '...'}.")
+
+
 class Source(Protocol):
     """Weights under the names that Hugging Face checkpoints publish: `model.layers.0.self_attn.q_proj.weight`, ...
 

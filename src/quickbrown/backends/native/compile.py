@@ -27,7 +27,9 @@ class PackedWeights:
         self.weight_index: dict[int, int] = {}  # id of a Weight -> index in the arena
         self.vector_index: dict[int, int] = {}
         # Lookups of tied embeddings use the head's panels, so what is only looked up goes last.
-        groups = [v.weights if v.name == "gated" else [w] for v in verbs if v.name != "embed" for w in v.weights or [None]]
+        groups = [
+            v.weights if v.name == "gated" else [w] for v in verbs if v.name != "embed" for w in v.weights or [None]
+        ]
         groups += [v.weights for v in verbs if v.name == "embed"]
         groups = _distinct([g for g in groups if g != [None]])
         norms = list({id(v.norm[0]): v.norm[0] for v in verbs if v.norm}.values())
@@ -92,7 +94,12 @@ def emit(verbs: list[Verb], result: Symbol, weights: PackedWeights, plan: _nativ
 
 
 def _emit(
-    verb: Verb, plan: _native.Plan, weights: PackedWeights, inputs: list[int], outputs: list[int], buffers: dict[Symbol, int]
+    verb: Verb,
+    plan: _native.Plan,
+    weights: PackedWeights,
+    inputs: list[int],
+    outputs: list[int],
+    buffers: dict[Symbol, int],
 ) -> None:
     index = [weights.weight_index[id(w)] for w in verb.weights]
     norm, eps = (weights.vector_index[id(verb.norm[0])], verb.norm[1]) if verb.norm else (-1, 0.0)
@@ -111,11 +118,12 @@ def _emit(
         case "rope":
             plan.rope(inputs[0], turn, verb.heads, outputs[0])
         case "attention":
-            plan.attention(verb.layer, *inputs, outputs[0], verb.heads, verb.scale, turn)
+            q, k, v = inputs
+            plan.attention(verb.layer, q, k, v, outputs[0], verb.heads, verb.scale, turn)
         case "add":
-            plan.add(*inputs, outputs[0])
+            plan.add(inputs[0], inputs[1], outputs[0])
         case "swiglu":
-            plan.swiglu(*inputs, outputs[0])
+            plan.swiglu(inputs[0], inputs[1], outputs[0])
         case "rows":
             plan.rows(inputs[0], outputs[0])
         case unknown:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -28,68 +28,59 @@ class NativeOps:
         self.pool = _native.Pool(threads)
         self.kv = _native.KvMemory(kv, blocks, layers, kv_heads, head_dim)
 
-    def _run(self, verb: str, arrays: list[Array], args: list[Any], batch: Batch | None = None) -> Array:
-        length = len(arrays[0])
+    def _run(
+        self,
+        record: Callable[[Recorder, list[Symbol]], Symbol],
+        arrays: list[Array],
+        batch: Batch | None = None,
+        tokens: npt.NDArray[np.int32] | None = None,
+    ) -> Array:
+        """Record one verb on the symbols of `arrays`, run it once, return its result."""
         recorder = Recorder()
-        inputs: list[Symbol] = []
+        inputs = []
         for x in arrays:
             data = np.ascontiguousarray(x, np.float32)
             inputs.append(recorder.embed(Weight("f32", data.shape, data.view(np.uint8)), None))
-        result = getattr(recorder, verb)(*inputs, *args)
-        plan = _native.Plan(self.pool, (weights := PackedWeights(recorder.verbs, self.pool)).arena, self.kv)
-        buffers = emit(recorder.verbs, result, weights, plan)
-        return self._step(plan, length, batch, buffers[result], result.width)
-
-    def _step(self, plan: _native.Plan, length: int, batch: Batch | None, buffer: int, width: int) -> Array:
-        index = np.arange(length, dtype=np.int32)
-        none = np.zeros(0, np.int32)
-        if batch is None:  # no verb looks at sequences: one token each, nothing stored
-            blocks = -(-length // _native.BLOCK)
-            ends = np.array([0, length], np.int32)
-            plan.run(index, index, ends, np.zeros(blocks, np.int32), np.array([0, blocks], np.int32), none, none)
-        else:
-            plan.run(
-                index, batch.positions, batch.starts, batch.blocks, batch.block_starts, batch.logit_rows, batch.fresh
+        result = record(recorder, inputs)
+        weights = PackedWeights(recorder.verbs, self.pool)
+        plan = _native.Plan(self.pool, weights.arena, self.kv)
+        buffer = emit(recorder.verbs, result, weights, plan)[result]
+        if tokens is None:
+            tokens = np.arange(len(arrays[0]), dtype=np.int32)
+        if batch is None:  # the verb looks at no sequence: one that nothing is stored of will do
+            blocks, none = -(-len(tokens) // _native.BLOCK), np.zeros(0, np.int32)
+            positions, ends = np.arange(len(tokens), dtype=np.int32), np.array([0, len(tokens)], np.int32)
+            batch = Batch(
+                tokens, positions, ends, np.zeros(blocks, np.int32), np.array([0, blocks], np.int32), none, none
             )
-        stride = -(-width // 16) * 16
-        return plan.contents(buffer, stride)[:, :width].copy()
+        b = batch
+        plan.run(tokens, b.positions, b.starts, b.blocks, b.block_starts, b.logit_rows, b.fresh)
+        return plan.contents(buffer, -(-result.width // 16) * 16)[:, : result.width].copy()
 
     def embed(self, table: Weight, tokens: npt.NDArray[np.int32]) -> Array:
-        recorder = Recorder()
-        result = recorder.embed(table, None)
-        plan = _native.Plan(self.pool, (weights := PackedWeights(recorder.verbs, self.pool)).arena, self.kv)
-        buffers = emit(recorder.verbs, result, weights, plan)
-        positions, n = np.arange(len(tokens), dtype=np.int32), -(-len(tokens) // _native.BLOCK)
-        ends, none = np.array([0, len(tokens)], np.int32), np.zeros(0, np.int32)
-        table_blocks = np.zeros(n, np.int32)
-        plan.run(np.asarray(tokens, np.int32), positions, ends, table_blocks, np.array([0, n], np.int32), none, none)
-        return plan.contents(buffers[result], -(-result.width // 16) * 16)[:, : result.width].copy()
+        return self._run(lambda r, _: r.embed(table, None), [], tokens=np.asarray(tokens, np.int32))
 
     def linear(self, x: Array, w: Weight) -> Array:
-        return self._run("linear", [x], [w])
+        return self._run(lambda r, s: r.linear(s[0], w), [x])
 
     def rms_norm(self, x: Array, w: Weight, eps: float) -> Array:
-        return self._run("rms_norm", [x], [w, eps])
+        return self._run(lambda r, s: r.rms_norm(s[0], w, eps), [x])
 
     def rope(self, x: Array, batch: Batch, heads: int, frequencies: npt.NDArray[np.float64]) -> Array:
-        return self._run("rope", [x], [batch, heads, frequencies], batch)
+        return self._run(lambda r, s: r.rope(s[0], batch, heads, frequencies), [x], batch)
 
     def attention(
         self, layer: int, q: Array, k: Array, v: Array, batch: Batch, heads: int, kv_heads: int, scale: float
     ) -> Array:
-        recorder = Recorder()
-        tables = [np.ascontiguousarray(x, np.float32) for x in (q, k, v)]
-        inputs = [recorder.embed(Weight("f32", x.shape, x.view(np.uint8)), None) for x in tables]
-        result = recorder.attention(layer, *inputs, batch, heads, kv_heads, scale)
-        plan = _native.Plan(self.pool, (weights := PackedWeights(recorder.verbs, self.pool)).arena, self.kv)
-        buffers = emit(recorder.verbs, result, weights, plan)
-        return self._step(plan, len(q), batch, buffers[result], result.width)
+        return self._run(
+            lambda r, s: r.attention(layer, s[0], s[1], s[2], batch, heads, kv_heads, scale), [q, k, v], batch
+        )
 
     def add(self, a: Array, b: Array) -> Array:
-        return self._run("add", [a, b], [])
+        return self._run(lambda r, s: r.add(s[0], s[1]), [a, b])
 
     def swiglu(self, gate: Array, up: Array) -> Array:
-        return self._run("swiglu", [gate, up], [])
+        return self._run(lambda r, s: r.swiglu(s[0], s[1]), [gate, up])
 
     def rows(self, x: Array, batch: Batch) -> Array:
-        return self._run("rows", [x], [batch], batch)
+        return self._run(lambda r, s: r.rows(s[0], batch), [x], batch)

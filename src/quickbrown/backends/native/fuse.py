@@ -6,8 +6,13 @@ norm + gate, up + activation · down + residual.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 
+import numpy as np
+import numpy.typing as npt
+
+from quickbrown import _native
 from quickbrown.backends.native.record import Symbol, Verb
 
 
@@ -45,24 +50,23 @@ def _join_linears(verbs: list[Verb], uses: Counter[Symbol]) -> list[Verb]:
 
 def _activation(verb: Verb) -> str:
     """Weights that round their input differently cannot share it."""
-    from quickbrown import _native
-
     return _native.activation(verb.weights[0].format)
 
 
 def _gate(verbs: list[Verb], uses: Counter[Symbol]) -> list[Verb]:
     """linear(x, gate), linear(x, up), swiglu become one verb whose panels alternate."""
     made = _makers(verbs)
+    gone: set[int] = set()
     out: list[Verb] = []
     for verb in verbs:
-        if verb.name == "swiglu":
-            pair = made.get(verb.inputs[0])
-            alone = pair is not None and pair.outputs == verb.inputs and all(uses[s] == 1 for s in verb.inputs)
-            if pair in out and alone and len({(w.format, w.shape) for w in pair.weights}) == 1:
-                out.remove(pair)
+        pair = made.get(verb.inputs[0]) if verb.name == "swiglu" else None
+        if pair is not None and pair.outputs == verb.inputs and all(uses[s] == 1 for s in verb.inputs):
+            alike = len({(w.format, w.shape) for w in pair.weights}) == 1
+            if alike and pair.weights[0] is not pair.weights[1]:
+                gone.add(id(pair))
                 verb = Verb("gated", pair.inputs, verb.outputs, pair.weights)
         out.append(verb)
-    return out
+    return [v for v in out if id(v) not in gone]
 
 
 def _rotate_in_attention(verbs: list[Verb], uses: Counter[Symbol]) -> list[Verb]:
@@ -73,25 +77,22 @@ def _rotate_in_attention(verbs: list[Verb], uses: Counter[Symbol]) -> list[Verb]
     for verb in verbs:
         if verb.name == "attention":
             q, k, v = verb.inputs
-            turns = [made.get(q), made.get(k)]
-            if (
-                all(t is not None and t.name == "rope" for t in turns)
-                and uses[q] == uses[k] == 1
-                and turns[0].frequencies is not None
-                and (turns[0].frequencies == turns[1].frequencies).all()
-            ):
-                gone |= {id(t) for t in turns}
-                verb = Verb(
-                    "attention",
-                    [turns[0].inputs[0], turns[1].inputs[0], v],
-                    verb.outputs,
-                    frequencies=turns[0].frequencies,
-                    heads=verb.heads,
-                    layer=verb.layer,
-                    scale=verb.scale,
-                )
+            q_turn, k_turn = made.get(q), made.get(k)
+            alone = uses[q] == uses[k] == 1
+            if alone and q_turn is not None and k_turn is not None and _turns_alike(q_turn, k_turn):
+                gone |= {id(q_turn), id(k_turn)}
+                inputs = [q_turn.inputs[0], k_turn.inputs[0], v]
+                verb = dataclasses.replace(verb, inputs=inputs, frequencies=q_turn.frequencies)
         out.append(verb)
     return [v for v in out if id(v) not in gone]
+
+
+def _turns_alike(a: Verb, b: Verb) -> bool:
+    return a.name == b.name == "rope" and np.array_equal(_frequencies(a), _frequencies(b))
+
+
+def _frequencies(verb: Verb) -> npt.NDArray[np.float64]:
+    return np.zeros(0) if verb.frequencies is None else verb.frequencies
 
 
 def _norm_first(verbs: list[Verb], uses: Counter[Symbol]) -> list[Verb]:

@@ -1,0 +1,130 @@
+"""
+The native half of quickbrown: kernels, packed weights, paged keys and values, recorded plans, sampling.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import numpy
+from numpy.typing import NDArray
+
+
+def variant() -> str:
+    """
+    Name of the kernel variant in use; RuntimeError when QB_ISA asks for the impossible.
+    """
+
+def variant_reason() -> str:
+    """Why that variant."""
+
+def available_variants() -> str:
+    """Variants this CPU can run, best last."""
+
+class Pool:
+    """A persistent team of threads; the caller of a run is one of them."""
+
+    def __init__(self, threads: int) -> None: ...
+
+    @property
+    def threads(self) -> int: ...
+
+    def read_bandwidth(self, bytes: int = 536870912, passes: int = 5) -> float:
+        """Bytes a second read from memory by all threads together."""
+
+def activation(format: str) -> str:
+    """
+    What the input of a linear with weights of this format is rounded to: 'f32', 'bf16' or 'int8'.
+    """
+
+def packed_size(format: str, rows: int, inputs: int) -> int:
+    """Bytes of one packed weight."""
+
+def vector_size(length: int) -> int:
+    """Bytes of one packed vector."""
+
+class Weights:
+    """Packed weights in one arena, in the order added."""
+
+    def __init__(self, capacity: int, pool: Pool) -> None: ...
+
+    def add(self, format: str, inputs: int, sources: Sequence[Annotated[NDArray[numpy.uint8], dict(shape=(None, None), order='C', device='cpu', writable=False)]]) -> int:
+        """
+        Pack encoded rows (uint8, (rows, row bytes)); panels of several sources alternate. Index of the first.
+        """
+
+    def add_vector(self, values: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> int: ...
+
+    @property
+    def bytes(self) -> int: ...
+
+class KvMemory:
+    """
+    Paged keys and values: blocks of 64 tokens, taken from the system when touched.
+    """
+
+    def __init__(self, type: str, blocks: int, layers: int, kv_heads: int, head_dim: int) -> None: ...
+
+    @property
+    def blocks(self) -> int: ...
+
+    @property
+    def block_bytes(self) -> int: ...
+
+    def copy(self, source: int, target: int) -> None: ...
+
+BLOCK: int = 64
+
+class Plan:
+    """A recorded list of verbs, replayed in one call a step."""
+
+    def __init__(self, pool: Pool, weights: Weights, kv: KvMemory) -> None: ...
+
+    def buffer(self, width: int, rows: bool = False) -> int: ...
+
+    def embed(self, weight: int, out: int) -> None: ...
+
+    def linear(self, x: int, outputs: Sequence[tuple[int, int]], norm: int = -1, eps: float = 0.0, residual: int = -1) -> None: ...
+
+    def gated(self, x: int, gate: int, up: int, out: int, norm: int = -1, eps: float = 0.0) -> None: ...
+
+    def rms_norm(self, x: int, norm: int, eps: float, out: int) -> None: ...
+
+    def rope(self, x: int, frequencies: Annotated[NDArray[numpy.float64], dict(shape=(None,), order='C', device='cpu', writable=False)], heads: int, out: int) -> None: ...
+
+    def attention(self, layer: int, q: int, k: int, v: int, out: int, heads: int, scale: float, frequencies: Annotated[NDArray[numpy.float64], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> None: ...
+
+    def add(self, a: int, b: int, out: int) -> None: ...
+
+    def swiglu(self, gate: int, up: int, out: int) -> None: ...
+
+    def rows(self, x: int, out: int) -> None: ...
+
+    def result(self, buffer: int) -> None: ...
+
+    def run(self, tokens: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], positions: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], starts: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], blocks: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], block_starts: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], logit_rows: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], fresh: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> None:
+        """One step; arrays as engine.batch.Batch describes them."""
+
+    def logits(self) -> Annotated[NDArray[numpy.float32], dict(writable=False)]:
+        """
+        The logits of the last step, (rows, width) float32: a view, valid until the next run.
+        """
+
+    def contents(self, buffer: int, stride: int) -> NDArray[numpy.float32]:
+        """A buffer of the last step, (length, padded width) float32: for tests."""
+
+    @property
+    def instructions(self) -> int: ...
+
+    @property
+    def growths(self) -> int:
+        """How often scratch memory grew: constant after warm-up."""
+
+class Draws:
+    """Draws tokens from the logits a plan left behind."""
+
+    def __init__(self, plan: Plan) -> None: ...
+
+    def sample(self, arg0: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], arg1: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], arg2: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], arg3: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], arg4: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], arg5: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], arg6: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], arg7: bool, arg8: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C')], arg9: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C')], /) -> None: ...
+
+def uniform(seed: int, position: int) -> float:
+    """The noise of a draw, in [0, 1)."""

@@ -1,0 +1,272 @@
+"""The native sampler against its specification, backends/sampling.py."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import variants
+from quickbrown import _native
+from quickbrown.backends.native.compile import PackedWeights, emit
+from quickbrown.backends.native.record import Recorder
+from quickbrown.backends.sampling import kept, logprob, sample, uniform
+from quickbrown.engine.batch import Draws
+from quickbrown.quant.weight import Weight
+
+U = 2.0**-24
+INF = math.inf
+
+
+class Sampler:
+    """Native draws from any logits: a plan whose result is the rows of a table of float32."""
+
+    def __init__(self, logits, threads=2):
+        logits = np.ascontiguousarray(logits, np.float32)
+        count = len(logits)
+        recorder = Recorder()
+        result = recorder.rows(recorder.embed(Weight("f32", logits.shape, logits.view(np.uint8)), None), None)
+        pool = _native.Pool(threads)
+        weights = PackedWeights(recorder.verbs, pool)
+        plan = _native.Plan(pool, weights.arena, _native.KvMemory("bf16", 1, 1, 1, 16))
+        emit(recorder.verbs, result, weights, plan)
+        every, none = np.arange(count, dtype=np.int32), np.zeros(0, np.int32)
+        blocks = -(-count // _native.BLOCK)
+        ends, held = np.array([0, count], np.int32), np.array([0, blocks], np.int32)
+        plan.run(every, every, ends, np.zeros(blocks, np.int32), held, every, none)
+        assert plan.logits().tobytes() == logits.tobytes()
+        self.draws = _native.Draws(plan)
+
+    def sample(self, d):
+        tokens, logprobs = np.empty(len(d.rows), np.int32), np.empty(len(d.rows), np.float32)
+        self.draws.sample(
+            d.rows, d.seeds, d.positions, d.temperatures, d.top_k, d.top_p, d.min_p, d.logprobs, tokens, logprobs
+        )
+        return tokens, logprobs
+
+
+def draws(rows, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=0, positions=None, logprobs=True):
+    """One draw a row given; every option one value or one a draw."""
+    rows = np.asarray(rows, np.int32)
+    n = len(rows)
+
+    def filled(value, type):
+        return np.ascontiguousarray(np.broadcast_to(np.asarray(value, type), n))
+
+    return Draws(
+        rows=rows,
+        seeds=filled(seed, np.uint64),
+        positions=filled(np.arange(n) if positions is None else positions, np.int64),
+        temperatures=filled(temperature, np.float32),
+        top_k=filled(top_k, np.int32),
+        top_p=filled(top_p, np.float32),
+        min_p=filled(min_p, np.float32),
+        logprobs=logprobs,
+    )
+
+
+def doubt(logits, temperature):
+    """How far a sum of float32 probabilities may be off: of each, the exponent (a difference, the scale's three
+    roundings, a product: 5 U |z|) and exp2 itself (7 U), weighed by the probability; twice, as the whole is summed too.
+    Sums are in float64 on both sides."""
+    z = (logits.astype(np.float64) - logits.max()) / temperature
+    p = np.exp(z)
+    with np.errstate(invalid="ignore"):
+        return 2 * float(np.nansum(p * (5 * np.abs(z) + 7)) / p.sum()) * U
+
+
+def excused(logits, token, temperature, top_k, top_p, min_p, u):
+    """Whether `token` is drawn when borders move by no more than rounding can move them."""
+    d = doubt(logits, temperature)
+    of_min_p = (5 * abs(math.log(min_p)) + 8) * U if min_p else 0.0
+    for by_p in (-d, 0, d):
+        for by_min in (-of_min_p, 0, of_min_p):
+            p = kept(logits, temperature, top_k, top_p + by_p if top_p < 1 else 1.0, min_p * (1 + by_min))
+            reached = np.cumsum(p) / p.sum()
+            before = reached[token - 1] if token else 0.0
+            if p[token] > 0 and before - d <= u <= reached[token] + d:
+                return True
+    return False
+
+
+def rows(random, vocabulary, count):
+    """Flat, ordinary, peaky, tied (whole numbers), with tokens ruled out, and far from 0."""
+    x = random.standard_normal((count, vocabulary)).astype(np.float32)
+    kinds = [lambda r: r * 0.01, lambda r: r * 3, lambda r: r * 30, np.rint, lambda r: r, lambda r: r + 1000]
+    for i in range(count):
+        x[i] = kinds[i % 6](x[i])
+        if i % 6 == 4:
+            x[i, random.random(vocabulary) < 0.5] = -INF
+            x[i, random.integers(vocabulary)] = 1
+    return x
+
+
+FILTERS = [
+    {},
+    {"temperature": 0.0},
+    {"temperature": 0.7},
+    {"temperature": 1.8, "top_k": 1},
+    {"top_k": 5},
+    {"top_k": 40, "temperature": 0.5},
+    {"top_p": 0.9},
+    {"top_p": 0.05},
+    {"top_p": 0.999, "temperature": 1.5},
+    {"min_p": 0.1},
+    {"min_p": 1.0},
+    {"min_p": 1e-4, "temperature": 0.8},
+    {"top_k": 50, "top_p": 0.95, "min_p": 0.05, "temperature": 0.9},
+    {"top_k": 300, "top_p": 0.5, "min_p": 0.02, "temperature": 1.3},
+    {"top_k": 10**9, "top_p": 0.8},
+]
+
+
+@pytest.mark.parametrize("vocabulary", [1, 2, 15, 16, 17, 129, 1000, 50000])
+def test_draws_as_specified(vocabulary):
+    """The same tokens from the same noise, of hundreds of draws under every filter and all together.
+
+    A draw may differ only where the noise, top_p or min_p lies closer to a border than float32 can tell (`excused`),
+    and that must be rare: fewer than one in a hundred. Log-probabilities: the error of log(sum) is the relative error
+    of the sum, plus one rounding of the result.
+    """
+    random = np.random.default_rng(vocabulary)
+    count, repeats = (6, 1) if vocabulary > 1000 else (12, 12)
+    logits = rows(random, vocabulary, count)
+    sampler = Sampler(logits)
+    drawn = parted = 0
+    for options in FILTERS:
+        d = draws(np.tile(np.arange(count), repeats), seed=random.integers(2**63), **options)
+        (got, got_log), (want, want_log) = sampler.sample(d), sample(logits, d)
+        drawn += len(got)
+        for i in np.flatnonzero(got != want):
+            row = logits[d.rows[i]]
+            parted += 1
+            u = uniform(int(d.seeds[i]), int(d.positions[i]))
+            borders = float(d.temperatures[i]), int(d.top_k[i]), float(d.top_p[i]), float(d.min_p[i]), u
+            assert borders[0] > 0, f"greedy took {got[i]}, not {want[i]}"
+            assert excused(row, got[i], *borders), f"{options}, row {d.rows[i]}: drew {got[i]}, not {want[i]}, u = {u}"
+            want_log[i] = logprob(row, got[i])
+        allowed = np.array([doubt(row, 1.0) for row in logits])[d.rows] + 2 * U * (1 + np.abs(want_log))
+        assert (np.abs(got_log - want_log) <= allowed).all(), f"{options}: {np.abs(got_log - want_log).max():.3g}"
+    assert parted < drawn / 100, f"{parted} of {drawn} draws parted, though each had an excuse"
+
+
+def test_frequencies():
+    """40 000 draws of one row, by chi-square: a sampler that is off by 2 % of one token of 20 % would fail.
+
+    With 29 degrees of freedom the limit, 85, is passed by chance once in 6 million seeds, and the seed is fixed.
+    """
+    random = np.random.default_rng(5)
+    logits = random.standard_normal((1, 50)).astype(np.float32)
+    options = {"temperature": 1.5, "top_k": 30}
+    n = 40_000
+    tokens, _ = Sampler(logits).sample(draws(np.zeros(n), seed=11, logprobs=False, **options))
+    p = kept(logits[0], **options)
+    p /= p.sum()
+    counts = np.bincount(tokens, minlength=50)
+    assert not counts[p == 0].any()
+    expected = n * p[p > 0]
+    assert expected.min() > 20
+    assert len(expected) == 30
+    assert (((counts[p > 0] - expected) ** 2) / expected).sum() < 85
+
+
+def test_a_draw_does_not_depend_on_its_company():
+    """One at a time, or 64 together on one, two or three threads: the same tokens and log-probabilities to the bit."""
+    logits = rows(np.random.default_rng(3), 3000, 8)
+    d = draws(np.tile(np.arange(8), 8), top_p=0.9, min_p=0.01, seed=np.arange(64) % 5)
+    whole = [Sampler(logits, threads).sample(d) for threads in (1, 2, 3)]
+    for tokens, logprobs in whole[1:]:
+        assert tokens.tobytes() == whole[0][0].tobytes()
+        assert logprobs.tobytes() == whole[0][1].tobytes()
+    alone = Sampler(logits)
+    for i in range(64):
+        token, chance = alone.sample(draws([i % 8], top_p=0.9, min_p=0.01, seed=i % 5, positions=[i]))
+        assert token[0] == whole[0][0][i]
+        assert chance.tobytes() == whole[0][1][i : i + 1].tobytes()
+
+
+def test_noise_is_the_specification_bit_for_bit():
+    for seed, position in ((0, 0), (1, 0), (2**64 - 1, 2**62), (12345, 678)):
+        assert _native.uniform(seed, position) == uniform(seed, position)
+
+
+def test_logprobs_only_when_wanted():
+    assert np.isnan(Sampler(np.ones((1, 4))).sample(draws([0], logprobs=False))[1]).all()
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("vocabulary", [1, 17, 1000])
+@pytest.mark.parametrize("count", [1, 5])
+def test_rows_that_nothing_can_be_drawn_from(temperature, vocabulary, count):
+    """A nan anywhere, also behind the last whole vector and of any sign, and a row of -inf: a sentence, on the thread
+    that asked; the sampler still works afterwards."""
+    logits = np.zeros((count + 3, vocabulary), np.float32)
+    logits[-1, vocabulary - 1], logits[-2, 0], logits[-3] = -math.nan, math.nan, -INF
+    sampler = Sampler(logits)
+    for bad, said in ((count + 2, "NaN"), (count + 1, "NaN"), (count, "-inf")):
+        with pytest.raises(ValueError, match=said):
+            sampler.sample(draws([*range(count), bad], temperature=temperature))
+        with pytest.raises(ValueError, match=said):
+            sampler.sample(draws([bad], temperature=temperature))
+    assert (sampler.sample(draws(range(count), temperature=temperature))[0] < vocabulary).all()
+
+
+@pytest.mark.xfail(strict=True, reason="the native logprob of a row with +inf is nan: inf - inf in Sampler::draw")
+def test_infinite_logits_have_logprobs():
+    """They share the whole probability."""
+    logits = np.zeros((2, 40), np.float32)
+    logits[0, 21] = logits[1, 7] = logits[1, 30] = INF
+    d = draws([0, 1, 0, 1], temperature=[1, 1, 0, 0])
+    np.testing.assert_allclose(Sampler(logits).sample(d)[1], sample(logits, d)[1], atol=U)
+
+
+def test_infinite_logits_win():
+    """+inf wins like at temperature 0, the lowest id of several."""
+    logits = np.zeros((2, 40), np.float32)
+    logits[0, 21] = logits[1, 7] = logits[1, 30] = INF
+    d = draws([0, 1, 0, 1], temperature=[1, 1, 0, 0])
+    assert Sampler(logits).sample(d)[0].tolist() == sample(logits, d)[0].tolist() == [21, 7, 21, 7]
+
+
+@pytest.mark.parametrize(
+    "temperature",
+    [
+        1e-3,
+        1e-20,
+        1e-38,
+        *(
+            pytest.param(
+                t, marks=pytest.mark.xfail(strict=True, reason="Sampler divides 1 by it, which overflows: 0 * inf")
+            )
+            for t in (3e-39, 1e-40, 1e-45)
+        ),
+    ],
+)
+def test_temperatures_near_zero(temperature):
+    """Down to float32's smallest number, whose reciprocal overflows: everything but the likeliest token vanishes."""
+    logits = np.random.default_rng(1).standard_normal((3, 100)).astype(np.float32)
+    d = draws([0, 1, 2], temperature=temperature, top_p=[1, 0.9, 1], min_p=[0, 0, 0.1])
+    assert d.temperatures[0] > 0
+    assert Sampler(logits).sample(d)[0].tolist() == logits.argmax(-1).tolist()
+
+
+def test_rows_and_arrays_are_checked():
+    sampler = Sampler(np.zeros((2, 8)))
+    for bad in ([2], [-1], [0, 2]):
+        with pytest.raises(IndexError, match="no row of that number"):
+            sampler.sample(draws(bad))
+    d = draws([0, 1])
+    with pytest.raises(ValueError, match="different lengths"):
+        sampler.sample(replace(d, top_k=d.top_k[:1].copy()))
+    assert sampler.sample(draws([]))[0].size == 0
+    assert sampler.sample(d)[0].size == 2
+
+
+class TestOthers:
+    pytestmark = variants.outer_only
+
+    def test_under(self, name):
+        """All of the above under each other instruction set of this machine."""
+        variants.again(__file__, name)

@@ -1,0 +1,268 @@
+"""Every verb of the native backend against the reference: formats, instruction sets, odd shapes.
+
+Bounds are derived in tests/rounding.py, element by element; `compare` refuses one that would let anything through.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import rounding
+import variants
+from quickbrown.backends.native.eager import NativeOps
+from quickbrown.backends.reference import ReferenceOps
+from quickbrown.engine.batch import Batch
+from quickbrown.models.rope import frequencies
+from quickbrown.quant.formats import FORMATS
+from quickbrown.quant.quantize import quantize
+
+TOKENS = (1, 3, 5, 17)
+WHOLE = ((1, 32), (17, 64), (48, 96), (33, 288), (5, 576))  # rows, inputs: for formats of blocks of 32
+ODD = ((1, 1), (5, 7), (17, 33), (16, 16), (100, 257), (48, 100))  # for the others
+WIDTHS = (1, 7, 16, 33, 64, 100, 257)
+
+
+@pytest.fixture(scope="module")
+def native():
+    return NativeOps(1, 1, 1, 16)
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return ReferenceOps(1, 1, 1, 16)
+
+
+@pytest.fixture
+def random(request):
+    return np.random.default_rng(list(request.node.name.encode()))
+
+
+def normal(random, *shape):
+    """Rows of very different size."""
+    sizes = 10.0 ** random.uniform(-3, 3, (shape[0], *[1] * (len(shape) - 1)))
+    return (random.standard_normal(shape) * sizes).astype(np.float32)
+
+
+def shapes(format):
+    return WHOLE if FORMATS[format].block > 1 else WHOLE + ODD
+
+
+def one_sequence(count, blocks=1):
+    """`count` tokens from position 0 on, every second one wanted."""
+    ends, every = np.array([0, count], np.int32), np.arange(count, dtype=np.int32)
+    table = np.arange(blocks, dtype=np.int32)
+    return Batch(every, every, ends, table, np.array([0, blocks], np.int32), every[::2].copy(), table)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_embed(format, native, reference, random):
+    """Rows decode to the same bits: each value is one product and at most one sum, in float32 on both sides."""
+    for rows, width in shapes(format):
+        table = quantize(normal(random, rows, width), format)
+        for count in TOKENS:
+            tokens = random.integers(0, rows, count).astype(np.int32)
+            got, want = native.embed(table, tokens), reference.embed(table, tokens)
+            assert got.tobytes() == want.tobytes(), f"{rows} x {width}, tokens {tokens}"
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_linear(format, native, reference, random):
+    """Ordinary inputs, a row of zeros, a group of 32 zeros, and an outlier that leaves the others few bits."""
+    for rows, inputs in shapes(format):
+        w = quantize(normal(random, rows, inputs), format)
+        for count in TOKENS:
+            x = normal(random, count, inputs)
+            x[-1, :32] = 0
+            x[0, inputs // 2] *= 1000
+            if count > 3:
+                x[2] = 0
+            got, want = native.linear(x, w), reference.linear(x, w)
+            rounding.compare(f"linear {format} {count} x {rows} x {inputs}", got, want, rounding.linear(x, w))
+            if count > 3:
+                assert not got[2].any(), "zeros in, something out"
+
+
+def test_rms_norm(native, reference, random):
+    for width in WIDTHS:
+        w = quantize(normal(random, width), "f32")
+        for count in TOKENS:
+            x = normal(random, count, width)
+            for eps in (1e-5, 1e-6):
+                got, want = native.rms_norm(x, w, eps), reference.rms_norm(x, w, eps)
+                rounding.compare(f"rms_norm {count} x {width}", got, want, rounding.rms_norm(x, w, eps))
+
+
+def test_rms_norm_of_zeros(native):
+    """eps keeps the quotient finite."""
+    assert not native.rms_norm(np.zeros((3, 20), np.float32), quantize(np.ones(20, np.float32), "f32"), 1e-5).any()
+
+
+@pytest.mark.parametrize("dim", [16, 64, 80, 128])
+def test_rope(dim, native, reference, random):
+    """Also far from position 0, where an angle computed in float32 would be off by 4 U * 8000 = 2e-3 radians."""
+    turn = frequencies(dim, 10000.0)
+    for count in TOKENS:
+        for heads in (1, 3):
+            x = normal(random, count, heads * dim)
+            for first in (0, 8000):
+                positions = np.arange(first, first + count, dtype=np.int32)
+                blocks = (first + count) // 64 + 1
+                b = one_sequence(count, blocks)
+                table = np.zeros(blocks, np.int32)
+                b = replace(b, positions=positions, blocks=table, fresh=table[:0])
+                got, want = native.rope(x, b, heads, turn), reference.rope(x, b, heads, turn)
+                rounding.compare(f"rope {count} x {heads} x {dim}", got, want, rounding.rope(x, b, heads, turn))
+
+
+def test_add(native, reference, random):
+    """One sum: the same bits."""
+    for width in WIDTHS:
+        for count in TOKENS:
+            a, b = normal(random, count, width), normal(random, count, width)
+            assert native.add(a, b).tobytes() == reference.add(a, b).tobytes(), f"{count} x {width}"
+
+
+def test_swiglu(native, reference, random):
+    """Also where exp overflows to infinity or vanishes."""
+    edges = np.array([0, -0.0, 1e-30, -1e-30, 20, -20, 87, -87, -88.5, -89, -100, -1000, 1000, 1e30, -1e30], np.float32)
+    for width in WIDTHS:
+        for count in TOKENS:
+            gate = np.concatenate([edges, 4 * random.standard_normal(count * width).astype(np.float32)])
+            gate = random.permutation(gate)[: count * width].reshape(count, width)
+            up = np.clip(normal(random, count, width), -100, 100)
+            got, want = native.swiglu(gate, up), reference.swiglu(gate, up)
+            rounding.compare(f"swiglu {count} x {width}", got, want, rounding.swiglu(gate, up))
+
+
+def test_rows(native, reference, random):
+    for width in WIDTHS:
+        for count in TOKENS:
+            x, b = normal(random, count, width), one_sequence(count)
+            assert native.rows(x, b).tobytes() == reference.rows(x, b).tobytes(), f"{count} x {width}"
+
+
+def steps(random, lengths, blocks):
+    """Batches that write several sequences together: lengths[i][s] new tokens of sequence s in step i.
+
+    Tables are drawn from `blocks` blocks without order, so that a neighbour's block is never the next number.
+    """
+    totals = np.sum(lengths, 0)
+    free = random.permutation(blocks).astype(np.int32)
+    needs = -(-totals // 64)
+    tables = np.split(free[: needs.sum()], np.cumsum(needs)[:-1])
+    past = np.zeros(len(totals), int)
+    made = []
+    for i, new in enumerate(lengths):
+        took = [s for s in range(len(totals)) if new[s]]
+        positions = np.concatenate([np.arange(past[s], past[s] + new[s]) for s in took]).astype(np.int32)
+        starts = np.cumsum([0, *(new[s] for s in took)]).astype(np.int32)
+        table = np.concatenate([tables[s] for s in took])
+        block_starts = np.cumsum([0, *(needs[s] for s in took)]).astype(np.int32)
+        rows = np.arange(len(positions), dtype=np.int32)
+        made.append(Batch(rows, positions, starts, table, block_starts, rows, free if i == 0 else free[:0]))
+        past += new
+    return made
+
+
+ATTENTION = [
+    # head_dim, heads, kv_heads, lengths
+    (16, 4, 2, [(17, 63, 1), (1, 3, 5), (5, 1, 17)]),
+    (64, 9, 3, [(17, 63, 66), (1, 3, 5)]),
+    (80, 6, 2, [(5, 64, 1), (3, 1, 1)]),
+    (128, 8, 1, [(17, 3), (1, 65)]),
+    (64, 3, 3, [(300, 5), (1, 1), (3, 255)]),  # more than one chunk of 256 keys: by query tile, and by chunk
+    (16, 96, 1, [(17, 260), (1, 1)]),  # as many rows as one item may have
+]
+
+
+@pytest.mark.parametrize("kv", ["bf16", "f32"])
+@pytest.mark.parametrize(("dim", "heads", "kv_heads", "lengths"), ATTENTION)
+def test_attention(kv, dim, heads, kv_heads, lengths, random):
+    """Several sequences in scattered blocks, prompts in chunks, then single tokens.
+
+    The bound knows which weights may round to the other neighbour in bfloat16. It is far below what the loss of one
+    key of 300 would do; and a query twice as sharp in every second step makes one key dominate.
+    """
+    blocks = 12
+    native, reference = NativeOps(2, blocks, kv_heads, dim, kv), ReferenceOps(2, blocks, kv_heads, dim, kv)
+    for i, batch in enumerate(steps(random, lengths, blocks)):
+        count = len(batch.tokens)
+        q, k, v = (random.standard_normal((count, n * dim)).astype(np.float32) for n in (heads, kv_heads, kv_heads))
+        args = q * (1 + i % 2), k, v, batch, heads, kv_heads, dim**-0.5
+        got, want = native.attention(1, *args), reference.attention(1, *args)
+        bound = rounding.attention(reference, 1, args[0], batch, heads, kv_heads, dim**-0.5)
+        rounding.compare(f"attention {kv}, step {i}", got, want, bound)
+
+
+def test_attention_never_reads_what_it_should_not(random):
+    """Blocks full of another text's huge values, then taken again: without clearing or masking they would swamp all.
+
+    Layer 0 is written with 1e30 and layer 1 must not see it either.
+    """
+    native, reference = NativeOps(2, 2, 1, 16), ReferenceOps(2, 2, 1, 16)
+    dirty, clean = one_sequence(128, 2), one_sequence(5, 1)
+    huge = np.full((128, 16), 1e30, np.float32)
+    native.attention(1, huge, huge, huge, dirty, 1, 1, 0.25)
+    for layer in (0, 1):
+        q, k, v = (random.standard_normal((5, 16)).astype(np.float32) for _ in range(3))
+        b = clean if layer == 0 else replace(clean, fresh=clean.fresh[:0])
+        args = q, k, v, b, 1, 1, 0.25
+        got, want = native.attention(layer, *args), reference.attention(layer, *args)
+        rounding.compare("attention", got, want, rounding.attention(reference, layer, q, b, 1, 1, 0.25))
+
+
+@pytest.mark.skipif(variants.INNER, reason="one run of it is enough")
+@pytest.mark.parametrize("use", ["print(variant())", "print(_native.Pool(1).threads, _native.Plan)"])
+def test_unknown_instruction_set(use):
+    """A sentence that names what is known, from whoever asks for kernels; importing alone is no reason to fail."""
+    run = python("from quickbrown import _native; from quickbrown.backends.native import variant; " + use, "nonsense")
+    if "variant()" in use:
+        assert run.returncode == 1, run
+        assert "RuntimeError: QB_ISA=nonsense is not a known instruction set; known are: scalar" in run.stderr
+    else:
+        assert run.returncode == 0, run
+
+
+@pytest.mark.skipif(variants.INNER, reason="one run of it is enough")
+def test_unknown_instruction_set_stops_a_model():
+    code = (
+        "from quickbrown.backends.native.eager import NativeOps; import numpy as np; "
+        "NativeOps(1, 1, 1, 16).add(np.ones((1, 1), 'f'), np.ones((1, 1), 'f'))"
+    )
+    run = python(code, "nonsense")
+    assert run.returncode == 1, run
+    assert "RuntimeError: QB_ISA=nonsense is not a known instruction set" in run.stderr
+
+
+@pytest.mark.skipif(variants.INNER, reason="one run of it is enough")
+def test_impossible_instruction_set():
+    """One that the build knows and this CPU lacks."""
+    known = python("from quickbrown.backends.native import variant; variant()", "?").stderr.strip()
+    known = known.rpartition("known are: ")[2].rstrip(".").split()
+    missing = [name for name in known if name not in (variants.IN_USE, *variants.OTHERS)]
+    assert known
+    if not missing:
+        pytest.skip(f"this CPU can run all of {', '.join(known)}; one without AVX-512 would run this")
+    run = python("from quickbrown.backends.native import variant; variant()", missing[0])
+    assert run.returncode == 1, run
+    assert f"RuntimeError: QB_ISA={missing[0]} is impossible here: this CPU lacks " in run.stderr
+
+
+def python(code, isa):
+    return subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"QB_ISA": isa}, capture_output=True, text=True, timeout=60
+    )
+
+
+class TestOthers:
+    pytestmark = variants.outer_only
+
+    def test_under(self, name):
+        """All of the above under each other instruction set of this machine."""
+        variants.again(__file__, name)

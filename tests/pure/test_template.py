@@ -1,0 +1,207 @@
+"""Chat templates: what they render, and what they may not do."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+import pytest
+
+from quickbrown.text import sandbox
+from quickbrown.text.template import OUTPUT, SOURCE, ChatTemplate, TemplateError
+
+HELLO = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi <b> & 'you'"}]
+
+
+def render(source: str, messages=HELLO, **options) -> str:
+    return ChatTemplate(source, "<s>", "</s>").render(messages, **options)
+
+
+def test_a_usual_template():
+    source = (
+        "{{ bos_token }}\n"
+        "{% for message in messages %}\n"
+        "    {% if loop.first and message['role'] != 'system' %}\n"
+        "{{ 'none' }}\n"
+        "    {% endif %}\n"
+        "{{ '<|' + message.role + '|>' ~ message.content | trim }}{{ eos_token if not loop.last }}\n"
+        "{% endfor %}\n"
+        "{% if add_generation_prompt %}\n"
+        "<|assistant|>\n"
+        "{%- endif %}\n"
+    )
+    text = "<s>\n<|system|>Be brief.</s>\n<|user|>Hi <b> & 'you'\n"
+    assert render(source) == text + "<|assistant|>"
+    assert render(source, add_generation_prompt=False) == text
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("{{ messages[1:] | tojson }}", '[{"role": "user", "content": "Hi <b> & \'you\'"}]'),
+        ("{{ {'a': ['é']} | tojson(indent=2) }}", '{\n  "a": [\n    "é"\n  ]\n}'),
+        ("{% for m in messages %}{% if loop.index == 2 %}{% break %}{% endif %}{{ loop.length }}{% endfor %}", "2"),
+        ("{% for m in messages %}{{ loop.revindex }}{{ loop.last }}{{ loop.nextitem is defined }};{% endfor %}",
+         "2FalseTrue;1TrueFalse;"),
+        ("{% for m in [] %}x{% else %}none{% endfor %}{% for x in missing %}x{% endfor %}", "none"),
+        ("{% for k, v in {'a': 1}.items() %}{{ k }}{{ v }}{% endfor %}", "a1"),
+        ("{% for m in messages if m.role == 'user' recursive %}{{ m.role }}{% endfor %}", "user"),
+        ("{% set ns = namespace(n=0) %}{% for i in range(5) %}{% set ns.n = ns.n + i %}{% endfor %}{{ ns.n }}", "10"),
+        ("{{ 'a-b'.replace('-', '+') }}{{ 'aXbX' | replace('X', '') }}", "a+bab"),
+        ("{{ 'x,y'.split(',') | join(';') }}{{ '-'.join('ab') }}", "x;ya-b"),
+        ("{{ 'a\nb\n\nc' | indent(2) }}|{{ 'a\nb' | indent(1, true) }}", "a\n  b\n\n  c| a\n b"),
+        ("{% set x %}[{{ bos_token }}]{% endset %}{{ x ~ 1 ~ none }}{{ 7 % 4 }}{{ 2 ** 3 }}{{ 'ab' * 2 }}",
+         "[<s>]1None38abab"),
+        ("{% set x | upper %}ab{% endset %}{{ x }}{% macro f(a, b=2) %}{{ a }}{{ b }}{% endmacro %}{{ f(1) }}", "AB12"),
+        ("{{ strftime_now('%Y') | length }}{{ tools is none }}{{ undefined_thing is defined }}", "4TrueFalse"),
+        ("{{ messages[0]['content'][:2] }}{{ messages[-1].role }}{{ messages | length }}", "Beuser2"),
+        ("{% generation %}", None),
+    ],
+)  # fmt: skip
+def test_the_language(source, text):
+    if text is None:
+        with pytest.raises(TemplateError, match="line 1"):
+            render(source)
+    else:
+        assert render(source) == text
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ ''.__class__ }}",
+        "{{ ''['__class__'] }}",
+        "{{ '' | attr('__class__') }}",
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ cycler.__init__.__globals__.os.system('true') }}",
+        "{{ raise_exception.__globals__ }}",
+        "{{ strftime_now.__globals__['datetime'] }}",
+        "{{ namespace.__init__.__globals__ }}",
+        "{{ self.__init__.__globals__ }}",
+        "{{ messages.append(1) }}",
+        "{{ messages[0].update(a=1) }}",
+        "{{ messages[0].pop('role') }}",
+        "{{ messages.__class__.__base__ }}",
+        "{{ '{0.__class__}'.format(1) }}",
+        "{{ '{0.__class__}'.format_map({}) }}",
+        "{{ (messages | map('attr', '__class__') | list)[0].x }}",
+        "{% include '/etc/passwd' %}",
+        "{% import 'os' as os %}",
+        "{% extends 'x' %}",
+        "{{ ''.mro }}{{ messages.sort() }}",
+    ],
+)
+def test_escapes_are_refused(source):
+    with pytest.raises(TemplateError):
+        render(source)
+    assert HELLO[0] == {"role": "system", "content": "Be brief."}
+
+
+DOUBLE = "{% set ns = namespace(x='aaaaaaaa') %}{% for i in range(60) %}BODY{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% for i in range(10000000) %}{% endfor %}",
+        "{{ 'a' * 10 ** 10 }}",
+        "{{ 10 ** 10 ** 10 }}",
+        "{{ [1] * 1000000000 }}",
+        "{{ 1000000000 * 'a' }}",
+        "{{ 'a' | center(10000000000) }}",
+        "{{ 'a'.center(10000000000) }}",
+        "{{ 'a'.zfill(10000000000) }}",
+        "{{ '%10000000000d' % 1 }}",
+        "{{ '%10000000000d' | format(1) }}",
+        "{{ '{:10000000000}'.format(1) }}",
+        "{{ [1] | tojson(indent=1000000000) }}",
+        "{{ 'a\nb' | indent(1000000000) }}",
+        "{% set a = 'a' * 1000000 %}{{ a | replace('a', a) }}",
+        "{% set a = 'a' * 1000000 %}{{ a.replace('a', a) }}",
+        "{% set a = 'a' * 1000000 %}{{ a.join(range(100000)) }}",
+        "{% set a = 'a' * 1000000 %}{{ range(100000) | join(a) }}",
+        "{% set a = 'a' * 1000000 %}{% for i in range(10) %}{{ a }}{% endfor %}",
+        DOUBLE.replace("BODY", "{% set ns.x = ns.x ~ ns.x %}"),
+        DOUBLE.replace("BODY", "{% set ns.x = ns.x + ns.x %}"),
+        DOUBLE.replace("BODY", "{% set ns.x %}{{ ns.x }}{{ ns.x }}{% endset %}"),
+        "{% macro f(n) %}{{ f(n) }}{% endmacro %}{{ f(1) }}",
+        "{{ '(' * 3 }}{{" + "(" * 20000,
+        "x" * (SOURCE + 1),
+        "{{ lipsum(100) }}",
+    ],
+)
+def test_what_would_not_end_or_fit_is_refused_at_once(source):
+    start = time.monotonic()
+    with pytest.raises(TemplateError) as caught:
+        render(source)
+    assert time.monotonic() - start < 4
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}",
+        "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}",
+    ],
+)
+def test_time(source, monkeypatch):
+    monkeypatch.setattr("quickbrown.text.template.SECONDS", 0.2)
+    with pytest.raises(TemplateError, match="takes longer than"):
+        render(source)
+
+
+def test_output_has_a_limit():
+    long = [{"role": "user", "content": "x" * OUTPUT}]
+    assert len(render("{{ messages[0].content }}", long)) == OUTPUT
+    with pytest.raises(TemplateError, match="writes more than"):
+        render("{{ messages[0].content }}!", long)
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("{{ raise_exception('roles must alternate!') }}", "refuses these messages: roles must alternate!"),
+        ("a\n{% if x %}", "line 2 of the chat template is wrong"),
+        ("{{ 1 / 0 }}", "fails: ZeroDivisionError"),
+        ("{{ x.y.z }}", "fails: 'x' is undefined"),
+        ("{{ 'a' | nothing }}", "No filter named 'nothing'"),
+        ("{{ ''.__class__ }}", "not allowed"),
+    ],
+)
+def test_sentences(source, sentence):
+    with pytest.raises(TemplateError) as caught:
+        render(source)
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("messages", "sentence"),
+    [
+        ("hi", "messages must be a list of dicts with role and content, not str"),
+        ({"role": "user", "content": "x"}, "must be a list"),
+        (None, "not NoneType"),
+        ([], "at least one"),
+        (["hi"], "message 0 must be a dict"),
+        ([{"role": "user"}], "message 0 has no content"),
+        ([HELLO[0], {"content": "x"}], "message 1 has no role"),
+        ([{"role": "user", "content": [{"type": "text"}]}], "content of message 0 must be a str, not list"),
+        ([{"role": "user", "content": None}], "must be a str, not NoneType"),
+        ([{"role": "tool", "content": "x"}], "role of message 0 is 'tool'; the roles are system, user, assistant"),
+        ([{"role": "user", "content": "x", "name": "y"}], "message 0 has 'name'"),
+    ],
+)
+def test_messages_are_checked(messages, sentence):
+    with pytest.raises(ValueError, match="message") as caught:
+        ChatTemplate("{{ messages }}").render(messages)
+    assert sentence in str(caught.value)
+    assert not isinstance(caught.value, TemplateError)
+
+
+def test_the_time_is_not_left_behind():
+    """Each render sets its own deadline, and a failed one takes it away too."""
+    for source in ("x", "{{ 1 / 0 }}"):
+        with contextlib.suppress(TemplateError):
+            render(source)
+        with pytest.raises(LookupError):
+            sandbox.deadline.get()

@@ -1,0 +1,233 @@
+"""How far two honest computations of a verb may lie apart: bounds, element by element, derived from their roundings.
+
+Every float32 operation rounds by at most U, relative to its result; a value that went through n of them is off by at
+most n U / (1 - n U), written n U SLACK here (n U stays below 0.01 throughout). `reference.py` rounds once, at each
+verb's end. The native kernels keep the chains of operations that csrc/kernels describes, counted below; the portable
+variant rounds products and sums separately, which costs one more rounding a product than a fused multiply-add.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from quickbrown.backends.reference import ACTIVATION, CHUNK, ROUND, ReferenceOps
+from quickbrown.engine.batch import Batch
+from quickbrown.quant.weight import Weight
+
+Floats = npt.NDArray[Any]
+
+U = 2.0**-24
+SLACK = 1.01
+EXP2 = 7 * U  # exp2 of csrc/kernels/rows.inl: the polynomial 2e-7 = 3.4 U, its evaluation by Horner 3 U
+
+
+def compare(what: str, got: Floats, want: Floats, bound: Floats | float) -> float:
+    """Fail unless |got - want| <= bound everywhere; else the largest gap, relative to the largest magnitude."""
+    assert got.shape == want.shape, f"{what}: shapes {got.shape} and {want.shape}"
+    gap = np.abs(got.astype(np.float64) - want)
+    bound = np.broadcast_to(bound, gap.shape)
+    largest = float(np.abs(want).max(initial=0)) or 1.0
+    # A bound as large as the numbers themselves would let anything through.
+    assert bound.max(initial=0) < largest / 8, f"{what}: the bound {bound.max():.2g} says nothing beside {largest:.2g}"
+    if not (gap <= bound).all():
+        wrong = ~(gap <= bound)
+        at = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise AssertionError(
+            f"{what}: {wrong.sum()} of {gap.size} elements lie outside their bound, the first at {at}: "
+            f"{got[at]!r}, not {want[at]!r}; the gap is {gap[at]:.3g}, {bound[at]:.3g} is allowed"
+        )
+    return float(gap.max(initial=0)) / largest
+
+
+def parts(w: Weight) -> Floats:
+    """Magnitudes that a kernel adds up for each weight: |w|, but |d q| + |m| where the minimum is added apart."""
+    values = w.decode().astype(np.float64)
+    if w.format != "q4_1":
+        return np.abs(values)
+    blocks = w.data.reshape(w.shape[0], -1, 20)
+    least = np.repeat(np.ascontiguousarray(blocks[..., 2:4]).view("<f2")[..., 0].astype(np.float64), 32, -1)
+    return np.abs(values - least) + np.abs(least)
+
+
+def linear(x: Floats, w: Weight, any_order: bool = False) -> Floats:
+    """(T, N) for x (T, K). The input's rounding is the same operations on both sides, so it adds nothing.
+
+    any_order  for sums of K products in whatever order: K - 1 sums, a product, the reference's rounding
+    """
+    activation, inputs = ACTIVATION[w.format], w.shape[1]
+    if any_order:
+        steps = inputs + 1
+    elif activation == "int8":
+        # a group: its scale, its product and the sums over groups (twice where a minimum is added);
+        # the reference: the decoded weight, the decoded input, the result
+        steps = inputs // 32 * (2 if w.format == "q4_1" else 1) + 2 + 3
+    else:
+        # four chains over padded inputs, a product, two joins; the reference's rounding
+        steps = -(-inputs // 8) * 2 + 1 + 2 + 1
+    return steps * U * SLACK * (np.abs(ROUND[activation](x)).astype(np.float64) @ parts(w).T)
+
+
+def rms_norm(x: Floats, w: Weight, eps: float, any_order: bool = False) -> Floats:
+    """(T, H). The sum of squares has no cancellation, so its roundings count relative, halved by the root."""
+    width = x.shape[-1]
+    chain = width if any_order else -(-width // 32) + 1 + 4  # two chains of 16 lanes each, their join, a tree
+    # product; division, eps as float32, sum with it | root, reciprocal, two products, the reference's rounding
+    steps = 0.5 * (chain + 1 + 3) + 5
+    x = x.astype(np.float64)
+    return steps * U * SLACK * np.abs(x / np.sqrt(np.mean(x * x, -1, keepdims=True) + eps) * w.decode())
+
+
+def rope(x: Floats, batch: Batch, heads: int, frequencies: Floats, float_angles: bool = False) -> Floats:
+    """(T, heads * D): cos and sin as float32, a product, a sum, the reference's rounding.
+
+    float_angles  for angles computed in float32: the frequency (a power: 3), the product with the position (1)
+    """
+    angles = batch.positions[:, None, None] * frequencies
+    a, b = np.split(np.abs(x.astype(np.float64)).reshape(len(x), heads, -1), 2, axis=-1)
+    cos, sin = np.abs(np.cos(angles)), np.abs(np.sin(angles))
+    turned = 4 * U * angles * (a + b) if float_angles else 0.0
+    both = np.concatenate([4 * U * (a * cos + b * sin) + turned, 4 * U * (b * cos + a * sin) + turned], -1)
+    return SLACK * both.reshape(x.shape)
+
+
+def swiglu(gate: Floats, up: Floats) -> Floats:
+    """e = exp2(-log2e x): the constant and the product shift the exponent by 2 U |x|, which 1 / (1 + e) feels as far as
+    e / (1 + e) goes; then a sum, a quotient, a product and the reference's rounding. Where exp2 overflows, x is below
+    -88 and 0 stands for less than |x| 2^-127.
+    """
+    gate, up = gate.astype(np.float64), up.astype(np.float64)
+    with np.errstate(over="ignore"):
+        e = np.exp(np.minimum(-gate, 700))
+        value, felt = np.abs(gate / (1 + np.exp(-gate)) * up), e / (1 + e)
+    own = (2 * U * np.abs(gate) * felt + EXP2 + 4 * U) * value
+    return SLACK * own + np.where(gate < -88, np.abs(gate * up) * 2.0**-127, 0)
+
+
+def attention(
+    ops: ReferenceOps, layer: int, q: Floats, batch: Batch, heads: int, kv_heads: int, scale: float
+) -> Floats:
+    """(T, heads * D), from the keys and values that `ops` holds after the verb ran."""
+    dim = ops.keys.shape[-1]
+    groups = heads // kv_heads
+    queries = ops.round_kv(q).reshape(len(q), kv_heads, groups, dim).astype(np.float64)
+    out = np.empty((len(q), heads, dim))
+    for s in range(len(batch.starts) - 1):
+        table = batch.blocks[batch.block_starts[s] : batch.block_starts[s + 1]]
+        slots = (table[:, None] * 64 + np.arange(64)).reshape(-1)
+        for t in range(batch.starts[s], batch.starts[s + 1]):
+            seen = slots[: batch.positions[t] + 1]
+            keys, values = ops.keys[layer][seen].astype(np.float64), ops.values[layer][seen].astype(np.float64)
+            out[t] = _attend(ops, queries[t], keys, values, scale).reshape(heads, dim)
+    return out.reshape(len(q), -1)
+
+
+def _attend(ops: ReferenceOps, q: Floats, keys: Floats, values: Floats, scale: float) -> Floats:
+    dim, count = q.shape[-1], len(keys)
+    chunks = -(-count // CHUNK)
+    scores = np.einsum("hgd,nhd->hgn", q, keys)
+    most = scale * np.einsum("hgd,nhd->hgn", np.abs(q), np.abs(keys)).max(-1, keepdims=True)  # of any |score| as summed
+    # A weight is exp of (score - largest): two chains of D + 1 roundings, the shift by the largest and the product with
+    # the scale (2), the scale's own three roundings and the sum's on a difference of at most twice the largest (8).
+    eta = most * U * (2 * dim + 12) + EXP2
+    # Merging chunks: the same exponentials of differences of maxima.
+    merged = (chunks - 1) * (10 * most * U + EXP2)
+    weights, changed = np.empty_like(scores), np.empty_like(scores)
+    top = scores.max(-1, keepdims=True)
+    for first in range(0, count, CHUNK):
+        part = scores[..., first : first + CHUNK]
+        largest = part.max(-1, keepdims=True)
+        exact = np.exp((part - largest) * scale)
+        # Rounding is monotonic: a weight that is off by eta rounds to something between these two.
+        near = [(exact * factor).astype(np.float32) for factor in (1 - eta, 1, 1 + eta)]
+        low, mid, high = (ops.round_kv(x).astype(np.float64) for x in near)
+        share = np.exp((largest - top) * scale)
+        weights[..., first : first + CHUNK] = share * mid
+        changed[..., first : first + CHUNK] = share * np.maximum(high - mid, mid - low)
+    total = weights.sum(-1, keepdims=True)
+    result = np.einsum("hgn,nhd->hgd", weights, values) / total
+    size = np.einsum("hgn,nhd->hgd", weights, np.abs(values)) / total
+    moved = np.einsum("hgn,nhd->hgd", changed, np.abs(values)) + changed.sum(-1, keepdims=True) * np.abs(result)
+    # Sums over a chunk's keys and a product, in numerator (any order: count) and denominator; two operations a merge;
+    # reciprocal, product, the reference's rounding.
+    steps = 2 * (min(count, CHUNK) + 1 + 3 * chunks) + 3
+    return SLACK * (moved / total + (2 * merged + steps * U) * size)
+
+
+class Bounding(ReferenceOps):
+    """The reference, which notes what its verbs' roundings explain.
+
+    allowed    verb -> the largest gap, relative to the largest magnitude of the result: what `twin.Twin` may allow
+    disturb    a seed: every result is moved up or down, at random, by all that its bound allows
+    any_order  for a side whose sums have any order, and whose angles are float32: torch, for one
+    """
+
+    def __init__(
+        self, layers: int, blocks: int, kv_heads: int, head_dim: int, kv: str = "bf16", *,
+        disturb: int | None = None, any_order: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(layers, blocks, kv_heads, head_dim, kv)
+        self.allowed: dict[str, float] = {}
+        self.random = None if disturb is None else np.random.default_rng(disturb)
+        self.any_order = any_order
+
+    def _note(self, verb: str, result: Floats, bound: Floats) -> Floats:
+        self.allowed[verb] = max(self.allowed.get(verb, 0.0), float(bound.max() / np.abs(result).max()))
+        if self.random is None:
+            return result
+        return np.where(self.random.random(bound.shape) < 0.5, result - bound, result + bound).astype(np.float32)
+
+    def linear(self, x: Floats, w: Weight) -> Floats:
+        return self._note("linear", super().linear(x, w), linear(x, w, self.any_order))
+
+    def rms_norm(self, x: Floats, w: Weight, eps: float) -> Floats:
+        return self._note("rms_norm", super().rms_norm(x, w, eps), rms_norm(x, w, eps, self.any_order))
+
+    def rope(self, x: Floats, batch: Batch, heads: int, frequencies: Floats) -> Floats:
+        bound = rope(x, batch, heads, frequencies, self.any_order)
+        return self._note("rope", super().rope(x, batch, heads, frequencies), bound)
+
+    def attention(self, layer: int, q: Floats, k: Floats, v: Floats, batch: Batch, *rest: Any) -> Floats:
+        result = super().attention(layer, q, k, v, batch, *rest)
+        return self._note("attention", result, attention(self, layer, q, batch, *rest))
+
+    def swiglu(self, gate: Floats, up: Floats) -> Floats:
+        return self._note("swiglu", super().swiglu(gate, up), swiglu(gate, up))
+
+
+def forward(model: Any, tokens: Any, batch: Batch, kv: str, **options: Any) -> Floats:
+    """Logits of a family object on `Bounding`."""
+    c = model.config
+    blocks = int(batch.blocks.max()) + 1
+    ops = Bounding(c.num_hidden_layers, blocks, c.num_key_value_heads, c.head_dim, kv, **options)
+    return model.forward(ops, tokens, batch)
+
+
+def close(
+    what: str, got: Floats, model: Any, tokens: Any, batch: Batch, kv: str, *, seeds: int = 2, any_order: bool = False
+) -> tuple[float, float]:
+    """Fail unless a whole model's logits are as near the reference's as roundings explain; else the root mean square
+    of the gap and of what was allowed, relative to that of the logits.
+
+    Worst cases of every verb, multiplied through the layers, would allow anything. But rounding errors of many sums are
+    as good as uncorrelated (Higham & Mary 2019), and to first order the logits move by J e for the errors e of all
+    verbs, with variance sum(J^2 e^2). Errors of random sign and of the full size that each verb's bound allows
+    (`disturb`) have the largest variance there is, so a row's gap must not have a larger root mean square; and no
+    element may be off by 6 of them. Where inputs, keys or weights of keys are rounded to bfloat16 or int8, one that
+    falls to its other neighbour is a jump that few rows see: there the worst row of those runs is what any may show.
+    """
+    want = forward(model, tokens, batch, kv)
+    shaken = [forward(model, tokens, batch, kv, disturb=seed, any_order=any_order) for seed in range(seeds)]
+
+    def rms(x: Floats) -> Floats:
+        return np.sqrt(np.mean(np.square(x, dtype=np.float64), -1, keepdims=True))
+
+    gap, allowed, size = np.abs(got - want), np.maximum.reduce([rms(x - want) for x in shaken]), rms(want)
+    if kv != "f32":
+        allowed = np.full_like(allowed, allowed.max())
+    assert (allowed < size / 50).all(), f"{what}: what is allowed says nothing: {(allowed / size).max():.2g}"
+    compare(what, got, want, 6 * allowed)
+    assert (rms(gap) <= allowed).all(), f"{what}: rows lie {(rms(gap) / allowed).max():.3g} of what is allowed away"
+    return float((rms(gap) / size).max()), float((allowed / size).max())

@@ -1,0 +1,86 @@
+"""Tiny random Llamas for tests, the batches they run, and the logits they give."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from quickbrown.backends.native.runner import NativeRunner
+from quickbrown.engine.batch import Batch, Ints
+from quickbrown.models.llama import Config, Llama
+from quickbrown.quant.weight import Weight
+from quickbrown.weights.source import Source
+from quickbrown.weights.tiny import TinySource
+
+BLOCK = NativeRunner.block_size
+NONE = np.zeros(0, np.int32)
+
+
+def model(source: Source) -> Llama:
+    """The family object of a source."""
+    return model_of(source.config, {name: source.get(name) for name in source.names()})
+
+
+def model_of(config: Mapping[str, Any], weights: Mapping[str, Weight]) -> Llama:
+    """The family object of fields of a config and named weights."""
+    return Llama(Config(**{f.name: config[f.name] for f in dataclasses.fields(Config)}), weights)
+
+
+def decoded(weight: Weight) -> Weight:
+    """The same values in float32."""
+    values = weight.decode()
+    return Weight("f32", weight.shape, values.reshape(len(weight.data), -1).view(np.uint8))
+
+
+@functools.cache
+def llama(format: str = "f32", seed: int = 0, **config: Any) -> Llama:
+    """As `TinySource` takes them."""
+    return model(TinySource(format=format, seed=seed, **config))
+
+
+def text(length: int, seed: int = 0, vocabulary: int = 320) -> Ints:
+    """Random token ids."""
+    return np.random.default_rng([7, seed]).integers(0, vocabulary, length).astype(np.int32)
+
+
+@dataclasses.dataclass
+class Part:
+    """Some tokens of one sequence in a step: tokens[past:end] of a text that has the blocks `table`."""
+
+    tokens: Ints
+    past: int
+    end: int
+    table: Ints
+    rows: Sequence[int] | None = None  # which of the new tokens want logits; all unless given
+
+
+def batch(parts: Sequence[Part], fresh: Ints = NONE) -> Batch:
+    """One step of several sequences."""
+    counts = [p.end - p.past for p in parts]
+    starts = np.cumsum([0, *counts]).astype(np.int32)
+    rows = [starts[i] + np.arange(counts[i])[slice(None) if p.rows is None else p.rows] for i, p in enumerate(parts)]
+    return Batch(
+        tokens=np.concatenate([p.tokens[p.past : p.end] for p in parts]).astype(np.int32),
+        positions=np.concatenate([np.arange(p.past, p.end) for p in parts]).astype(np.int32),
+        starts=starts,
+        blocks=np.concatenate([p.table for p in parts]).astype(np.int32),
+        block_starts=np.cumsum([0, *(len(p.table) for p in parts)]).astype(np.int32),
+        logit_rows=np.concatenate(rows).astype(np.int32),
+        fresh=fresh.astype(np.int32),
+    )
+
+
+def logits(runner: Any, tokens: Ints, chunk: int = 1 << 30, first_block: int = 0) -> npt.NDArray[np.float32]:
+    """Logits after each token of one text, read in chunks of so many tokens."""
+    table = np.arange(first_block, first_block + -(-len(tokens) // BLOCK), dtype=np.int32)
+    out = []
+    for past in range(0, len(tokens), chunk):
+        part = Part(tokens, past, min(len(tokens), past + chunk), table)
+        runner.run(batch([part], table if past == 0 else NONE))
+        out.append(np.array(runner.logits()))
+    return np.concatenate(out)
