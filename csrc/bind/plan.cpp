@@ -98,10 +98,11 @@ void bind_plan(nb::module_& m) {
                 nb::gil_scoped_release release;
                 return w.add(format_of(format), inputs, parts);
             },
-            "format"_a, "inputs"_a, "sources"_a,
+            "format"_a, "inputs"_a, "sources"_a.noconvert(),
             "Pack encoded rows (uint8, (rows, row bytes)); panels of several sources alternate. Index of the first.")
         .def(
-            "add_vector", [](Weights& w, Vector<float> values) { return w.add_vector(view(values)); }, "values"_a)
+            "add_vector", [](Weights& w, Vector<float> values) { return w.add_vector(view(values)); },
+            "values"_a.noconvert())
         .def_prop_ro("bytes", &Weights::bytes);
 
     nb::class_<KvMemory>(m, "KvMemory",
@@ -143,13 +144,13 @@ void bind_plan(nb::module_& m) {
         .def("rms_norm", &Plan::rms_norm, "x"_a, "norm"_a, "eps"_a, "out"_a)
         .def(
             "rope", [](Plan& p, int x, Vector<double> f, int heads, int out) { p.rope(x, view(f), heads, out); }, "x"_a,
-            "frequencies"_a, "heads"_a, "out"_a)
+            "frequencies"_a.noconvert(), "heads"_a, "out"_a)
         .def(
             "attention",
             [](Plan& p, size_t layer, int q, int k, int v, int out, int heads, float scale, Vector<double> f) {
                 p.attention(layer, q, k, v, out, heads, scale, view(f));
             },
-            "layer"_a, "q"_a, "k"_a, "v"_a, "out"_a, "heads"_a, "scale"_a, "frequencies"_a)
+            "layer"_a, "q"_a, "k"_a, "v"_a, "out"_a, "heads"_a, "scale"_a, "frequencies"_a.noconvert())
         .def("add", &Plan::add, "a"_a, "b"_a, "out"_a)
         .def("swiglu", &Plan::swiglu, "gate"_a, "up"_a, "out"_a)
         .def("rows", &Plan::rows, "x"_a, "out"_a)
@@ -164,7 +165,8 @@ void bind_plan(nb::module_& m) {
                 nb::gil_scoped_release release;
                 p.run(batch);
             },
-            "tokens"_a, "positions"_a, "starts"_a, "blocks"_a, "block_starts"_a, "logit_rows"_a, "fresh"_a,
+            "tokens"_a.noconvert(), "positions"_a.noconvert(), "starts"_a.noconvert(), "blocks"_a.noconvert(),
+            "block_starts"_a.noconvert(), "logit_rows"_a.noconvert(), "fresh"_a.noconvert(),
             "One step; arrays as engine.batch.Batch describes them.")
         .def(
             "logits",
@@ -191,22 +193,28 @@ void bind_plan(nb::module_& m) {
 
     nb::class_<Draws>(m, "Draws", "Draws tokens from the logits a plan left behind.")
         .def(nb::init<Plan&>(), "plan"_a, nb::keep_alive<1, 2>())
-        .def("sample", [](Draws& d, Vector<int32_t> rows, Vector<uint64_t> seeds, Vector<int64_t> positions,
-                          Vector<float> temperatures, Vector<int32_t> top_k, Vector<float> top_p, Vector<float> min_p,
-                          bool logprobs, nb::ndarray<int32_t, nb::ndim<1>, nb::c_contig> tokens,
-                          nb::ndarray<float, nb::ndim<1>, nb::c_contig> out) {
-            const size_t n = rows.size();
-            if (seeds.size() != n || positions.size() != n || temperatures.size() != n || top_k.size() != n ||
-                top_p.size() != n || min_p.size() != n || tokens.size() != n || out.size() != n)
-                throw std::invalid_argument("draws: arrays of different lengths");
-            std::vector<Draw> draws(n);
-            for (size_t i = 0; i < n; i++)
-                draws[i] = {seeds.data()[i], positions.data()[i], temperatures.data()[i],
-                            top_k.data()[i], top_p.data()[i],     min_p.data()[i],
-                            logprobs};
-            nb::gil_scoped_release release;
-            d.sample(view(rows), draws, tokens.data(), out.data());
-        });
+        .def(
+            "sample",
+            [](Draws& d, Vector<int32_t> rows, Vector<uint64_t> seeds, Vector<int64_t> positions,
+               Vector<float> temperatures, Vector<int32_t> top_k, Vector<float> top_p, Vector<float> min_p,
+               bool logprobs, nb::ndarray<int32_t, nb::ndim<1>, nb::c_contig> tokens,
+               nb::ndarray<float, nb::ndim<1>, nb::c_contig> out) {
+                const size_t n = rows.size();
+                if (seeds.size() != n || positions.size() != n || temperatures.size() != n || top_k.size() != n ||
+                    top_p.size() != n || min_p.size() != n || tokens.size() != n || out.size() != n)
+                    throw std::invalid_argument("draws: arrays of different lengths");
+                std::vector<Draw> draws(n);
+                for (size_t i = 0; i < n; i++)
+                    draws[i] = {seeds.data()[i], positions.data()[i], temperatures.data()[i],
+                                top_k.data()[i], top_p.data()[i],     min_p.data()[i],
+                                logprobs};
+                nb::gil_scoped_release release;
+                d.sample(view(rows), draws, tokens.data(), out.data());
+            },
+            "rows"_a.noconvert(), "seeds"_a.noconvert(), "positions"_a.noconvert(), "temperatures"_a.noconvert(),
+            "top_k"_a.noconvert(), "top_p"_a.noconvert(), "min_p"_a.noconvert(), "logprobs"_a, "tokens"_a.noconvert(),
+            "out"_a.noconvert(),
+            "Draw a token from each of `rows` into `tokens`, its log-probability or nan into `out`.");
     m.def("uniform", &uniform, "seed"_a, "position"_a, "The noise of a draw, in [0, 1).");
 }
 

@@ -24,6 +24,9 @@ constexpr auto likelier = [](const auto& a, const auto& b) {
 };
 constexpr auto by_id = [](const auto& a, const auto& b) { return a.id < b.id; };
 
+// Finite, and still finite times log2 e: 0 * inf would be a NaN where temperatures are next to nothing.
+float inverse(float temperature) { return std::min(1.0f / temperature, 1e38f); }
+
 }  // namespace
 
 double uniform(uint64_t seed, int64_t position) {
@@ -54,7 +57,7 @@ void Sampler::likeliest(const float* logits, size_t n, size_t k) {
 void Sampler::weigh(float largest, float temperature) {
     values_.resize(kept_.size());
     for (size_t i = 0; i < kept_.size(); i++) values_[i] = kept_[i].logit;
-    kernels_.exponentials(values_.data(), values_.size(), largest, 1.0f / temperature, values_.data());
+    kernels_.exponentials(values_.data(), values_.size(), largest, inverse(temperature), values_.data());
     for (size_t i = 0; i < kept_.size(); i++) kept_[i].weight = values_[i];
 }
 
@@ -62,7 +65,7 @@ void Sampler::weigh(float largest, float temperature) {
 // Returns the weight of the whole row.
 double Sampler::nucleus(const float* logits, size_t n, float largest, const Draw& draw) {
     values_.resize(n);
-    kernels_.exponentials(logits, n, largest, 1.0f / draw.temperature, values_.data());
+    kernels_.exponentials(logits, n, largest, inverse(draw.temperature), values_.data());
     double all = 0;
     for (size_t i = 0; i < n; i++) all += values_[i];
     ids_.resize(n);
@@ -137,7 +140,10 @@ Drawn Sampler::draw(const float* logits, size_t n, const Draw& draw) {
     }
 
     float logprob = std::numeric_limits<float>::quiet_NaN();
-    if (draw.logprob) {
+    if (draw.logprob && largest == std::numeric_limits<float>::infinity()) {  // those of +inf share everything
+        const auto sharers = std::count(logits, logits + n, largest);
+        logprob = logits[token] == largest ? -std::log(static_cast<float>(sharers)) : -largest;
+    } else if (draw.logprob) {
         values_.resize(n);
         kernels_.exponentials(logits, n, largest, 1.0f, values_.data());
         double all = 0;

@@ -124,7 +124,10 @@ class Draws:
 
     def __init__(self, plan: Plan) -> None: ...
 
-    def sample(self, arg0: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], arg1: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], arg2: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], arg3: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], arg4: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], arg5: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], arg6: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], arg7: bool, arg8: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C')], arg9: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C')], /) -> None: ...
+    def sample(self, rows: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], seeds: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], positions: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], temperatures: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], top_k: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], top_p: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], min_p: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], logprobs: bool, tokens: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C')], out: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C')]) -> None:
+        """
+        Draw a token from each of `rows` into `tokens`, its log-probability or nan into `out`.
+        """
 
 def uniform(seed: int, position: int) -> float:
     """The noise of a draw, in [0, 1)."""

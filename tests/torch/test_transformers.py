@@ -72,9 +72,9 @@ def test_logits_in_float32(fields):
     """Transformers' logits of two texts at once, and ours of each, whole and in chunks, against the reference.
 
     Each side's gap is within what `rounding.close` derives for it: for torch, sums in any order and angles computed in
-    float32; so native and transformers are as near as the sum of both. A rotation of neighbouring pairs instead of halves, a query head reading another key
-    head, or a mask one key too wide moves logits by a tenth of their size and more; what is allowed is below a
-    thousandth.
+    float32; so native and transformers are as near as the sum of both. A rotation of neighbouring pairs instead of
+    halves, a query head reading another key head, or a mask one key too wide moves logits by a tenth of their size and
+    more; what is allowed is below a thousandth.
     """
     model, theta = theirs(BASE | fields)
     family = ours(model, theta)
