@@ -88,7 +88,7 @@ clean:  ## remove everything that was built or installed here; fetched models st
 .venv-torch/.torch: | .venv-torch/bin/python
 	@echo "installing torch and transformers"
 	@.venv-torch/bin/python $(PIP) install torch==2.13.0
-	@.venv-torch/bin/python $(PIP) install transformers
+	@.venv-torch/bin/python $(PIP) install transformers gguf
 	@touch $@
 
 .venv-torch/.installed: .venv-torch/.torch $(SOURCES)
