@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from quickbrown.backends.native.runner import NativeRunner
 from quickbrown.engine.batch import Batch
-from quickbrown.engine.engine import Engine
+from quickbrown.engine.engine import Engine, TooLong
 from quickbrown.engine.sequence import Request
 from quickbrown.generation.decoders.sample import Sample
 from quickbrown.models.llama import Config, Llama
@@ -109,12 +109,12 @@ class LLM:
         Raises UnknownOption, ValueError for options out of range, TooLong for a prompt beyond the context, and
         GenerationError if the model fails in the middle.
         """
-        params = SamplingParams.from_options(options)
         if isinstance(prompt, str):
-            return self._write(self._tokens(prompt), params).read()
+            return self._write(self._tokens(prompt), options).read()
         prompts = [self._tokens(p) for p in prompt]
-        streams = [self._write(tokens, params) for tokens in prompts]
+        streams: list[Stream] = []
         try:
+            streams += (self._write(tokens, options) for tokens in prompts)
             return [stream.read() for stream in streams]
         finally:
             for stream in streams:
@@ -122,7 +122,7 @@ class LLM:
 
     def stream(self, prompt: str, **options: Any) -> Stream:
         """Continue a text, piece by piece. Raises as `generate` does."""
-        return self._write(self._tokens(prompt), SamplingParams.from_options(options))
+        return self._write(self._tokens(prompt), options)
 
     def chat(self, messages: Messages, **options: Any) -> Completion:
         """The assistant's next message in a conversation of {"role": ..., "content": ...}.
@@ -133,10 +133,9 @@ class LLM:
 
     def stream_chat(self, messages: Messages, **options: Any) -> Stream:
         """The same, piece by piece."""
-        params = SamplingParams.from_options(options)
         if self.template is None:
             raise ValueError(f"{self.path.name} has no chat template; use generate() with a prompt of your own")
-        return self._write(self.tokenizer.encode(self.template.render(messages)), params)
+        return self._write(self.tokenizer.encode(self.template.render(messages)), options)
 
     def logits(self, tokens: Sequence[int]) -> npt.NDArray[np.float32]:
         """The logits after each of `tokens`, (len(tokens), vocab_size) float32. Raises ValueError for bad ids.
@@ -197,18 +196,19 @@ class LLM:
             raise ValueError("the prompt is empty; give at least one character to continue")
         return tokens
 
-    def _write(self, prompt: list[int], params: SamplingParams) -> Stream:
-        limit = self.config.max_position_embeddings
-        if len(prompt) + 1 > limit:
-            raise ValueError(f"the prompt has {len(prompt)} tokens and the model's context holds {limit}; shorten it")
-        room = min(limit, self.runner.room() * self.runner.block_size) - len(prompt)
-        if params.max_new_tokens > room:  # the context's end is a length limit like any other, when nobody chose one
-            if params.max_new_tokens != SamplingParams().max_new_tokens:
-                raise ValueError(
+    def _write(self, prompt: list[int], options: dict[str, Any]) -> Stream:
+        params = SamplingParams.from_options(options)
+        limit = min(self.config.max_position_embeddings, self.runner.room() * self.runner.block_size)
+        room = limit - len(prompt)
+        if room < 1:
+            raise TooLong(f"the prompt has {len(prompt)} tokens and the context holds {limit}; shorten it")
+        if params.max_new_tokens > room:
+            if "max_new_tokens" in options:
+                raise TooLong(
                     f"a prompt of {len(prompt)} tokens leaves room for {room} new ones in a context of {limit}; "
                     f"lower max_new_tokens to that"
                 )
-            params = dataclasses.replace(params, max_new_tokens=max(1, room))
+            params = dataclasses.replace(params, max_new_tokens=room)  # nobody chose a length: the context is it
         seed = secrets.randbits(64) if params.seed is None else params.seed
         stop_tokens = frozenset() if params.ignore_eos else self.tokenizer.eos_ids
         with self._lock:
@@ -321,21 +321,28 @@ class Stream:
         self.seconds = time.perf_counter() - self._started
 
 
-class _Weights(dict[str, Weight]):
+class _Weights(Mapping[str, Weight]):
     """Weights by name, each read once, so that a tied weight is one object; given back once packed."""
 
     def __init__(self, source: Source) -> None:
-        super().__init__()
         self.source = source
+        self._read: dict[str, Weight] = {}
+        self._names: dict[int, str] = {}
 
-    def __missing__(self, name: str) -> Weight:
-        weight = self[name] = self.source.get(name)
-        return weight
+    def __getitem__(self, name: str) -> Weight:
+        if name not in self._read:
+            self._read[name] = weight = self.source.get(name)
+            self._names[id(weight)] = name
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.source.names())
+
+    def __len__(self) -> int:
+        return len(self.source.names())
 
     def release(self, weight: Weight) -> None:
-        for name, held in self.items():
-            if held is weight:
-                self.source.release(name)
+        self.source.release(self._names[id(weight)])
 
 
 def _available_memory() -> int:
