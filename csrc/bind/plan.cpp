@@ -101,6 +101,21 @@ void bind_plan(nb::module_& m) {
             "format"_a, "inputs"_a, "sources"_a.noconvert(),
             "Pack encoded rows (uint8, (rows, row bytes)); panels of several sources alternate. Index of the first.")
         .def(
+            "reserve",
+            [](Weights& w, const std::string& format, size_t rows, size_t inputs, size_t parts) {
+                return w.reserve(format_of(format), rows, inputs, parts);
+            },
+            "format"_a, "rows"_a, "inputs"_a, "parts"_a,
+            "Room for weights of one shape whose panels alternate. Index of the first.")
+        .def(
+            "fill",
+            [](Weights& w, size_t index, size_t first_row, Matrix rows) {
+                nb::gil_scoped_release release;
+                w.fill(index, first_row, {rows.data(), rows.size()});
+            },
+            "index"_a, "first_row"_a, "rows"_a.noconvert(),
+            "Pack encoded rows (uint8, (rows, row bytes)), whole panels of 16, from first_row on.")
+        .def(
             "add_vector", [](Weights& w, Vector<float> values) { return w.add_vector(view(values)); },
             "values"_a.noconvert())
         .def_prop_ro("bytes", &Weights::bytes);

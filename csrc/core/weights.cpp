@@ -136,9 +136,38 @@ uint8_t* Weights::take(size_t bytes) {
     return at;
 }
 
+size_t Weights::reserve(Format format, size_t rows, size_t inputs, size_t parts) {
+    if (rows == 0 || parts == 0) throw std::invalid_argument("nothing to pack");
+    source_row_bytes(format, inputs);  // refuses inputs that are not whole blocks
+    const size_t panels = (rows + kLanes - 1) / kLanes, panel = panel_bytes(format, inputs);
+    uint8_t* base = take(aligned(product(product(panels, panel), parts)));
+    for (size_t i = 0; i < parts; i++)
+        weights_.push_back({format, rows, inputs, panels, panel * parts, base + i * panel});
+    return weights_.size() - parts;
+}
+
+void Weights::fill(size_t index, size_t first_row, std::span<const uint8_t> bytes) {
+    const PackedWeight& w = weight(index);
+    const size_t row_bytes = source_row_bytes(w.format, w.inputs), rows = bytes.size() / row_bytes;
+    if (rows * row_bytes != bytes.size())
+        throw std::invalid_argument("rows of " + std::to_string(row_bytes) + " bytes came with " +
+                                    std::to_string(bytes.size()) + " bytes");
+    const bool whole_panels = first_row % kLanes == 0 && (rows % kLanes == 0 || first_row + rows == w.rows);
+    if (first_row > w.rows || rows > w.rows - first_row || !whole_panels)
+        throw std::invalid_argument(std::to_string(rows) + " rows from " + std::to_string(first_row) +
+                                    " on are not whole panels of a weight of " + std::to_string(w.rows) + " rows");
+    const size_t panels = (rows + kLanes - 1) / kLanes, threads = static_cast<size_t>(pool_.threads());
+    pool_.run([&](int thread) {
+        for (size_t p = panels * thread / threads; p < panels * (thread + 1) / threads; p++)
+            for (size_t r = p * kLanes; r < std::min(rows, (p + 1) * kLanes); r++)
+                pack_row(w.format, bytes.data() + r * row_bytes, w.inputs,
+                         w.data + (first_row / kLanes + p) * w.panel_stride, r % kLanes);
+    });
+}
+
 size_t Weights::add(Format format, size_t inputs, const std::vector<Source>& sources) {
     if (sources.empty()) throw std::invalid_argument("nothing to pack");
-    const size_t row_bytes = source_row_bytes(format, inputs), panel = panel_bytes(format, inputs);
+    const size_t row_bytes = source_row_bytes(format, inputs);
     for (const Source& s : sources) {
         if (s.rows == 0 || s.rows != sources[0].rows)
             throw std::invalid_argument("weights whose panels alternate must have the same number of rows");
@@ -147,20 +176,8 @@ size_t Weights::add(Format format, size_t inputs, const std::vector<Source>& sou
                                         std::to_string(row_bytes) + " bytes came with " +
                                         std::to_string(s.bytes.size()) + " bytes");
     }
-    const size_t panels = (sources[0].rows + kLanes - 1) / kLanes, parts = sources.size();
-    uint8_t* base = take(aligned(product(product(panels, panel), parts)));
-    const size_t first = weights_.size();
-    for (size_t i = 0; i < parts; i++)
-        weights_.push_back({format, sources[i].rows, inputs, panels, panel * parts, base + i * panel});
-    const size_t total = panels * parts, threads = static_cast<size_t>(pool_.threads());
-    pool_.run([&](int thread) {
-        for (size_t p = total * thread / threads; p < total * (thread + 1) / threads; p++) {
-            const Source& s = sources[p % parts];
-            const size_t row = p / parts * kLanes, end = std::min(row + kLanes, s.rows);
-            for (size_t r = row; r < end; r++)
-                pack_row(format, s.bytes.data() + r * row_bytes, inputs, base + p * panel, r - row);
-        }
-    });
+    const size_t first = reserve(format, sources[0].rows, inputs, sources.size());
+    for (size_t i = 0; i < sources.size(); i++) fill(first + i, 0, sources[i].bytes);
     return first;
 }
 

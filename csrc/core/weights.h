@@ -36,8 +36,13 @@ public:
     static size_t packed_size(Format, size_t rows, size_t inputs);
     static size_t vector_size(size_t length);
 
-    // Packs weights of one format and K. The panels of several sources alternate: 0's first, 1's first, 0's second, ...
-    // Returns the index of the first; the others follow. Throws std::invalid_argument for sizes that do not agree.
+    // Room for `parts` weights of one shape whose panels alternate: 0's first, 1's first, 0's second, ...
+    // Returns the index of the first; the others follow. All values are zero until filled.
+    size_t reserve(Format, size_t rows, size_t inputs, size_t parts);
+    // Packs encoded rows, whole panels of them, from `first_row` on. Throws std::invalid_argument for sizes that do not
+    // agree. In slices, the source's bytes need not be in memory all at once.
+    void fill(size_t index, size_t first_row, std::span<const uint8_t> bytes);
+    // Both at once.
     size_t add(Format, size_t inputs, const std::vector<Source>&);
     // A float32 vector, padded with zeros to a multiple of 16.
     size_t add_vector(std::span<const float>);

@@ -52,6 +52,16 @@ class Weights:
         Pack encoded rows (uint8, (rows, row bytes)); panels of several sources alternate. Index of the first.
         """
 
+    def reserve(self, format: str, rows: int, inputs: int, parts: int) -> int:
+        """
+        Room for weights of one shape whose panels alternate. Index of the first.
+        """
+
+    def fill(self, index: int, first_row: int, rows: Annotated[NDArray[numpy.uint8], dict(shape=(None, None), order='C', device='cpu', writable=False)]) -> None:
+        """
+        Pack encoded rows (uint8, (rows, row bytes)), whole panels of 16, from first_row on.
+        """
+
     def add_vector(self, values: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> int: ...
 
     @property

@@ -81,6 +81,7 @@ class LLM:
                 packed=weights.release,
             )
             self.tokenizer = vocabulary.result()
+        self.source.forget_vocabulary()
         self.template = template_from_gguf(self.source.metadata, self.tokenizer, self.path)
         self.engine = Engine(self.runner)
         self._lock = RLock()

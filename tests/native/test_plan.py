@@ -326,6 +326,33 @@ def test_wrong_sizes_are_refused_at_packing(format):
             add([good], inputs=63)
 
 
+def test_slices_are_packed_as_the_whole_and_checked():
+    """A weight filled in slices has the same rows as one added at once; what is no whole panel inside it is refused."""
+    data = np.random.default_rng(0).standard_normal((40, 32)).astype(np.float32).view(np.uint8)
+    pool = _native.Pool(2)
+    weights = _native.Weights(2 * _native.packed_size("f32", 40, 32), pool)
+    whole, sliced = weights.add("f32", 32, [data]), weights.reserve("f32", 40, 32, 1)
+    for first, last in ((32, 40), (0, 16), (16, 32)):
+        weights.fill(sliced, first, data[first:last].copy())
+    rows = []
+    for index in (whole, sliced):
+        plan = _native.Plan(pool, weights, _native.KvMemory("f32", 1, 1, 1, 16))
+        out = plan.buffer(32)
+        plan.embed(index, out)
+        plan.result(out)
+        i, none = np.arange(40, dtype=np.int32), np.zeros(0, np.int32)
+        plan.run(i, i, np.array([0, 40], np.int32), np.zeros(1, np.int32), np.array([0, 1], np.int32), none, none)
+        rows.append(plan.contents(out, 32).copy())
+    assert rows[0].tobytes() == rows[1].tobytes() == data.tobytes()
+    for first, count in ((8, 16), (0, 8), (32, 16), (48, 16), (2**63, 16)):
+        with pytest.raises(ValueError, match="are not whole panels of a weight of 40 rows"):
+            weights.fill(sliced, first, np.zeros((count, 128), np.uint8))
+    with pytest.raises(ValueError, match="rows of 128 bytes came with 160 bytes"):
+        weights.fill(sliced, 0, np.zeros((16, 10), np.uint8))
+    with pytest.raises(IndexError, match="no weight of that number"):
+        weights.fill(7, 0, data)
+
+
 def test_other_wrong_sizes():
     pool = _native.Pool(1)
     weights = _native.Weights(64, pool)

@@ -86,10 +86,10 @@ class GgufSource:
                 self._bad("is empty")
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._end = min(len(self._map), HEADER)
-        metadata: dict[str, Any] = {}
+        self._metadata: dict[str, Any] = {}
         tensors: dict[str, _Tensor] = {}
-        self.metadata: Mapping[str, Any] = MappingProxyType(metadata)
-        self._read(metadata, tensors)
+        self.metadata: Mapping[str, Any] = MappingProxyType(self._metadata)
+        self._read(self._metadata, tensors)
         self.config = self._configure(tensors)
         self._weights = self._check(tensors)
         self.bytes = sum(t.bytes for t in tensors.values())
@@ -117,6 +117,14 @@ class GgufSource:
         stop = (tensor.at + tensor.bytes) // mmap.PAGESIZE * mmap.PAGESIZE
         if start < stop and hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED, start, stop - start)
+
+    def forget_vocabulary(self) -> None:
+        """Drop the settings `tokenizer.ggml.tokens`, `.merges`, `.scores` and `.token_type`, the large ones.
+
+        For when a tokenizer has been made of them: as Python objects they take tens of megabytes.
+        """
+        for name in ("tokens", "merges", "scores", "token_type"):
+            self._metadata.pop(f"tokenizer.ggml.{name}", None)
 
     # Reading
 

@@ -6,18 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from quickbrown import _native
 from quickbrown.backends.native.record import Symbol, Verb
 from quickbrown.quant.weight import Weight
+
+SLICE = 4 << 20  # bytes of a weight that are read before they are given back
 
 
 class PackedWeights:
     """The weights of a list of verbs, packed in the order of use into one arena.
 
     dtype   "auto" packs weights as published, "float32" decodes them first
-    packed  called with each weight once its bytes are no longer read, so that its source's pages can be given back
+    packed  called with a weight when bytes of it have been packed, so that its source can give their pages back
     """
 
     def __init__(
@@ -37,10 +38,11 @@ class PackedWeights:
         size += sum(_native.vector_size(w.shape[0]) for w in norms)
         self.arena = _native.Weights(size, pool)
         for group in groups:
-            first = self.arena.add(self.format(group[0]), group[0].shape[1], [self._rows(w) for w in group])
+            rows, inputs = group[0].shape
+            first = self.arena.reserve(self.format(group[0]), rows, inputs, len(group))
             for i, weight in enumerate(group):
                 self.weight_index[id(weight)] = first + i
-                self.packed(weight)
+                self._fill(first + i, weight)
         for weight in norms:
             self.vector_index[id(weight)] = self.arena.add_vector(weight.decode())
         self._keep = [w for group in groups for w in group] + norms  # ids stay theirs
@@ -49,10 +51,16 @@ class PackedWeights:
         """The format that `weight` is held in."""
         return "f32" if self.dtype == "float32" else weight.format
 
-    def _rows(self, weight: Weight) -> npt.NDArray[np.uint8]:
-        if self.format(weight) == weight.format:
-            return np.ascontiguousarray(weight.data)
-        return np.ascontiguousarray(weight.decode()).view(np.uint8)
+    def _fill(self, index: int, weight: Weight) -> None:
+        """Pack a weight slice by slice, giving the bytes of each back, so that only one copy is in memory."""
+        inputs = weight.shape[1]
+        step = max(1, SLICE // weight.data.shape[1] // 16) * 16
+        for first in range(0, weight.shape[0], step):
+            rows = weight.data[first : first + step]
+            if self.format(weight) != weight.format:
+                rows = Weight(weight.format, (len(rows), inputs), rows).decode().view(np.uint8)
+            self.arena.fill(index, first, np.ascontiguousarray(rows))
+            self.packed(weight)
 
 
 def _distinct(groups: list[list[Weight]]) -> list[list[Weight]]:

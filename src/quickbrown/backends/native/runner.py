@@ -22,7 +22,7 @@ class NativeRunner:
 
     blocks  KV blocks of 64 tokens; memory is taken from the system as they are first used
     dtype   "auto": weights as published, keys and values in bf16; "float32": both in float32
-    packed  called with each weight once its source is no longer needed
+    packed  called with a weight when bytes of it have been packed and its source may give them back
     """
 
     block_size: int = _native.BLOCK
