@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import secrets
 import time
@@ -25,6 +26,7 @@ from quickbrown.models.llama import Config, Llama
 from quickbrown.quant.weight import Weight
 from quickbrown.text.gguf_vocab import template_from_gguf, tokenizer_from_gguf
 from quickbrown.text.pieces import Pieces
+from quickbrown.text.template import ChatTemplate
 from quickbrown.types import Completion, Event, Finish, FinishReason, SamplingParams
 from quickbrown.weights import hub
 from quickbrown.weights.gguf import GgufSource
@@ -82,11 +84,18 @@ class LLM:
             )
             self.tokenizer = vocabulary.result()
         self.source.forget_vocabulary()
-        self.template = template_from_gguf(self.source.metadata, self.tokenizer, self.path)
         self.engine = Engine(self.runner)
         self._lock = RLock()
         self._streams: dict[int, Stream] = {}
         self._next_id = 0
+
+    @functools.cached_property
+    def template(self) -> ChatTemplate | None:
+        """How a conversation is written down for this model, if the file says. Raises BadFile for an unusable one.
+
+        Made when first asked for: a text that is only continued does not wait for it.
+        """
+        return template_from_gguf(self.source.metadata, self.tokenizer, self.path)
 
     def _blocks(self) -> int:
         """How many KV blocks of 64 tokens: at least one full context, which is an error to exceed later, not now."""

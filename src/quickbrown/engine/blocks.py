@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 
 from quickbrown.engine.sequence import EngineError, Sequence
@@ -12,7 +11,7 @@ class BlockPool:
     """`count` blocks of `size` slots, numbered from 0.
 
     holders  how many sequences hold each block
-    free     those that nobody holds, the longest unused first
+    free     those that nobody holds; the one dropped last is taken first, so that memory never used stays untouched
     fresh    blocks taken since the last step that ran; whoever ran it clears the list
     """
 
@@ -21,14 +20,14 @@ class BlockPool:
             raise ValueError(f"memory must have at least one block of at least one slot, not {count} of {size}")
         self.size = size
         self.holders = [0] * count
-        self.free = deque(range(count))
+        self.free = list(reversed(range(count)))
         self.fresh: list[int] = []
 
     def take(self) -> int:
         """A free block, held once. Raises EngineError if there is none."""
         if not self.free:
             raise EngineError(f"a block was taken, but all {len(self.holders)} are held")
-        block = self.free.popleft()
+        block = self.free.pop()
         self.holders[block] = 1
         self.fresh.append(block)
         return block
