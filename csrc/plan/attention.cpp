@@ -85,13 +85,9 @@ void Plan::run_attention(const Instruction& i, size_t index, int thread) {
         pool_.barrier();
     }
     const size_t items = a.items.size(), at_a_time = std::clamp<size_t>(items / (pool_.threads() * 6), 1, 8);
-    std::atomic<uint32_t>& next = claims_[2 * index + 1];
-    for (;;) {
-        const size_t begin = next.fetch_add(static_cast<uint32_t>(at_a_time), std::memory_order_relaxed);
-        if (begin >= items) return;
-        const size_t end = std::min(items, begin + at_a_time);
+    claim(claims_[2 * index + 1], items, at_a_time, [&](size_t begin, size_t end) {
         for (size_t item = begin; item < end; item++) attend_item(i, a, item, end, thread);
-    }
+    });
 }
 
 void Plan::attend_item(const Instruction& i, Attend& a, size_t item, size_t last_item, int thread) {

@@ -1,6 +1,8 @@
 // What plan.cpp and attention.cpp share.
 #pragma once
 
+#include <algorithm>
+
 #include "plan/plan.h"
 
 namespace qb {
@@ -65,5 +67,14 @@ struct Plan::Attend {
 struct Plan::Thread {
     Scratch activations, row, attend, queries, results;
 };
+
+// Threads take the next `at_a_time` items until none are left: a slower core takes fewer.
+template <class Body> void Plan::claim(std::atomic<uint32_t>& next, size_t items, size_t at_a_time, const Body& body) {
+    for (;;) {
+        const size_t begin = next.fetch_add(static_cast<uint32_t>(at_a_time), std::memory_order_relaxed);
+        if (begin >= items) return;
+        body(begin, std::min(items, begin + at_a_time));
+    }
+}
 
 }  // namespace qb

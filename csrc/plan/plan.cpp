@@ -341,14 +341,6 @@ void Plan::execute(const Instruction& i, size_t index, int thread) {
     }
 }
 
-template <class Body> void Plan::claim(std::atomic<uint32_t>& next, size_t items, size_t at_a_time, const Body& body) {
-    for (;;) {
-        const size_t begin = next.fetch_add(static_cast<uint32_t>(at_a_time), std::memory_order_relaxed);
-        if (begin >= items) return;
-        body(begin, std::min(items, begin + at_a_time));
-    }
-}
-
 void Plan::run_linear(const Instruction& i, size_t index, int thread) {
     const Buffer& x = buffers_[i.x];
     const size_t tokens = length(x.length);
@@ -372,7 +364,7 @@ void Plan::run_linear(const Instruction& i, size_t index, int thread) {
 
     size_t total = 0;
     for (const Output& o : i.outputs) total += weights_.weight(o.weight).panels;
-    // Claims of an even number of panels: a slower core takes fewer of them.
+    // An even number of panels at a time: kernels work on pairs.
     const size_t at_a_time = std::max<size_t>(2, total / (pool_.threads() * 4) / 2 * 2);
     claim(claims_[2 * index], total, at_a_time, [&](size_t begin, size_t end) {
         size_t base = 0;

@@ -86,7 +86,6 @@ QB_INLINE float highest(F x) {
 }
 
 QB_INLINE I zero_i() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
-QB_INLINE I load_i(const int32_t* p) { return {load256(p), load256(p + 8)}; }
 QB_INLINE I add_i(I x, I y) { return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
 QB_INLINE I sub_i(I x, I y) { return {_mm256_sub_epi32(x.a, y.a), _mm256_sub_epi32(x.b, y.b)}; }
 template <int N> QB_INLINE I shift_left(I x) { return {_mm256_slli_epi32(x.a, N), _mm256_slli_epi32(x.b, N)}; }

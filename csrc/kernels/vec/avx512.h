@@ -59,7 +59,6 @@ QB_INLINE float highest(F x) {
 }
 
 QB_INLINE I zero_i() { return {_mm512_setzero_si512()}; }
-QB_INLINE I load_i(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
 QB_INLINE I add_i(I a, I b) { return {_mm512_add_epi32(a.v, b.v)}; }
 QB_INLINE I sub_i(I a, I b) { return {_mm512_sub_epi32(a.v, b.v)}; }
 template <int N> QB_INLINE I shift_left(I a) { return {_mm512_slli_epi32(a.v, N)}; }

@@ -94,11 +94,6 @@ QB_INLINE float highest(F x) {
 }
 
 QB_INLINE I zero_i() { return {Ints{}}; }
-QB_INLINE I load_i(const int32_t* p) {
-    I r;
-    __builtin_memcpy(&r.v, p, 64);
-    return r;
-}
 QB_INLINE I add_i(I a, I b) { return {a.v + b.v}; }
 QB_INLINE I sub_i(I a, I b) { return {a.v - b.v}; }
 template <int N> QB_INLINE I shift_left(I a) { return {a.v * (1 << N)}; }
