@@ -8,7 +8,7 @@ SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc src -type f ! -name '
 CPP := $(shell find csrc tests/native -name '*.cpp' -o -name '*.h' -o -name '*.inl')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-torch check sanitize bench build-time clean
+.PHONY: help demo test test-torch check soak sanitize bench build-time clean
 .DELETE_ON_ERROR:
 
 help:  ## show this
@@ -34,6 +34,10 @@ check: .venv/.check .venv/.test  ## lint, formatting, types, import arrows; prin
 	.venv/bin/python -m pytest --quiet tests/docs/test_arrows.py
 	@find src csrc tests benchmarks \( -name '*.py' -o -name '*.cpp' -o -name '*.h' -o -name '*.inl' \) -size +0 \
 	    -exec wc -l {} + | sort -n
+
+soak: .venv/.test  ## drive the engine at random for half an hour, and run the whole matrix of promise 1
+	.venv/bin/python -m pytest --quiet --soak tests/pure/test_driving.py tests/native/test_driving.py \
+	    tests/native/test_determinism.py
 
 sanitize: build/asan/sanitized build/tsan/sanitized  ## run the native tests under address, undefined and thread sanitizers
 

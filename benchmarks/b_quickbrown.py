@@ -19,11 +19,7 @@ import time
 from pathlib import Path
 
 import quickbrown
-from quickbrown.engine.sequence import Request
-from quickbrown.generation.decoders.sample import Sample
-from quickbrown.llm import LLM
-from quickbrown.text.pieces import Pieces
-from quickbrown.types import SamplingParams
+from quickbrown import LLM
 
 
 def process_age() -> float:
@@ -52,20 +48,10 @@ def memory() -> dict[str, int]:
 
 def generate(llm: LLM, prompts: list[tuple[int, ...]], new: int) -> tuple[float, float]:
     """Seconds until every sequence has its first token, and seconds for the other new - 1 tokens."""
-    params = SamplingParams(max_new_tokens=new, ignore_eos=True)
-    pieces = [Pieces(llm.tokenizer) for _ in prompts]
-    for i, prompt in enumerate(prompts):
-        llm.engine.add(Request(i, prompt, Sample(), params, 0))
-    start = first = time.perf_counter()
-    waiting = set(range(len(prompts)))
-    while not llm.engine.idle:
-        for event in llm.engine.step():
-            pieces[event.request].push(event.tokens)
-            if event.tokens and event.request in waiting:
-                waiting.remove(event.request)
-                if not waiting:
-                    first = time.perf_counter()
-    return first - start, time.perf_counter() - first
+    stream = llm.stream_batch(prompts, max_new_tokens=new, ignore_eos=True)
+    stream.read()
+    first = max(text.first_token_seconds for text in stream.texts)
+    return first, stream.seconds - first
 
 
 def main() -> None:

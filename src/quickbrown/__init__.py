@@ -6,22 +6,47 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from quickbrown.llm import LLM, Stream
-    from quickbrown.types import Completion, Finish, FinishReason, SamplingParams, UnknownOption
+    from quickbrown.async_llm import AsyncLLM
+    from quickbrown.generation.seeds import set_seed
+    from quickbrown.llm import LLM
+    from quickbrown.streams import AsyncBatchStream, AsyncStream, BatchStream, GenerationError, Stream
+    from quickbrown.types import Completion, Finish, FinishReason, SamplingParams, TooLong, UnknownOption
 
 __version__ = "0.1.0"
 
-__all__ = ["LLM", "Completion", "Finish", "FinishReason", "SamplingParams", "Stream", "UnknownOption"]
+__all__ = [
+    "LLM",
+    "AsyncBatchStream",
+    "AsyncLLM",
+    "AsyncStream",
+    "BatchStream",
+    "Completion",
+    "Finish",
+    "FinishReason",
+    "GenerationError",
+    "SamplingParams",
+    "Stream",
+    "TooLong",
+    "UnknownOption",
+    "set_seed",
+]
 
 # Loaded when first asked for: importing the package alone costs next to nothing.
 _HOME = {
     "LLM": "llm",
-    "Stream": "llm",
+    "AsyncBatchStream": "streams",
+    "AsyncLLM": "async_llm",
+    "AsyncStream": "streams",
+    "BatchStream": "streams",
     "Completion": "types",
     "Finish": "types",
     "FinishReason": "types",
+    "GenerationError": "streams",
     "SamplingParams": "types",
+    "Stream": "streams",
+    "TooLong": "types",
     "UnknownOption": "types",
+    "set_seed": "generation.seeds",
 }
 
 

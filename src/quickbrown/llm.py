@@ -5,38 +5,43 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-import secrets
-import time
+import re
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import RLock
-from typing import Any, overload
+from queue import SimpleQueue
+from typing import Any, cast, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from quickbrown.backends.native.memory import available_memory
 from quickbrown.backends.native.runner import NativeRunner
-from quickbrown.engine.batch import Batch
-from quickbrown.engine.engine import Engine, TooLong
+from quickbrown.engine.engine import Engine
 from quickbrown.engine.sequence import Request
+from quickbrown.engine.thread import EngineThread
 from quickbrown.generation.decoders.sample import Sample
+from quickbrown.generation.seeds import row_seeds
 from quickbrown.models.llama import Config, Llama
 from quickbrown.quant.weight import Weight
+from quickbrown.streams import BatchStream, Out, Piece, Reader, Stream, Text, Texts, ends
 from quickbrown.text.gguf_vocab import template_from_gguf, tokenizer_from_gguf
 from quickbrown.text.pieces import Pieces
 from quickbrown.text.template import ChatTemplate
-from quickbrown.types import Completion, Event, Finish, FinishReason, SamplingParams
+from quickbrown.types import Completion, SamplingParams, TooLong
 from quickbrown.weights import hub
 from quickbrown.weights.gguf import GgufSource
 from quickbrown.weights.source import Source
 
 Messages = Sequence[Mapping[str, str]]
+Prompt = str | Sequence[int] | Messages  # a text, token ids, or a conversation
 
 DTYPES = ("auto", "float32")
 TEXTS_IN_MEMORY = 4  # of the model's full context each, ...
 SHARE_OF_MEMORY = 0.25  # ... as far as they fit in this share of what is free
+MOST_SAMPLES = 1024
 
 
 class LLM:
@@ -46,9 +51,12 @@ class LLM:
     dtype    "auto": weights as published, their inputs rounded to match, keys and values in bfloat16;
              "float32": everything in float32, several times larger and slower, for comparisons
     threads  how many to compute with; the physical cores this process may use unless given
+    memory   for keys and values: bytes, or a string like "2GB" or "512MiB"; unless given, four texts of the model's
+             full context, but at most a quarter of what is free. It is taken as it is needed. Texts that do not fit
+             together wait for each other; what nobody needs any more is kept for texts that begin alike.
 
-    Options of `generate`, `stream` and `chat` are the fields of `SamplingParams`; their defaults stand there.
-    Not for use by several threads at the same moment: a lock makes them take turns.
+    Options of `generate`, `stream` and `chat` are the fields of `SamplingParams`; their defaults stand there. Any
+    number of threads may write with one LLM at the same time: their texts are computed together, and none changes.
 
     Raises hub.HubError for a model that cannot be had, BadFile for a damaged or unsupported file, ValueError for
     arguments out of range.
@@ -60,6 +68,7 @@ class LLM:
         *,
         dtype: str = "auto",
         threads: int | None = None,
+        memory: int | str | None = None,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> None:
         if dtype not in DTYPES:
@@ -68,6 +77,7 @@ class LLM:
             not isinstance(threads, int) or isinstance(threads, bool) or not 1 <= threads <= 1024
         ):
             raise ValueError(f"threads must be a whole number from 1 to 1024, not {threads!r}")
+        room = None if memory is None else parse_bytes(memory)
         self.path: Path = hub.find(model, progress)
         self.dtype = dtype
         self.source = GgufSource(self.path)
@@ -77,17 +87,19 @@ class LLM:
             weights = _Weights(self.source)
             self.runner = NativeRunner(
                 Llama(self.config, weights),
-                blocks=self._blocks(),
+                blocks=self._blocks(room),
                 threads=threads,
                 dtype=dtype,
                 packed=weights.release,
             )
             self.tokenizer = vocabulary.result()
         self.source.forget_vocabulary()
-        self.engine = Engine(self.runner)
-        self._lock = RLock()
-        self._streams: dict[int, Stream] = {}
-        self._next_id = 0
+        self.engine = EngineThread(Engine(self.runner))
+        self._finalizer = weakref.finalize(self, self.engine.close)
+
+    def close(self) -> None:
+        """End all texts and the engine's thread. Also done when the LLM is let go, or the process ends."""
+        self._finalizer()
 
     @functools.cached_property
     def template(self) -> ChatTemplate | None:
@@ -97,77 +109,86 @@ class LLM:
         """
         return template_from_gguf(self.source.metadata, self.tokenizer, self.path)
 
-    def _blocks(self) -> int:
-        """How many KV blocks of 64 tokens: at least one full context, which is an error to exceed later, not now."""
+    def _blocks(self, memory: int | None) -> int:
+        """How many KV blocks of 64 tokens `memory` bytes hold, or the default. Raises ValueError if that cannot be."""
         c = self.config
         value_bytes = 4 if self.dtype == "float32" else 2
-        token_bytes = 2 * c.num_hidden_layers * c.num_key_value_heads * c.head_dim * value_bytes
-        size = NativeRunner.block_size
-        one = -(-c.max_position_embeddings // size)
-        fit = int(_available_memory() * SHARE_OF_MEMORY) // (token_bytes * size)
-        return max(1, min(max(fit, 1), TEXTS_IN_MEMORY * one))
+        block_bytes = 2 * c.num_hidden_layers * c.num_key_value_heads * c.head_dim * value_bytes
+        block_bytes *= NativeRunner.block_size
+        free = available_memory()
+        if memory is None:
+            one_text = -(-c.max_position_embeddings // NativeRunner.block_size)
+            return max(1, min(int(free * SHARE_OF_MEMORY) // block_bytes, TEXTS_IN_MEMORY * one_text))
+        if memory < block_bytes:
+            raise ValueError(f"memory must be at least {block_bytes:,} bytes, what 64 tokens take here, not {memory:,}")
+        if memory > free:
+            raise ValueError(f"memory is {memory:,} bytes, but only {free:,} are free; ask for less")
+        return memory // block_bytes
 
     # -- texts ----------------------------------------------------------------------------------------------------
 
     @overload
-    def generate(self, prompt: str, **options: Any) -> Completion: ...
+    def generate(self, prompt: str, *, n: None = None, **options: Any) -> Completion: ...
     @overload
-    def generate(self, prompt: Sequence[str], **options: Any) -> list[Completion]: ...
-    def generate(self, prompt: str | Sequence[str], **options: Any) -> Completion | list[Completion]:
-        """Continue a text, or several together. Each text is what it would be alone.
+    def generate(self, prompt: str, *, n: int, **options: Any) -> list[Completion]: ...
+    @overload
+    def generate(self, prompt: Sequence[Prompt], *, n: None = None, **options: Any) -> list[Completion]: ...
+    @overload
+    def generate(self, prompt: Sequence[Prompt], *, n: int, **options: Any) -> list[list[Completion]]: ...
+    def generate(self, prompt: str | Sequence[Prompt], *, n: int | None = None, **options: Any) -> Any:
+        """Continue a text, or several together: strings, lists of token ids, or conversations. Each is what it would be
+        alone.
+
+        n  a number of texts to write of each prompt, which is read once; there is a list of n in the place of each
 
         Raises UnknownOption, ValueError for options out of range, TooLong for a prompt beyond the context, and
-        GenerationError if the model fails in the middle.
+        GenerationError, with all completions, if the model fails in the middle of one.
         """
         if isinstance(prompt, str):
-            return self._write(self._tokens(prompt), options).read()
-        prompts = [self._tokens(p) for p in prompt]
-        streams: list[Stream] = []
-        try:
-            streams += (self._write(tokens, options) for tokens in prompts)
-            return [stream.read() for stream in streams]
-        finally:
-            for stream in streams:
-                stream.close()
+            return self._all([prompt], n, options)[0]
+        return self._all(prompt, n, options)
 
-    def stream(self, prompt: str, **options: Any) -> Stream:
-        """Continue a text, piece by piece. Raises as `generate` does."""
-        return self._write(self._tokens(prompt), options)
-
-    def chat(self, messages: Messages, **options: Any) -> Completion:
-        """The assistant's next message in a conversation of {"role": ..., "content": ...}.
+    @overload
+    def chat(self, messages: Messages, *, n: None = None, **options: Any) -> Completion: ...
+    @overload
+    def chat(self, messages: Messages, *, n: int, **options: Any) -> list[Completion]: ...
+    @overload
+    def chat(self, messages: Sequence[Messages], *, n: None = None, **options: Any) -> list[Completion]: ...
+    @overload
+    def chat(self, messages: Sequence[Messages], *, n: int, **options: Any) -> list[list[Completion]]: ...
+    def chat(self, messages: Messages | Sequence[Messages], *, n: int | None = None, **options: Any) -> Any:
+        """The assistant's next message in a conversation of {"role": ..., "content": ...}, or in several.
 
         Raises as `generate` does, and ValueError for a model without a chat template or messages it does not take.
         """
-        return self.stream_chat(messages, **options).read()
+        conversations, several = split(messages)
+        written = self._all(conversations, n, options)
+        return written if several else written[0]
+
+    def stream(self, prompt: str, **options: Any) -> Stream:
+        """Continue a text, piece by piece. Raises as `generate` does."""
+        pieces: SimpleQueue[Piece] = SimpleQueue()
+        return Stream(self, self.write([prompt], None, options, pieces.put), pieces)
 
     def stream_chat(self, messages: Messages, **options: Any) -> Stream:
-        """The same, piece by piece."""
-        if self.template is None:
-            raise ValueError(f"{self.path.name} has no chat template; use generate() with a prompt of your own")
-        return self._write(self.tokenizer.encode(self.template.render(messages)), options)
+        """The assistant's next message, piece by piece. Raises as `chat` does."""
+        pieces: SimpleQueue[Piece] = SimpleQueue()
+        return Stream(self, self.write([messages], None, options, pieces.put), pieces)
+
+    def stream_batch(self, prompts: Sequence[Prompt], *, n: int | None = None, **options: Any) -> BatchStream:
+        """Continue several texts together, piece by piece. Raises as `generate` does."""
+        pieces: SimpleQueue[Piece] = SimpleQueue()
+        return BatchStream(self, self.write(prompts, n, options, pieces.put), pieces)
 
     def logits(self, tokens: Sequence[int]) -> npt.NDArray[np.float32]:
-        """The logits after each of `tokens`, (len(tokens), vocab_size) float32. Raises ValueError for bad ids.
+        """The logits after each of `tokens`, (len(tokens), vocab_size) float32.
 
-        Waits for nothing and nobody: call it when no text is being written.
+        Raises ValueError for bad ids, or if the texts being written leave no memory for it.
         """
-        with self._lock:
-            if self.engine.live:
-                raise ValueError("logits() needs the memory of the texts being written; finish or close them first")
-            size, n = self.runner.block_size, len(tokens)
-            if not 1 <= n <= min(self.runner.room() * size, self.config.max_position_embeddings):
-                raise ValueError(f"logits() takes 1 to {self.config.max_position_embeddings} tokens, not {n}")
-            ids, table = np.asarray(tokens, np.int32), np.arange(-(-n // size), dtype=np.int32)
-            out = np.empty((n, self.runner.vocab_size), np.float32)
-            for first in range(0, n, self.engine.scheduler.budget):
-                part = np.arange(first, min(n, first + self.engine.scheduler.budget), dtype=np.int32)
-                ends = np.array([0, len(part)], np.int32), np.array([0, len(table)], np.int32)
-                fresh = table if first == 0 else table[:0]
-                every = np.arange(len(part), dtype=np.int32)
-                self.runner.run(Batch(ids[part], part, ends[0], table, ends[1], every, fresh))
-                out[part] = self.runner.logits()
-            return out
+        n, most = len(tokens), self._context
+        if not 1 <= n <= most:
+            raise ValueError(f"logits() takes 1 to {most} tokens, not {n}")
+        return self.engine.call(lambda: self.engine.engine.logits(list(tokens)))
 
     def info(self) -> dict[str, Any]:
         """Facts about the model, and how it is held here."""
@@ -196,139 +217,105 @@ class LLM:
             "threads": self.runner.pool.threads,
         }
 
-    # -- the loop ---------------------------------------------------------------------------------------------------
-
-    def _tokens(self, prompt: str) -> list[int]:
-        if not isinstance(prompt, str):
-            raise TypeError(f"a prompt must be a string, not {type(prompt).__name__}")
-        tokens = self.tokenizer.encode(prompt, bos=True)
-        if not tokens:
-            raise ValueError("the prompt is empty; give at least one character to continue")
-        return tokens
-
-    def _write(self, prompt: list[int], options: dict[str, Any]) -> Stream:
-        params = SamplingParams.from_options(options)
-        limit = min(self.config.max_position_embeddings, self.runner.room() * self.runner.block_size)
-        room = limit - len(prompt)
-        if room < 1:
-            raise TooLong(f"the prompt has {len(prompt)} tokens and the context holds {limit}; shorten it")
-        if params.max_new_tokens > room:
-            if "max_new_tokens" in options:
-                raise TooLong(
-                    f"a prompt of {len(prompt)} tokens leaves room for {room} new ones in a context of {limit}; "
-                    f"lower max_new_tokens to that"
-                )
-            params = dataclasses.replace(params, max_new_tokens=room)  # nobody chose a length: the context is it
-        seed = secrets.randbits(64) if params.seed is None else params.seed
-        stop_tokens = frozenset() if params.ignore_eos else self.tokenizer.eos_ids
-        with self._lock:
-            request = Request(self._next_id, tuple(prompt), Sample(), params, seed, stop_tokens)
-            self._next_id += 1
-            self.engine.add(request)
-            stream = self._streams[request.id] = Stream(self, request, Pieces(self.tokenizer, params.stop))
-        return stream
-
-    def _step(self) -> None:
-        """One step of the engine; each event goes to its stream."""
-        with self._lock:
-            for event in self.engine.step():
-                if event.request in self._streams:
-                    self._streams[event.request]._take(event)
-
-    def _end(self, request: int) -> None:
-        with self._lock:
-            self.engine.cancel(request)
-            self._streams.pop(request, None)
-
-
-class GenerationError(RuntimeError):
-    """The model failed in the middle of a text."""
-
-
-class Stream:
-    """A text being written: iterate over its pieces, whole characters as they come.
-
-    completion            the finished text, once the iteration has ended or `close` was called
-    first_token_seconds   from the call to the first token
-    seconds               from the call to the end
-    """
-
-    def __init__(self, llm: LLM, request: Request, pieces: Pieces) -> None:
-        self._llm, self._request, self._pieces = llm, request, pieces
-        self._started = time.perf_counter()
-        self._texts: list[str] = []
-        self._ready: list[str] = []
-        self._tokens: list[int] = []
-        self._logprobs: list[float] = []
-        self._finish: Finish | None = None
-        self.first_token_seconds = float("nan")
-        self.seconds = float("nan")
-
-    def __iter__(self) -> Iterator[str]:
-        try:
-            while True:
-                with self._llm._lock:
-                    while not self._ready and self._finish is None:
-                        self._llm._step()
-                    ready, self._ready = self._ready, []
-                if ready:
-                    yield "".join(ready)
-                elif self._finish is not None:
-                    break
-        finally:
-            self.close()
-        if self._finish.reason is FinishReason.ERROR:
-            raise GenerationError(str(self._finish.detail))
-
-    def read(self) -> Completion:
-        """All of it."""
-        for _ in self:
-            pass
-        return self.completion
-
-    def close(self) -> None:
-        """End the text now if it has not ended; what was written stays in `completion`."""
-        if self._finish is None:
-            self._ended(Finish(FinishReason.CANCELLED))
-        self._llm._end(self._request.id)
+    # -- from prompts to rows ----------------------------------------------------------------------------------------
 
     @property
-    def completion(self) -> Completion:
-        if self._finish is None:
-            raise ValueError("the text is still being written; iterate to its end or close it first")
-        params = self._request.params
-        return Completion(
-            text="".join(self._texts),
-            tokens=tuple(self._tokens),
-            prompt_tokens=len(self._request.prompt),
-            finish=self._finish,
-            logprobs=tuple(self._logprobs) if params.logprobs else None,
-            seed=self._request.seed if params.temperature > 0 else None,
-        )
+    def _context(self) -> int:
+        """The most tokens that a text can have."""
+        return min(self.config.max_position_embeddings, self.runner.room() * self.runner.block_size)
 
-    def _take(self, event: Event) -> None:
-        if self._finish is not None:
-            return
-        if event.tokens and not self._tokens:
-            self.first_token_seconds = time.perf_counter() - self._started
-        self._tokens += event.tokens
-        self._logprobs += event.logprobs or ()
-        self._add(self._pieces.push(event.tokens))
-        if self._pieces.stopped is not None:
-            self._ended(Finish(FinishReason.STOP, self._pieces.stopped))
-            self._llm.engine.cancel(self._request.id)
-        elif event.finish is not None:
-            self._ended(event.finish)
+    def _all(self, prompts: Sequence[Prompt], n: int | None, options: dict[str, Any]) -> list[Any]:
+        """What is written of each prompt: a Completion, or n in a list."""
+        last: SimpleQueue[Piece] = SimpleQueue()
+        reader = Reader(self, self.write(prompts, n, options, ends(last.put)))
+        try:
+            for _ in reader.texts:
+                last.get()
+        finally:
+            reader.close()
+        return grouped(reader.checked(), n)
 
-    def _add(self, text: str) -> None:
-        if text:
-            self._texts.append(text)
-            self._ready.append(text)
+    def write(self, prompts: Sequence[Prompt], n: int | None, options: dict[str, Any], out: Out) -> list[Text]:
+        """Begin to write: a row for each sample of each prompt, in order, whose pieces go to `out`.
 
-    def _ended(self, finish: Finish) -> None:
-        self._add(self._pieces.finish())
-        self._finish = finish
-        self.seconds = time.perf_counter() - self._started
+        What the other methods are made of. Raises as they do; then nothing is written.
+        """
+        params = SamplingParams.from_options(options)
+        samples = 1 if n is None else n
+        if not isinstance(samples, int) or isinstance(samples, bool) or not 1 <= samples <= MOST_SAMPLES:
+            raise ValueError(f"n must be a whole number from 1 to {MOST_SAMPLES:,}, not {n!r}")
+        ids = [self._tokens(prompt) for prompt in prompts]
+        limited = [self._limited(params, len(tokens), "max_new_tokens" in options) for tokens in ids]
+        # what draws nothing takes no number of the default seed's calls
+        seed = 0 if params.temperature == 0 and params.seed is None else params.seed
+        seeds = row_seeds(seed, len(ids), samples)
+        stop_tokens = frozenset() if params.ignore_eos else self.tokenizer.eos_ids
+        texts: list[Text] = []
+        requests = []
+        for tokens, its_params, its_seeds in zip(ids, limited, seeds, strict=True):
+            request = Request(self.engine.new_id(), tuple(tokens), Sample(), its_params, its_seeds, stop_tokens)
+            own = [
+                Text(self.engine, request, sample, len(texts) + sample, Pieces(self.tokenizer, params.stop), out)
+                for sample in range(samples)
+            ]
+            texts += own
+            requests.append((request, Texts(own)))
+        self.engine.submit(requests)
+        return texts
+
+    def _tokens(self, prompt: Prompt) -> list[int]:
+        """The tokens of a text to continue, or of a conversation to answer."""
+        if isinstance(prompt, str):
+            if not (tokens := self.tokenizer.encode(prompt, bos=True)):
+                raise ValueError("the prompt is empty; give at least one character to continue")
+            return tokens
+        if not isinstance(prompt, (list, tuple)):
+            raise TypeError(
+                f"a prompt must be a string, a list of token ids or of messages, not {type(prompt).__name__}"
+            )
+        if prompt and all(type(token) is int for token in prompt):
+            return list(prompt)
+        if self.template is None:
+            raise ValueError(f"{self.path.name} has no chat template; use generate() with a prompt of your own")
+        return self.tokenizer.encode(self.template.render(prompt))
+
+    def _limited(self, params: SamplingParams, prompt: int, chosen: bool) -> SamplingParams:
+        """The parameters of a prompt of that many tokens. A length that nobody chose ends with the context."""
+        limit = self._context
+        room = limit - prompt
+        if room < 1:
+            raise TooLong(f"the prompt has {prompt} tokens and the context holds {limit}; shorten it")
+        if params.max_new_tokens <= room:
+            return params
+        if chosen:
+            raise TooLong(
+                f"a prompt of {prompt} tokens leaves room for {room} new ones in a context of {limit}; "
+                f"lower max_new_tokens to that"
+            )
+        return dataclasses.replace(params, max_new_tokens=room)
+
+
+def split(messages: Messages | Sequence[Messages]) -> tuple[Sequence[Messages], bool]:
+    """The conversations, and whether it is a list of them and not one."""
+    if isinstance(messages, (list, tuple)) and messages and isinstance(messages[0], (list, tuple)):
+        return cast("Sequence[Messages]", messages), True
+    return [cast("Messages", messages)], False
+
+
+def grouped(rows: list[Completion], n: int | None) -> list[Any]:
+    """Rows by prompt: one, or n in a list."""
+    return list(rows) if n is None else [rows[i : i + n] for i in range(0, len(rows), n)]
+
+
+def parse_bytes(size: int | str) -> int:
+    """A number of bytes: 1000000, "1000000", "2GB", "1.5 GiB". Raises ValueError for anything else."""
+    if isinstance(size, int) and not isinstance(size, bool) and size > 0:
+        return size
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) *(?:([KMGT])(i)?)?B?", size, re.I) if isinstance(size, str) else None
+    if found is None:
+        raise ValueError(f'memory must be a number of bytes, or a string like "2GB" or "512MiB", not {size!r}')
+    number, unit, binary = found.groups()
+    return int(float(number) * (1024 if binary else 1000) ** (" KMGT".index(unit.upper()) if unit else 0))
 
 
 class _Weights(Mapping[str, Weight]):
@@ -353,14 +340,3 @@ class _Weights(Mapping[str, Weight]):
 
     def release(self, weight: Weight) -> None:
         self.source.release(self._names[id(weight)])
-
-
-def _available_memory() -> int:
-    """Bytes that can be had without pushing anybody out, as far as the system tells."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return 4 << 30

@@ -42,6 +42,15 @@ class UnknownOption(TypeError):
         super().__init__(f"unknown option {name!r}; {hint}")
 
 
+def is_seed(value: object) -> bool:
+    """Whether noise can be keyed by a value: a whole number from 0 to 2**64 - 1."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**64
+
+
+class TooLong(ValueError):
+    """A text that could not be finished even if it had all memory, or the model's whole context, to itself."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingParams:
     """How a text is to be written. One set of defaults for `LLM`, the command line and the server.
@@ -51,7 +60,9 @@ class SamplingParams:
     top_k           draw among the k likeliest only; 0 is off
     top_p           draw among the fewest tokens that together reach this probability; 1 is off
     min_p           drop tokens less likely than this share of the likeliest one's probability; 0 is off
-    seed            same seed, same text; None draws a fresh one
+    seed            one for the call: every row of it draws its own from that; several, one a prompt: that row's own,
+                    under which it is what it would be alone; None takes the next of `set_seed`, or a fresh one
+    max_time        seconds after which a text ends where it is, counted from the call; None is off
     stop            strings that end the text; they are cut from it
     ignore_eos      go on after the model's own end-of-text tokens
     logprobs        report the log-probability of each chosen token (of the unfiltered distribution at temperature 1)
@@ -65,7 +76,8 @@ class SamplingParams:
     top_k: int = 0
     top_p: float = 1.0
     min_p: float = 0.0
-    seed: int | None = None
+    seed: int | tuple[int, ...] | None = None
+    max_time: float | None = None
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
     logprobs: bool = False
@@ -93,11 +105,19 @@ class SamplingParams:
         check("top_k", int, integer(self.top_k) and 0 <= self.top_k <= most, "a whole number of at least 0 (0 is off)")
         check("top_p", float, number(self.top_p) and 0 < self.top_p <= 1, "above 0 and at most 1")
         check("min_p", float, number(self.min_p) and 0 <= self.min_p <= 1, "between 0 and 1")
+        seed = tuple(self.seed) if isinstance(self.seed, list) else self.seed
+        object.__setattr__(self, "seed", seed)
         check(
             "seed",
             int,
-            self.seed is None or (integer(self.seed) and 0 <= self.seed < 2**64),
-            "None or a whole number from 0 to 2**64 - 1",
+            seed is None or all(map(is_seed, seed if isinstance(seed, tuple) else (seed,))),
+            "None, a whole number from 0 to 2**64 - 1, or several",
+        )
+        check(
+            "max_time",
+            float,
+            self.max_time is None or (number(self.max_time) and self.max_time > 0),
+            "None or a number of seconds above 0",
         )
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
         if not all(isinstance(s, str) and s for s in stop):
@@ -118,17 +138,26 @@ class SamplingParams:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What one step added to one request: tokens (perhaps none), and how it ended, if it did."""
+    """What one step added to one sample of a request: tokens (perhaps none), and how it ended, if it did.
+
+    reused  how many tokens of the prompt were found in memory, and not computed again
+    """
 
     request: int
     tokens: tuple[int, ...] = ()
     logprobs: tuple[float, ...] | None = None
     finish: Finish | None = None
+    sample: int = 0
+    reused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A finished text. `tokens` include the stop token, if one ended it; `text` does not."""
+    """A finished text. `tokens` include the stop token, if one ended it; `text` does not.
+
+    reused_tokens  how many of the prompt's tokens another text had left in memory: they cost nothing
+    seed           the row's own seed, if it drew: `seed=[that]` writes this text again, alone or in company
+    """
 
     text: str
     tokens: tuple[int, ...]
@@ -136,6 +165,7 @@ class Completion:
     finish: Finish
     logprobs: tuple[float, ...] | None = None
     seed: int | None = None
+    reused_tokens: int = 0
 
     def __str__(self) -> str:
         return self.text

@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "quickbrown"
 
 # A name covers what is below it: `weights` allows weights.gguf. Every room may import itself and types.
 ALLOWED = {
-    "": {"llm"},
+    "": {"llm", "async_llm", "streams", "generation.seeds"},
     "types": set(),
     "models": set(),
     "engine": set(),
@@ -21,7 +21,9 @@ ALLOWED = {
     "weights": {"quant"},
     "text": {"weights"},
     "backends": {"models.ops", "quant", "weights", "engine.runner", "engine.batch", "_native"},
-    "llm": {"hf", "text", "weights", "backends", "engine", "generation", "quant", "models"},
+    "streams": {"text", "engine"},
+    "llm": {"text", "weights", "backends", "engine", "generation", "quant", "models", "streams"},
+    "async_llm": {"llm", "streams"},
     "hf": {"llm", "text", "weights", "backends", "engine", "generation", "quant", "models"},
     "cli": {"llm", "hf", "weights.hub", "backends.native"},
 }  # fmt: skip

@@ -205,12 +205,28 @@ class TestGenerate:
         assert capsys.readouterr().out == " fox jumps\n"
 
     def test_every_option_arrives(self, models: list[FakeLLM]) -> None:
-        options = {"max_new_tokens": 3, "temperature": 0.5, "top_k": 4, "top_p": 0.9, "min_p": 0.1, "seed": 5}
+        options = {"max_new_tokens": 3, "temperature": 0.5, "top_k": 4, "top_p": 0.9, "min_p": 0.1, "seed": 5,
+                   "max_time": 2.5}  # fmt: skip
         argv = [word for name, value in options.items() for word in ("--" + name.replace("_", "-"), str(value))]
-        argv += ["--stop", "\n", "--stop", "END", "--ignore-eos", "--threads", "1", "--dtype", "float32"]
+        argv += [
+            "--stop",
+            "\n",
+            "--stop",
+            "END",
+            "--ignore-eos",
+            "--threads",
+            "1",
+            "--dtype",
+            "float32",
+            "--memory",
+            "2GB",
+        ]
         assert main.call(["generate", "-m", "m.gguf", "x", *argv]) == 0
         assert models[0].asked[0][1] == options | {"stop": ["\n", "END"], "ignore_eos": True}
-        assert (models[0].model, models[0].settings) == ("m.gguf", {"threads": 1, "dtype": "float32"})
+        assert (models[0].model, models[0].settings) == (
+            "m.gguf",
+            {"threads": 1, "dtype": "float32", "memory": "2GB"},
+        )
         assert options.keys() | {"stop", "ignore_eos"} == SAMPLING.keys()
 
     @pytest.mark.parametrize("argv", [["generate"], ["generate", "-"], ["-"]])

@@ -73,8 +73,9 @@ class FakeRunner:
         return self.rows
 
     def copy(self, source: int, target: int) -> None:
-        """Copy one block."""
+        """Copy one block, to be written by another sequence."""
         self.slots[target] = self.slots[source]
+        self.homes.pop(target, None)
 
     def check(self, batch: Batch) -> None:
         """Assert what Batch promises about its arrays."""

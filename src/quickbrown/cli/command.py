@@ -63,6 +63,7 @@ SAMPLING: dict[str, dict[str, Any]] = {
     "top_p": {"metavar": "P", "type": float, "help": "draw among the fewest tokens that reach probability P; 1 is off"},
     "min_p": {"metavar": "P", "type": float, "help": "drop tokens below this share of the likeliest's; 0 is off"},
     "seed": {"metavar": "S", "type": int, "help": "same seed, same text"},
+    "max_time": {"metavar": "SECONDS", "type": float, "help": "end the text where it is after this time"},
     "stop": {"metavar": "STR", "action": "append", "help": "end the text before this string; may be repeated"},
     "ignore_eos": {"action": "store_true", "help": "go on after the model's own end of text"},
 }
@@ -71,6 +72,11 @@ LOADING: dict[str, dict[str, Any]] = {
         "metavar": "N",
         "type": int,
         "help": "threads to compute with (default: the physical cores it may use)",
+    },
+    "memory": {
+        "metavar": "BYTES",
+        "help": "for keys and values, like 2GB or 512MiB (default: four texts of the full context, "
+        "at most a quarter of what is free)",
     },
     "dtype": {
         "choices": ["auto", "float32"],

@@ -30,9 +30,10 @@ class Decoder(Protocol):
         ...
 
     def accept(self, sequences: list[Sequence], rows: list[list[Row]]) -> list[tuple[Sequence, list[int], float]]:
-        """Which sequence continues with which tokens (at least one), and its score.
+        """Which sequence continues with which tokens (at least one), and its score: each once, in the order given.
 
         rows[i] belongs to sequences[i]: rows[i][0] says what follows its last token, rows[i][j] what follows
         guess j - 1 of its `draft`, which means something only if the guesses up to there are accepted.
+        A sequence that stands for several samples is given once for each, with rows drawn with that sample's seed.
         """
         ...

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
+import time
+from collections.abc import Callable
 from itertools import zip_longest
 
 import numpy as np
+import numpy.typing as npt
 
 from quickbrown.engine.batch import Batch, Draws
 from quickbrown.engine.blocks import BlockPool
@@ -14,29 +17,35 @@ from quickbrown.engine.decoder import Row
 from quickbrown.engine.runner import Runner
 from quickbrown.engine.scheduler import Scheduler, Work
 from quickbrown.engine.sequence import EngineError, Request, Sequence
-from quickbrown.types import Event, Finish, FinishReason
+from quickbrown.types import Event, Finish, FinishReason, TooLong
 
 log = logging.getLogger(__name__)
-
-
-class TooLong(ValueError):
-    """A request that could not be finished even if it had all memory to itself."""
 
 
 class Engine:
     """Writes the texts of many requests together on one runner. For use from one thread.
 
     budget  most tokens a step, >= 1: long prompts are read in chunks of what the running texts leave of it
+    clock   seconds, for `max_time`
 
-    What a request gets does not depend on its company, the budget or the memory: noise is keyed by the request's seed
-    and the position of the token that is drawn, and a request that had to give its memory away is computed again.
+    What a request gets does not depend on its company, the budget, the memory or what is found in it: noise is keyed by
+    the sample's seed and the position of the token that is drawn, and a text that had to give its memory away is
+    computed again.
     """
 
-    def __init__(self, runner: Runner, budget: int = 512) -> None:
+    def __init__(self, runner: Runner, budget: int = 512, clock: Callable[[], float] = time.monotonic) -> None:
         self.runner = runner
-        self.pool = BlockPool(runner.room(), runner.block_size)
-        self.scheduler = Scheduler(self.pool, budget)
-        self.live: dict[int, Sequence] = {}
+        self.clock = clock
+        self.budget = budget
+        self.arrivals = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Start with empty books: nobody is here, and nothing is known of what memory holds."""
+        self.pool = BlockPool(self.runner.room(), self.runner.block_size)
+        self.scheduler = Scheduler(self.pool, self.budget)
+        self.live: dict[int, list[Sequence]] = {}
+        self.deadlines: dict[int, float] = {}
         self.events: list[Event] = []
 
     @property
@@ -44,112 +53,175 @@ class Engine:
         """Whether another step would do and say nothing."""
         return not self.live and not self.events
 
-    def add(self, request: Request) -> None:
-        """Take a request in; its events come from `step`.
-
-        Raises TooLong if it cannot fit in memory, ValueError if it is malformed or its id is in use.
-        """
+    def validate(self, request: Request) -> None:
+        """Raise TooLong if a request cannot fit in memory, ValueError if it is malformed. For use from any thread."""
         new, vocab = request.params.max_new_tokens, self.runner.vocab_size
-        if request.id in self.live:
-            raise ValueError(f"request {request.id} is already being written; give each request its own id")
         if not request.prompt:
             raise ValueError(f"request {request.id} has an empty prompt; it must have at least one token")
         if min(request.prompt) < 0 or max(request.prompt) >= vocab:
             alien = next(token for token in request.prompt if not 0 <= token < vocab)
             raise ValueError(f"the prompt of request {request.id} has token {alien}, outside the vocabulary of {vocab}")
-        if not 0 <= request.seed < 2**64:
-            raise ValueError(f"the seed of request {request.id} must be from 0 to 2**64 - 1, not {request.seed}")
-        blocks, size = len(self.pool.holders), self.pool.size
+        if not request.seeds:
+            raise ValueError(f"request {request.id} has no seed; it needs one for each sample")
+        for seed in request.seeds:
+            if not 0 <= seed < 2**64:
+                raise ValueError(f"the seeds of request {request.id} must be from 0 to 2**64 - 1, not {seed}")
+        blocks, size = self.runner.room(), self.runner.block_size
         if len(request.prompt) + new > blocks * size:
             raise TooLong(
                 f"request {request.id} needs room for {len(request.prompt)} prompt tokens and {new} new ones, "
                 f"{len(request.prompt) + new} together, but memory has {blocks} blocks of {size}, {blocks * size} "
                 f"together; shorten the prompt or lower max_new_tokens"
             )
-        self.live[request.id] = sequence = Sequence(request, list(request.prompt))
+
+    def add(self, request: Request) -> None:
+        """Take a request in; its events come from `step`. Raises as `validate`, and ValueError if its id is in use."""
+        self.validate(request)
+        if request.id in self.live:
+            raise ValueError(f"request {request.id} is already being written; give each request its own id")
+        samples = tuple(range(len(request.seeds)))
+        sequence = Sequence(request, (self.arrivals, 0), list(request.prompt), samples)
+        self.arrivals += 1
+        self.live[request.id] = [sequence]
+        if request.params.max_time is not None:
+            self.deadlines[request.id] = self.clock() + request.params.max_time
         self.scheduler.add(sequence)
 
-    def cancel(self, request_id: int) -> bool:
-        """End a request now; the next step reports it. False if there is no such request (any more)."""
-        sequence = self.live.get(request_id)
-        if sequence is None:
-            return False
-        self.finish(sequence, Finish(FinishReason.CANCELLED))
-        return True
+    def cancel(self, request_id: int, sample: int | None = None) -> bool:
+        """End a request, or one sample of it, now; the next step reports it. False if that has ended or never was."""
+        return self.end(request_id, Finish(FinishReason.CANCELLED), sample)
+
+    def abort(self, error: Exception) -> list[Event]:
+        """End every request with an error, and start with empty books: for when `step` itself has failed."""
+        for request_id in list(self.live):
+            for sequence in self.live[request_id]:
+                self.report(sequence, sequence.samples, failure(error))
+        events = self.events
+        self.reset()
+        return events
 
     def step(self) -> list[Event]:
         """Move every running request on by at least one token, read or written, and report what came of it."""
+        self.expire()
         self.propose()
         if work := self.scheduler.schedule():
-            batch, draws = gather(work, self.pool.fresh)
-            try:
-                self.runner.run(batch)
-                drawn = self.runner.sample(draws) if len(draws.rows) else None
-            except Exception as error:
-                log.debug("a step failed", exc_info=True)
-                for sequence, _ in work:
-                    self.finish(sequence, failure(error))
-                self.pool.fresh.clear()
-            else:
-                self.pool.fresh.clear()
-                self.commit(work, [] if drawn is None else list(zip(*(x.tolist() for x in drawn), strict=True)))
+            self.run(work)
         events, self.events = self.events, []
         return events
+
+    def expire(self) -> None:
+        """End the requests whose time is over."""
+        if self.deadlines:
+            now = self.clock()
+            for request_id in [id for id, deadline in self.deadlines.items() if now >= deadline]:
+                self.end(request_id, Finish(FinishReason.TIME))
 
     def propose(self) -> None:
         """Ask for guesses behind each text whose last token is all that is left to run."""
         for sequence in list(self.scheduler.running):
             sequence.draft = []
-            if sequence.stored + 1 == len(sequence.tokens):
+            if sequence.stored + 1 == len(sequence.tokens) and len(sequence.samples) == 1:
                 try:
                     sequence.draft = self.known(sequence.request.decoder.propose(sequence))
                 except Exception as error:
-                    log.debug("a decoder failed", exc_info=True)
-                    self.finish(sequence, failure(error))
+                    self.fail(sequence, error)
+
+    def run(self, work: Work) -> None:
+        """Run a step's work together; if that fails, each sequence alone, so that only the guilty request ends."""
+        batch, draws = gather(work, list(self.pool.fresh))
+        try:
+            while self.pool.copies:
+                self.runner.copy(*self.pool.copies[0])
+                del self.pool.copies[0]
+            self.runner.run(batch)
+            drawn = self.runner.sample(draws) if len(draws.rows) else None
+        except Exception as error:
+            if len(work) == 1:
+                self.fail(work[0][0], error)
+                return
+            log.debug("a step failed; its sequences run alone", exc_info=True)
+            for one in work:
+                if one[0].samples:  # has not ended with another of its request
+                    self.run([one])
+        else:
+            self.pool.fresh.clear()
+            self.commit(work, [] if drawn is None else list(zip(*(x.tolist() for x in drawn), strict=True)))
 
     def commit(self, work: Work, drawn: list[tuple[int, float]]) -> None:
-        """Hand each request its rows, and its sequence what the decoder makes of them."""
-        at = 0
+        """Hand each sequence the rows that decide something, and note of the others that they are stored."""
+        drawn.reverse()
+        decided = []
         for sequence, count in work:
-            length = len(sequence.tokens)
-            decided = sequence.stored + count - length + 1
-            if decided < 1:
-                sequence.stored += count
-                continue
             wanted = sequence.request.params.logprobs
-            rows = [
-                Row(token, logprob if wanted else None, position)
-                for position, (token, logprob) in enumerate(drawn[at : at + decided], length)
-            ]
-            at += decided
-            try:
-                new, score = self.accept(sequence, rows)
-            except Exception as error:
-                log.debug("a decoder failed", exc_info=True)
-                self.finish(sequence, failure(error))
+            positions = range(len(sequence.tokens), sequence.stored + count + 1)
+            rows = []
+            for _ in sequence.samples if positions else ():
+                row = []
+                for position in positions:
+                    token, logprob = drawn.pop()
+                    row.append(Row(token, logprob if wanted else None, position))
+                rows.append(row)
+            decided.append(rows)
+        for (sequence, count), rows in zip(work, decided, strict=True):
+            if not sequence.samples:  # has ended with another of its request
                 continue
-            new, finish = cut(sequence, new)
-            right = agreement(new, sequence.draft)
-            logprobs = chances(new, rows[: right + 1]) if wanted else None
-            sequence.stored = min(length + right, length + len(new) - 1)
-            sequence.tokens += new
-            sequence.draft = []
-            sequence.score = score
-            if finish:
-                self.finish(sequence, finish, tuple(new), logprobs)
+            if rows:
+                self.extend(sequence, rows)
             else:
-                self.scheduler.trim(sequence)
-                self.events.append(Event(sequence.request.id, tuple(new), logprobs))
+                sequence.stored += count
+                self.scheduler.settle(sequence)
 
-    def accept(self, sequence: Sequence, rows: list[Row]) -> tuple[list[int], float]:
-        """The tokens that the decoder continues the one sequence with, and its score."""
-        chosen = sequence.request.decoder.accept([sequence], [rows])
-        if len(chosen) != 1 or chosen[0][0] is not sequence:
-            raise EngineError("a decoder must continue its one sequence once: forks are not supported yet")
-        _, new, score = chosen[0]
-        if not new:
+    def extend(self, sequence: Sequence, rows: list[list[Row]]) -> None:
+        """Let a sequence go on as its decoder says, once for each of its samples: rows[i] is the i-th one's."""
+        try:
+            chosen = self.accept(sequence, rows)
+        except Exception as error:
+            self.fail(sequence, error)
+            return
+        forks = [self.fork(sequence, sample) for sample in sequence.samples[1:]]
+        sequence.samples = sequence.samples[:1]
+        for one, (new, score), its_rows in zip([sequence, *forks], chosen, rows, strict=True):
+            length, wanted = len(one.tokens), one.request.params.logprobs
+            new, finish = cut(one, new)
+            right = agreement(new, one.draft)
+            logprobs = chances(new, its_rows[: right + 1]) if wanted else None
+            one.stored = min(length + right, length + len(new) - 1)
+            one.tokens += new
+            one.draft = []
+            one.score = score
+            if one is not sequence:
+                self.scheduler.fork(one)
+            self.scheduler.settle(one)
+            if finish:
+                self.finish(one, finish, tuple(new), logprobs)
+            else:
+                self.report(one, one.samples, None, tuple(new), logprobs)
+
+    def fork(self, sequence: Sequence, sample: int) -> Sequence:
+        """Another sequence with the same past, which holds the same blocks."""
+        fork = Sequence(
+            request=sequence.request,
+            order=(sequence.order[0], sample),
+            tokens=list(sequence.tokens),
+            samples=(sample,),
+            blocks=[self.pool.hold(block) for block in sequence.blocks],
+            stored=sequence.stored,
+            digests=list(sequence.digests),
+            named=sequence.named,
+            reused=sequence.reused,
+        )
+        self.live[sequence.request.id].append(fork)
+        return fork
+
+    def accept(self, sequence: Sequence, rows: list[list[Row]]) -> list[tuple[list[int], float]]:
+        """The tokens that the decoder continues each sample of a sequence with, and their score."""
+        given = [sequence] * len(rows)
+        chosen = sequence.request.decoder.accept(given, rows)
+        if [one for one, _, _ in chosen] != given:
+            raise EngineError("a decoder must continue each of its sequences once, in the order given")
+        if not all(new for _, new, _ in chosen):
             raise EngineError("a decoder must continue its sequence with at least one token")
-        return self.known(new), score
+        return [(self.known(new), score) for _, new, score in chosen]
 
     def known(self, tokens: list[int]) -> list[int]:
         """A copy of a decoder's tokens, all in the vocabulary."""
@@ -158,6 +230,22 @@ class Engine:
                 raise EngineError(f"a decoder gave token {token}, outside the vocabulary of {self.runner.vocab_size}")
         return list(tokens)
 
+    def fail(self, sequence: Sequence, error: Exception) -> None:
+        """End a request with all its samples, because of an exception."""
+        log.debug("%s failed", sequence.name, exc_info=error)
+        self.end(sequence.request.id, failure(error))
+
+    def end(self, request_id: int, finish: Finish, sample: int | None = None) -> bool:
+        """End a request, or one sample of it, where it is. False if there is nothing to end."""
+        ended = [one for one in self.live.get(request_id, ()) if sample is None or sample in one.samples]
+        for sequence in ended:
+            if sample is not None and len(sequence.samples) > 1:
+                self.report(sequence, (sample,), finish)
+                sequence.samples = tuple(other for other in sequence.samples if other != sample)
+            else:
+                self.finish(sequence, finish)
+        return bool(ended)
+
     def finish(
         self,
         sequence: Sequence,
@@ -165,17 +253,72 @@ class Engine:
         tokens: tuple[int, ...] = (),
         logprobs: tuple[float, ...] | None = None,
     ) -> None:
-        """End a request: its blocks are free at once, its last event comes with the step."""
-        del self.live[sequence.request.id]
+        """End a sequence: its blocks are there for others at once, its last event comes with the step."""
+        self.report(sequence, sequence.samples, finish, tokens, logprobs)
+        sequence.samples = ()
         self.scheduler.remove(sequence)
-        self.events.append(Event(sequence.request.id, tokens, logprobs, finish))
+        request_id = sequence.request.id
+        self.live[request_id].remove(sequence)
+        if not self.live[request_id]:
+            del self.live[request_id]
+            self.deadlines.pop(request_id, None)
+
+    def report(
+        self,
+        sequence: Sequence,
+        samples: tuple[int, ...],
+        finish: Finish | None,
+        tokens: tuple[int, ...] = (),
+        logprobs: tuple[float, ...] | None = None,
+    ) -> None:
+        """Add an event for each of the samples."""
+        for sample in samples:
+            reused = max(0, sequence.reused)
+            self.events.append(Event(sequence.request.id, tokens, logprobs, finish, sample, reused))
+
+    def logits(self, tokens: list[int]) -> npt.NDArray[np.float32]:
+        """The logits after each of `tokens`, (len(tokens), vocab_size) float32, in a pass of its own between two steps.
+
+        Raises ValueError if the texts being written leave no room for it.
+        """
+        size, n = self.pool.size, len(tokens)
+        needed = -(-n // size)
+        if needed > self.pool.available:
+            raise ValueError(
+                f"{n} tokens need {needed} blocks of memory, but the texts being written leave {self.pool.available}; "
+                f"ask again when some have ended"
+            )
+        ids = np.asarray(tokens, np.int32)
+        blocks = [self.pool.take() for _ in range(needed)]
+        table, fresh = np.array(blocks, np.int32), np.array(list(self.pool.fresh), np.int32)
+        out = np.empty((n, self.runner.vocab_size), np.float32)
+        try:
+            for first in range(0, n, size):  # few rows at a time: they are as wide as the vocabulary
+                part = np.arange(first, min(n, first + size), dtype=np.int32)
+                starts, ends = np.array([0, len(part)], np.int32), np.array([0, needed], np.int32)
+                self.runner.run(Batch(ids[part], part, starts, table, ends, part - np.int32(first), fresh))
+                fresh = fresh[:0]
+                self.pool.fresh.clear()
+                out[part] = self.runner.logits()
+        finally:
+            for block in reversed(blocks):
+                self.pool.drop(block)
+        return out
 
     def check(self) -> None:
         """Raise EngineError, with a sentence, unless everything that should hold between two steps does."""
         self.scheduler.check()
-        order = [sequence.request.id for sequence in (*self.scheduler.running, *self.scheduler.waiting)]
-        if order != list(self.live):
-            raise EngineError(f"requests came in the order {list(self.live)}, but are served in the order {order}")
+        served = {*self.scheduler.running, *self.scheduler.waiting}
+        if served != {one for sequences in self.live.values() for one in sequences}:
+            raise EngineError("the sequences that are served are not those of the requests that are here")
+        for request_id, sequences in self.live.items():
+            samples = [sample for one in sequences for sample in one.samples]
+            if any(not one.samples or one.request.id != request_id for one in sequences) or len(set(samples)) < len(
+                samples
+            ):
+                raise EngineError(f"request {request_id} has sequences for the samples {samples}")
+        if not self.deadlines.keys() <= self.live.keys():
+            raise EngineError(f"there are deadlines of {list(self.deadlines)}, but only {list(self.live)} are here")
 
 
 def gather(work: Work, fresh: list[int]) -> tuple[Batch, Draws]:
@@ -185,6 +328,7 @@ def gather(work: Work, fresh: list[int]) -> tuple[Batch, Draws]:
     starts, block_starts = [0], [0]
     blocks: list[int] = []
     logit_rows: list[int] = []
+    rows: list[int] = []
     seeds: list[int] = []
     drawn: list[int] = []
     temperatures: list[float] = []
@@ -198,16 +342,19 @@ def gather(work: Work, fresh: list[int]) -> tuple[Batch, Draws]:
         tokens += sequence.draft
         positions += range(first, last)
         blocks += sequence.blocks
+        decided = range(max(first, length - 1), last)
         params = sequence.request.params
-        for position in range(max(first, length - 1), last):
-            logit_rows.append(starts[-1] + position - first)
-            seeds.append(sequence.request.seed)
-            drawn.append(position + 1)
-            temperatures.append(params.temperature)
-            top_k.append(params.top_k)
-            top_p.append(params.top_p)
-            min_p.append(params.min_p)
-            logprobs |= params.logprobs
+        for sample in sequence.samples if decided else ():
+            for row, position in enumerate(decided, len(logit_rows)):
+                rows.append(row)
+                seeds.append(sequence.request.seeds[sample])
+                drawn.append(position + 1)
+                temperatures.append(params.temperature)
+                top_k.append(params.top_k)
+                top_p.append(params.top_p)
+                min_p.append(params.min_p)
+                logprobs |= params.logprobs
+        logit_rows += [starts[-1] + position - first for position in decided]
         starts.append(len(tokens))
         block_starts.append(len(blocks))
     return Batch(
@@ -219,7 +366,7 @@ def gather(work: Work, fresh: list[int]) -> tuple[Batch, Draws]:
         logit_rows=np.array(logit_rows, np.int32),
         fresh=np.array(fresh, np.int32),
     ), Draws(
-        rows=np.arange(len(logit_rows), dtype=np.int32),
+        rows=np.array(rows, np.int32),
         seeds=np.array(seeds, np.uint64),
         positions=np.array(drawn, np.int64),
         temperatures=np.array(temperatures, np.float32),
@@ -258,7 +405,7 @@ def chances(new: list[int], rows: list[Row]) -> tuple[float, ...]:
     )
 
 
-def failure(error: Exception) -> Finish:
+def failure(error: BaseException) -> Finish:
     """The finish of a request that an exception ended."""
     sentence = str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
     return Finish(FinishReason.ERROR, sentence)

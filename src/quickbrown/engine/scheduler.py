@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import insort
+from operator import attrgetter
 
-from quickbrown.engine.blocks import BlockPool
+from quickbrown.engine.blocks import START, BlockPool, digest
 from quickbrown.engine.sequence import EngineError, Sequence
 
 Work = list[tuple[Sequence, int]]  # how many tokens of each sequence run, from its first that is not stored
+
+by_order = attrgetter("order")
 
 
 class Scheduler:
     """First come, first served, under a budget of tokens a step and the memory of `pool`.
 
-    `running` and then `waiting` are in the order of arrival: only the head of `waiting` is admitted, and only the
-    youngest running sequence is preempted. So all but the youngest have read their prompt, and walking `running`
-    in order puts decodes before prefills. Every running sequence moves by at least one token a step.
+    `running` and `waiting` are each in the order of arrival: only the head of `waiting` is admitted, and only the
+    youngest running sequence is preempted. Every running sequence moves by at least one token a step, so reading a
+    prompt holds up nobody's text.
     """
 
     def __init__(self, pool: BlockPool, budget: int) -> None:
@@ -23,12 +26,20 @@ class Scheduler:
             raise ValueError(f"budget must be at least one token a step, not {budget}")
         self.pool = pool
         self.budget = budget
-        self.waiting: deque[Sequence] = deque()
+        self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
 
     def add(self, sequence: Sequence) -> None:
         """Let a sequence wait for its turn; it must fit in an empty pool at its longest."""
-        self.waiting.append(sequence)
+        insort(self.waiting, sequence, key=by_order)
+
+    def fork(self, sequence: Sequence) -> None:
+        """Take in a sequence that holds the blocks of a running one: beside it, or to wait if a step is full."""
+        if len(self.running) < self.budget:
+            insort(self.running, sequence, key=by_order)
+        else:
+            self.release(sequence)
+            self.add(sequence)
 
     def remove(self, sequence: Sequence) -> None:
         """Forget a sequence, and take its blocks back."""
@@ -42,7 +53,7 @@ class Scheduler:
         """The work of the next step, blocks taken for it and drafts shortened to it; [] if nobody is here."""
         work: Work = []
         spare = self.budget - len(self.running)  # what is left when every running sequence has its one token
-        for sequence in self.running:
+        for sequence in self.running:  # which preempt() shortens at its end
             while not self.space(sequence):
                 if self.preempt() is sequence:
                     break
@@ -50,17 +61,39 @@ class Scheduler:
                 count = self.grant(sequence, 1 + spare)
                 work.append((sequence, count))
                 spare -= count - 1
-        while spare and self.waiting and len(self.waiting[0].tokens) <= self.space(self.waiting[0]):
-            sequence = self.waiting.popleft()
-            self.running.append(sequence)
+        while spare and self.waiting and self.admit(self.waiting[0]):
+            sequence = self.waiting.pop(0)
+            insort(self.running, sequence, key=by_order)
             count = self.grant(sequence, spare)
             work.append((sequence, count))
             spare -= count
         return work
 
+    def admit(self, sequence: Sequence) -> bool:
+        """Give a waiting sequence the known blocks that its text begins with, if memory has room for the rest of it."""
+        length, size = len(sequence.tokens), self.pool.size
+        most = (length - 1) // size  # at least one token is left to run
+        self.identify(sequence, most)
+        found = self.pool.find(sequence.digests[:most])
+        idle = sum(not self.pool.holders[block] for block in found)
+        if -(-length // size) - len(found) > self.pool.available - idle:
+            return False
+        sequence.blocks = [self.pool.hold(block) for block in found]
+        sequence.named = len(found)
+        sequence.stored = len(found) * size
+        if sequence.reused < 0:
+            sequence.reused = sequence.stored
+        return True
+
     def space(self, sequence: Sequence) -> int:
-        """How many more tokens of a sequence memory could store."""
-        return (len(sequence.blocks) + len(self.pool.free)) * self.pool.size - sequence.stored
+        """How many more tokens of a running sequence memory could store."""
+        free = self.pool.available - self.shares_its_end(sequence)
+        return max(0, (len(sequence.blocks) + free) * self.pool.size - sequence.stored) if free >= 0 else 0
+
+    def shares_its_end(self, sequence: Sequence) -> bool:
+        """Whether others hold the block that the next token is to be written to."""
+        at = sequence.stored // self.pool.size
+        return at < len(sequence.blocks) and self.pool.holders[sequence.blocks[at]] > 1
 
     def grant(self, sequence: Sequence, most: int) -> int:
         """Let up to `most` tokens run, and take blocks for them; returns how many."""
@@ -68,31 +101,47 @@ class Scheduler:
         known = len(sequence.tokens) - sequence.stored
         count = min(known + len(sequence.draft), most, self.space(sequence))
         del sequence.draft[max(0, count - known) :]
+        if self.shares_its_end(sequence):
+            at = sequence.stored // self.pool.size
+            sequence.blocks[at] = self.pool.copy(sequence.blocks[at])
         while len(sequence.blocks) * self.pool.size < sequence.stored + count:
             sequence.blocks.append(self.pool.take())
         return count
 
-    def trim(self, sequence: Sequence) -> None:
-        """Take back the blocks that only guesses needed."""
-        while (len(sequence.blocks) - 1) * self.pool.size >= len(sequence.tokens):
+    def settle(self, sequence: Sequence) -> None:
+        """After a step: make the blocks known that are full now, and take back those that only guesses needed."""
+        size = self.pool.size
+        if (sequence.named + 1) * size <= sequence.stored:
+            full = sequence.stored // size
+            self.identify(sequence, full)
+            for i in range(sequence.named, full):
+                self.pool.name(sequence.blocks[i], sequence.digests[i])
+            sequence.named = full
+        while (len(sequence.blocks) - 1) * size >= len(sequence.tokens):
             self.pool.drop(sequence.blocks.pop())
 
-    def preempt(self) -> Sequence:
-        """Send the youngest running sequence back to the head of the queue, to be computed again later.
+    def identify(self, sequence: Sequence, blocks: int) -> None:
+        """Compute the digests of a text's first full blocks, as far as that has not been done."""
+        size, digests = self.pool.size, sequence.digests
+        for i in range(len(digests), blocks):
+            digests.append(digest(digests[-1] if digests else START, sequence.tokens[i * size : (i + 1) * size]))
 
-        It cannot come back in the same step: it needs one block more than it gave, and one was wanted.
+    def preempt(self) -> Sequence:
+        """Send the youngest running sequence back to the head of the queue.
+
+        Its text stays, and as much of its memory as nobody needs meanwhile; the rest is computed again.
         """
         sequence = self.running.pop()
         self.release(sequence)
-        self.waiting.appendleft(sequence)
+        self.add(sequence)
         return sequence
 
     def release(self, sequence: Sequence) -> None:
-        """Take a sequence's blocks back; its text stays."""
-        for block in sequence.blocks:
+        """Drop a sequence's blocks, the last one first: of those that stay known, it is the first to be taken."""
+        for block in reversed(sequence.blocks):
             self.pool.drop(block)
         sequence.blocks = []
-        sequence.stored = 0
+        sequence.stored = sequence.named = 0
         sequence.draft = []
 
     def check(self) -> None:
@@ -100,12 +149,16 @@ class Scheduler:
         self.pool.check([*self.running, *self.waiting])
         if len(self.running) > self.budget:
             raise EngineError(f"{len(self.running)} sequences run under a budget of {self.budget} tokens")
+        for what, sequences in (("run", self.running), ("wait", self.waiting)):
+            if sequences != sorted(sequences, key=by_order):
+                raise EngineError(f"those that {what} are not in the order of arrival: {[s.name for s in sequences]}")
+            for sequence in sequences:
+                if sequence.left < 1:
+                    raise EngineError(f"{sequence.name} has written all it may, but is still there to {what}")
         for sequence in self.waiting:
-            if sequence.blocks or sequence.stored or sequence.draft:
-                raise EngineError(f"request {sequence.request.id} waits, but holds memory or guesses")
+            if sequence.blocks or sequence.stored or sequence.named or sequence.draft:
+                raise EngineError(f"{sequence.name} waits, but holds memory or guesses")
         for sequence in self.running:
             if not 0 <= sequence.stored < len(sequence.tokens):
                 stored = f"{sequence.stored} of {len(sequence.tokens)} tokens"
-                raise EngineError(f"request {sequence.request.id} stores {stored}; at least one must be left to run")
-            if sequence.left < 1:
-                raise EngineError(f"request {sequence.request.id} has written all it may, but still runs")
+                raise EngineError(f"{sequence.name} stores {stored}; at least one must be left to run")

@@ -1,4 +1,4 @@
-"""What is being written: a request asks, its sequence grows."""
+"""What is being written: a request asks, its sequences grow."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class EngineError(RuntimeError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Request:
-    """One text to write, in token ids.
+    """One or more texts to write after one prompt, in token ids.
 
     id           the caller's number for it, unique among the requests not yet finished
     prompt       at least one token
     decoder      belongs to this request alone
-    params       how to draw, and how much at most; `params.seed` and `params.stop` are the caller's business
-    seed         the resolved seed, 0 to 2**64 - 1
+    params       how to draw, how much at most and how long; its `seed`, `n` and `stop` are the caller's business
+    seeds        the resolved seed of each sample, 0 to 2**64 - 1
     stop_tokens  tokens that end the text; the one that did is its last
     """
 
@@ -28,7 +28,7 @@ class Request:
     prompt: tuple[int, ...]
     decoder: Decoder
     params: SamplingParams
-    seed: int
+    seeds: tuple[int, ...]
     stop_tokens: frozenset[int] = frozenset()
 
 
@@ -36,21 +36,37 @@ class Request:
 class Sequence:
     """One text: the prompt and what has been written since.
 
-    tokens  everything decided so far
-    blocks  its block table
-    stored  how many of `tokens` have keys and values in `blocks`; always short of all of them
-    draft   guesses that run in this step
-    score   the decoder's own measure of the text
+    order    of arrival: the number of its request, and its first sample
+    tokens   everything decided so far
+    samples  which samples of the request it is: all of them until their first tokens are drawn, none once it has ended
+    blocks   its block table
+    stored   how many of `tokens` have keys and values in `blocks`; always short of all of them
+    digests  of the full blocks of `tokens`, as far as they were asked for
+    named    how many of `blocks`, from the first, are full and known to others by their digest
+    draft    guesses that run in this step
+    score    the decoder's own measure of the text
+    reused   how many tokens of the prompt were found in memory when it was first admitted; -1 before
     """
 
     request: Request
+    order: tuple[int, int]
     tokens: list[int]
+    samples: tuple[int, ...]
     blocks: list[int] = field(default_factory=list)
     stored: int = 0
+    digests: list[bytes] = field(default_factory=list)
+    named: int = 0
     draft: list[int] = field(default_factory=list)
     score: float = 0.0
+    reused: int = -1
 
     @property
     def left(self) -> int:
         """How many tokens may still be written."""
         return self.request.params.max_new_tokens + len(self.request.prompt) - len(self.tokens)
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        one = f" (sample {self.samples[0]})" if len(self.samples) == 1 and len(self.request.seeds) > 1 else ""
+        return f"request {self.request.id}{one}"

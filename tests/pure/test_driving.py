@@ -1,0 +1,33 @@
+"""Thousands of random requests: each text is that of the plainest loop, every rule holds after every step, and memory
+stays flat. `make soak` drives a hundred times as many."""
+
+from __future__ import annotations
+
+import gc
+import random
+import sys
+from collections import Counter
+
+from driving import Watched, drive
+
+ROUND = 250  # requests an engine
+
+
+def test_random_requests_on_the_fake_runner(soak):
+    """A third of the rounds has a runner that fails now and then, or on certain texts."""
+    rounds = 400 if soak else 4
+    seen: Counter[str] = Counter()
+    held = []
+    for seed in range(rounds):
+        dice = random.Random(seed)
+        poison = dice.choice([None, None, 3])
+        size = dice.choice([1, 2, 4, 5, 16])
+        runner = Watched(poison=poison, blocks=-(-52 // size) + dice.randrange(60), block_size=size)
+        seen += Counter(drive(dice, ROUND, runner, poison=poison))
+        seen["copies"] += runner.copied
+        seen["steps that failed"] += runner.runs - runner.samples
+        del runner
+        gc.collect()
+        held.append(sys.getallocatedblocks())
+    assert all(seen.values()), f"nothing of a kind happened: {seen}"
+    assert held[-1] - held[0] < 2000, f"objects of Python held after each round: {held[:: max(1, rounds // 10)]}"
