@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -22,7 +22,7 @@ TIME = Finish(FinishReason.TIME)
 BROKEN = Finish(FinishReason.ERROR, "LookupError: no idea")
 POISONED = Finish(FinishReason.ERROR, "ValueError: this cannot be swallowed")
 
-Answer = Callable[[list[int]], np.ndarray]  # the logits after a text
+Answer = Callable[[list[int]], np.ndarray]  # the logits after a text; its `draw`, if it has one, draws from the last
 
 
 def fake_answer(tokens: list[int]) -> np.ndarray:
@@ -33,10 +33,11 @@ def plain(request: Request, sample: int = 0, answer: Answer = fake_answer) -> tu
     """The text that a sample of a request must get: no cache, no batch, no engine."""
     p, tokens = request.params, list(request.prompt)
     f32 = [float(np.float32(x)) for x in (p.temperature, p.top_p, p.min_p)]
+    choose = getattr(answer, "draw", draw)
     new: list[int] = []
     while len(new) < p.max_new_tokens:
         row = answer([*tokens, *new])
-        new.append(draw(row, f32[0], p.top_k, f32[1], f32[2], request.seeds[sample], len(tokens) + len(new)))
+        new.append(choose(row, f32[0], p.top_k, f32[1], f32[2], request.seeds[sample], len(tokens) + len(new)))
         if new[-1] in request.stop_tokens:
             return new, Finish(FinishReason.STOP, new[-1])
     return new, LENGTH
@@ -45,15 +46,15 @@ def plain(request: Request, sample: int = 0, answer: Answer = fake_answer) -> tu
 class Guess(Sample):
     """Guesses with the plain loop, and spoils every guess at a position that `wrong` divides (0: none)."""
 
-    def __init__(self, width, wrong, answer: Answer = fake_answer):
-        self.width, self.wrong, self.answer = width, wrong, answer
+    def __init__(self, width, wrong, answer: Answer = fake_answer, vocab: int = VOCAB):
+        self.width, self.wrong, self.answer, self.vocab = width, wrong, answer, vocab
 
     def propose(self, sequence):
         request = replace(sequence.request, prompt=tuple(sequence.tokens), stop_tokens=frozenset())
         request = replace(request, params=replace(request.params, max_new_tokens=self.width))
         tokens, _ = plain(request, sequence.samples[0], self.answer)
         at = range(len(sequence.tokens), len(sequence.tokens) + self.width)
-        return [(t + (self.wrong > 0 and p % self.wrong == 0)) % VOCAB for p, t in zip(at, tokens, strict=True)]
+        return [(t + (self.wrong > 0 and p % self.wrong == 0)) % self.vocab for p, t in zip(at, tokens, strict=True)]
 
     def accept(self, sequences, rows):
         chosen = []
@@ -210,6 +211,7 @@ def drive(
     vocab: int = VOCAB,
     longest_prompt: int = 40,
     longest_text: int = 12,
+    budgets: Sequence[int] = (1, 2, 3, 8, 24, 64, 512),
     poison: int | None = None,
 ) -> dict[str, int]:
     """Write `count` random requests with one engine: they come and go at random, share beginnings, are cancelled, run
@@ -217,7 +219,7 @@ def drive(
     """
     size, blocks = runner.block_size, runner.room()
     clock = Clock()
-    engine = Engine(runner, dice.choice([1, 2, 3, 8, 24, 64, 512]), clock)
+    engine = Engine(runner, dice.choice(budgets), clock)
     watch = Watch(engine)
     beginnings = [[dice.randrange(vocab) for _ in range(longest_prompt)] for _ in range(4)]
     waiting: dict[int, Request] = {}  # by id: not ended as far as we were told
@@ -233,8 +235,8 @@ def drive(
                 decoder = Sample()
                 if dice.random() < 0.1:
                     decoder = Failing(dice.randrange(1, longest_prompt))
-                elif dice.random() < 0.1 and answer is fake_answer:
-                    decoder = Guess(dice.randrange(1, 5), dice.randrange(4))
+                elif dice.random() < 0.1:
+                    decoder = Guess(dice.randrange(1, 5), dice.randrange(4), answer, vocab)
                 params = SamplingParams(
                     max_new_tokens=new,
                     temperature=dice.choice([0.0, 0.7, 1.0, 2.0]),

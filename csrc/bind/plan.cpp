@@ -6,7 +6,6 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <mutex>
 #include <string>
 
 #include "bind/module.h"
@@ -50,19 +49,11 @@ public:
             logprobs[i] = drawn.logprob;
         };
         if (rows.size() == 1) return one(0, 0);
-        std::exception_ptr failed;
-        std::mutex guard;
         const size_t threads = plan_.pool().threads();
         plan_.pool().run([&](int thread) {
-            try {
-                for (size_t i = rows.size() * thread / threads; i < rows.size() * (thread + 1) / threads; i++)
-                    one(i, thread);
-            } catch (...) {
-                std::lock_guard lock(guard);
-                failed = std::current_exception();
-            }
+            for (size_t i = rows.size() * thread / threads; i < rows.size() * (thread + 1) / threads; i++)
+                one(i, thread);
         });
-        if (failed) std::rethrow_exception(failed);
     }
 
 private:
@@ -223,6 +214,8 @@ void bind_plan(nb::module_& m) {
                     draws[i] = {seeds.data()[i], positions.data()[i], temperatures.data()[i],
                                 top_k.data()[i], top_p.data()[i],     min_p.data()[i],
                                 logprobs};
+                // A lone draw is over before another Python thread would give the lock back (5 ms, if it computes).
+                if (n == 1) return d.sample(view(rows), draws, tokens.data(), out.data());
                 nb::gil_scoped_release release;
                 d.sample(view(rows), draws, tokens.data(), out.data());
             },

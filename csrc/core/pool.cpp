@@ -4,6 +4,9 @@
 
 #include <chrono>
 #include <stdexcept>
+#include <string>
+#include <system_error>
+#include <utility>
 
 namespace qb {
 
@@ -34,15 +37,24 @@ void wait_while(const std::atomic<uint32_t>& value, uint32_t old, int microsecon
 constexpr int kSpinInStep = 100;
 constexpr int kSpinBetweenSteps = 300;
 
+struct Abandoned {};  // thrown out of a barrier that somebody will never reach
+
 }  // namespace
 
 Pool::Pool(int threads) : owner_(getpid()) {
     if (threads < 1 || threads > 1024) throw std::invalid_argument("threads must be between 1 and 1024");
     workers_.reserve(threads - 1);
-    for (int t = 1; t < threads; t++) workers_.emplace_back([this, t] { work(t); });
+    try {
+        for (int t = 1; t < threads; t++) workers_.emplace_back([this, t] { work(t); });
+    } catch (const std::system_error&) {
+        dismiss();
+        throw std::runtime_error("the system refuses to start " + std::to_string(threads) + " threads; ask for fewer");
+    }
 }
 
-Pool::~Pool() {
+Pool::~Pool() { dismiss(); }
+
+void Pool::dismiss() {
     if (owner_ != getpid()) {  // a forked copy has no threads to join
         for (std::thread& worker : workers_) worker.detach();
         return;
@@ -60,28 +72,53 @@ void Pool::run(const std::function<void(int)>& task) {
     task_ = &task;
     started_.fetch_add(1, std::memory_order_release);
     started_.notify_all();
-    task(0);
-    barrier();  // the workers' last act of a run
+    perform(0);
+    if (!failed_.load(std::memory_order_relaxed)) return;
+    inner_.arrived.store(0, std::memory_order_relaxed);  // of the barrier that was abandoned
+    failed_.store(false, std::memory_order_relaxed);
+    std::rethrow_exception(std::exchange(error_, nullptr));
 }
 
 void Pool::work(int thread) {
     for (uint32_t seen = 0;; seen++) {
         wait_while(started_, seen, kSpinBetweenSteps);
         if (stop_) return;
-        (*task_)(thread);
-        barrier();
+        perform(thread);
     }
 }
 
+// The first to fail keeps its exception and releases those who wait; what they throw follows from it.
+void Pool::perform(int thread) {
+    try {
+        (*task_)(thread);
+    } catch (...) {
+        if (!failed_.exchange(true, std::memory_order_relaxed)) {
+            error_ = std::current_exception();
+            inner_.passed.fetch_add(1, std::memory_order_release);
+            inner_.passed.notify_all();
+        }
+    }
+    meet(end_, end_.passed.load(std::memory_order_relaxed));
+}
+
+// Whoever has failed does not arrive again, so the barrier that others are in can only end by the failure's change of
+// `passed`. Reading that before failed_ misses no failure: after its change failed_ is seen, before it the wait ends.
 void Pool::barrier() {
     if (workers_.empty()) return;
-    const uint32_t round = passed_.load(std::memory_order_relaxed);
-    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == static_cast<uint32_t>(threads())) {
-        arrived_.store(0, std::memory_order_relaxed);
-        passed_.store(round + 1, std::memory_order_release);
-        passed_.notify_all();
+    const uint32_t round = inner_.passed.load(std::memory_order_acquire);
+    if (failed_.load(std::memory_order_relaxed)) throw Abandoned();
+    meet(inner_, round);
+    if (failed_.load(std::memory_order_relaxed)) throw Abandoned();
+}
+
+// The last to arrive lets all pass; `round` is what the caller has read from gate.passed.
+void Pool::meet(Gate& gate, uint32_t round) {
+    if (gate.arrived.fetch_add(1, std::memory_order_acq_rel) + 1 == static_cast<uint32_t>(threads())) {
+        gate.arrived.store(0, std::memory_order_relaxed);
+        gate.passed.store(round + 1);  // sequentially consistent: notify_all reads after it whether anybody sleeps
+        gate.passed.notify_all();
     } else {
-        wait_while(passed_, round, kSpinInStep);
+        wait_while(gate.passed, round, kSpinInStep);
     }
 }
 

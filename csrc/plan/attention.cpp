@@ -51,8 +51,8 @@ void Plan::plan_attention(Attend& a) {
     const size_t layers = kv_.layers();  // a counter per group and layer: nobody resets one while others work
     const size_t counters = a.groups.size() * layers;
     if (counters > a.remaining_made) {
+        a.remaining = std::make_unique<std::atomic<uint32_t>[]>(counters * 2);
         a.remaining_made = counters * 2;
-        a.remaining = std::make_unique<std::atomic<uint32_t>[]>(a.remaining_made);
         growths_++;
     }
     for (size_t g = 0; g < a.groups.size(); g++)

@@ -278,9 +278,7 @@ void Plan::prepare_step(const BatchView& b) {
 void Plan::run(const BatchView& batch) {
     if (result_ < 0) refuse("the plan has no result");
     check(batch);
-    prepare_step(batch);
-    for (int32_t block : batch.fresh) kv_.clear(block);
-    pool_.run([this](int thread) {
+    const auto walk = [this](int thread) {
         const auto [begin, end] = share(tokens_, thread, pool_.threads());
         for (Rope& rope : ropes_)
             for (size_t t = begin; t < end; t++)
@@ -293,7 +291,15 @@ void Plan::run(const BatchView& batch) {
             execute(instructions_[i], i, thread);
             pool_.barrier();
         }
-    });
+    };
+    try {
+        prepare_step(batch);
+        for (int32_t block : batch.fresh) kv_.clear(block);
+        pool_.run(walk);
+    } catch (...) {
+        tokens_ = rows_ = 0;  // what a failed step left is not to be read
+        throw;
+    }
 }
 
 void Plan::execute(const Instruction& i, size_t index, int thread) {

@@ -60,7 +60,7 @@ class AsyncLLM:
     async def chat(self, messages: Messages | Sequence[Messages], *, n: int | None = None, **options: Any) -> Any:
         """As `LLM.chat`."""
         conversations, several = split(messages)
-        written = await self._all(conversations, n, options)
+        written = await self._all([self.llm.conversation(one) for one in conversations], n, options)
         return written if several else written[0]
 
     def stream(self, prompt: str, **options: Any) -> AsyncStream:
@@ -69,7 +69,7 @@ class AsyncLLM:
 
     def stream_chat(self, messages: Messages, **options: Any) -> AsyncStream:
         """As `LLM.stream_chat`, read with `async for`."""
-        return AsyncStream(*self._begin([messages], None, options))
+        return AsyncStream(*self._begin([self.llm.conversation(messages)], None, options))
 
     def stream_batch(self, prompts: Sequence[Prompt], *, n: int | None = None, **options: Any) -> AsyncBatchStream:
         """As `LLM.stream_batch`, read with `async for`."""

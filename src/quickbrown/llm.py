@@ -162,7 +162,7 @@ class LLM:
         Raises as `generate` does, and ValueError for a model without a chat template or messages it does not take.
         """
         conversations, several = split(messages)
-        written = self._all(conversations, n, options)
+        written = self._all([self.conversation(one) for one in conversations], n, options)
         return written if several else written[0]
 
     def stream(self, prompt: str, **options: Any) -> Stream:
@@ -173,7 +173,7 @@ class LLM:
     def stream_chat(self, messages: Messages, **options: Any) -> Stream:
         """The assistant's next message, piece by piece. Raises as `chat` does."""
         pieces: SimpleQueue[Piece] = SimpleQueue()
-        return Stream(self, self.write([messages], None, options, pieces.put), pieces)
+        return Stream(self, self.write([self.conversation(messages)], None, options, pieces.put), pieces)
 
     def stream_batch(self, prompts: Sequence[Prompt], *, n: int | None = None, **options: Any) -> BatchStream:
         """Continue several texts together, piece by piece. Raises as `generate` does."""
@@ -240,6 +240,8 @@ class LLM:
 
         What the other methods are made of. Raises as they do; then nothing is written.
         """
+        if not isinstance(prompts, (list, tuple)):
+            raise TypeError(f"prompts must be a string or a list of prompts, not {type(prompts).__name__}")
         params = SamplingParams.from_options(options)
         samples = 1 if n is None else n
         if not isinstance(samples, int) or isinstance(samples, bool) or not 1 <= samples <= MOST_SAMPLES:
@@ -263,6 +265,12 @@ class LLM:
         self.engine.submit(requests)
         return texts
 
+    def conversation(self, messages: Messages) -> list[int]:
+        """The token ids of a conversation, up to where the assistant's next message begins. Raises as `chat` does."""
+        if self.template is None:
+            raise ValueError(f"{self.path.name} has no chat template; use generate() with a prompt of your own")
+        return self.tokenizer.encode(self.template.render(messages))
+
     def _tokens(self, prompt: Prompt) -> list[int]:
         """The tokens of a text to continue, or of a conversation to answer."""
         if isinstance(prompt, str):
@@ -270,14 +278,11 @@ class LLM:
                 raise ValueError("the prompt is empty; give at least one character to continue")
             return tokens
         if not isinstance(prompt, (list, tuple)):
-            raise TypeError(
-                f"a prompt must be a string, a list of token ids or of messages, not {type(prompt).__name__}"
-            )
+            kind = type(prompt).__name__
+            raise TypeError(f"a prompt must be a string, a list of token ids or a list of messages, not {kind}")
         if prompt and all(type(token) is int for token in prompt):
             return list(prompt)
-        if self.template is None:
-            raise ValueError(f"{self.path.name} has no chat template; use generate() with a prompt of your own")
-        return self.tokenizer.encode(self.template.render(prompt))
+        return self.conversation(prompt)
 
     def _limited(self, params: SamplingParams, prompt: int, chosen: bool) -> SamplingParams:
         """The parameters of a prompt of that many tokens. A length that nobody chose ends with the context."""
@@ -311,7 +316,9 @@ def parse_bytes(size: int | str) -> int:
     """A number of bytes: 1000000, "1000000", "2GB", "1.5 GiB". Raises ValueError for anything else."""
     if isinstance(size, int) and not isinstance(size, bool) and size > 0:
         return size
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) *(?:([KMGT])(i)?)?B?", size, re.I) if isinstance(size, str) else None
+    found = (
+        re.fullmatch(r"(\d{1,18}(?:\.\d{1,9})?) *(?:([KMGT])(i)?)?B?", size, re.I) if isinstance(size, str) else None
+    )
     if found is None:
         raise ValueError(f'memory must be a number of bytes, or a string like "2GB" or "512MiB", not {size!r}')
     number, unit, binary = found.groups()

@@ -75,20 +75,20 @@ class Text:
         if piece or ended:
             self._out((self.row, piece, ended))
 
-    def end(self, finish: Finish) -> bool:
-        """End it where it is. False if it has ended already."""
+    def end(self, finish: Finish) -> None:
+        """End it where it is, unless it has ended already."""
         with self._lock:
             if self.finish is not None:
-                return False
+                return
             self._texts.append(piece := self._end(finish))
         self._out((self.row, piece, True))
-        return True
 
     def close(self) -> None:
         """Nobody wants more of it."""
-        with contextlib.suppress(RuntimeError):  # an event loop that was closed: then nobody waits there either
-            if self.end(Finish(FinishReason.CANCELLED)):
-                self.abandon()
+        if self.finish is None:
+            self.abandon()
+            with contextlib.suppress(RuntimeError):  # an event loop that was closed: then nobody waits there either
+                self.end(Finish(FinishReason.CANCELLED))
 
     def abandon(self) -> None:
         """Have the engine stop writing it. Takes no lock."""
@@ -127,7 +127,8 @@ class Texts:
 
     def fail(self, error: BaseException) -> None:
         for text in self.texts:
-            text.end(failure(error))
+            with contextlib.suppress(RuntimeError):  # as in `close`
+                text.end(failure(error))
 
 
 class Reader:

@@ -119,10 +119,10 @@ class SamplingParams:
             self.max_time is None or (number(self.max_time) and self.max_time > 0),
             "None or a number of seconds above 0",
         )
-        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
-        if not all(isinstance(s, str) and s for s in stop):
+        stop = (self.stop,) if isinstance(self.stop, str) else self.stop
+        if not isinstance(stop, (list, tuple)) or not all(isinstance(s, str) and s for s in stop):
             raise ValueError(f"stop must be strings that are not empty, not {self.stop!r}")
-        object.__setattr__(self, "stop", stop)
+        object.__setattr__(self, "stop", tuple(stop))
         check("ignore_eos", bool, isinstance(self.ignore_eos, bool), "True or False")
         check("logprobs", bool, isinstance(self.logprobs, bool), "True or False")
 

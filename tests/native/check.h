@@ -38,3 +38,4 @@ void test_linear();
 void test_attention();
 void test_sampler();
 void test_pool();
+void test_load();

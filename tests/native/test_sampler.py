@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+import chi2
 import variants
 from quickbrown import _native
 from quickbrown.backends.native.compile import PackedWeights, emit
@@ -248,6 +250,90 @@ def test_rows_and_arrays_are_checked():
         sampler.sample(replace(d, top_k=d.top_k[:1].copy()))
     assert sampler.sample(draws([]))[0].size == 0
     assert sampler.sample(d)[0].size == 2
+
+
+def clear(logits, options):
+    """Whether no token lies so near a border of top_p or min_p that float32 could put it on the other side: the least
+    that rounding can leave is the most."""
+    top_p, min_p = options.get("top_p", 1.0), options.get("min_p", 0.0)
+    if top_p == 1 and min_p == 0:
+        return True
+    d = doubt(logits, options.get("temperature", 1.0)) if top_p < 1 else 0.0
+    of_min_p = (5 * abs(math.log(min_p)) + 8) * U if min_p else 0.0
+    least, most = (
+        chi2.chances(logits, **options | {"top_p": top_p + by * d, "min_p": min_p * (1 - by * of_min_p)})
+        for by in (-1, 1)
+    )
+    return ((least > 0) == (most > 0)).all()
+
+
+LARGE = [{"temperature": 0.5}, {"top_p": 0.125}, {"temperature": 2.0, "top_k": 50, "min_p": 0.125}]
+
+
+@pytest.mark.parametrize("along", chi2.ALONG)
+@pytest.mark.parametrize(
+    ("vocabulary", "n", "some"),
+    [(7, 25_000, chi2.OPTIONS), (129, 4000, chi2.OPTIONS), (1000, 500, chi2.OPTIONS), (49152, 60, LARGE)],
+)
+def test_counts_are_as_the_probabilities(vocabulary, n, some, along):
+    """Four kinds of rows, drawn from in turn in one call, n times each with the same keys, under every filter.
+
+    By χ², and nothing is drawn that a filter drops: not even where rounding might, as no border lies that near.
+    """
+    table = chi2.table(vocabulary)
+    sampler = Sampler(table)
+    seeds, positions = (np.repeat(key, 4) for key in chi2.keys(along, n))
+    for options in some:
+        turns = np.tile(np.arange(4), n)
+        tokens, _ = sampler.sample(draws(turns, seed=seeds, positions=positions, logprobs=False, **options))
+        for kind, x, its_tokens in zip(chi2.KINDS, table, tokens.reshape(n, 4).T, strict=True):
+            what = f"{kind}, {options}"
+            assert clear(x, options), what
+            chi2.compare(what, np.bincount(its_tokens, minlength=vocabulary), chi2.chances(x, **options))
+
+
+@functools.cache
+def counted(along):
+    x, options = chi2.one()
+    seeds, positions = chi2.keys(along, 200_000)
+    zeros = np.zeros(200_000)
+    tokens, _ = Sampler(x[None]).sample(draws(zeros, seed=seeds, positions=positions, logprobs=False, **options))
+    return np.bincount(tokens, minlength=len(x))
+
+
+@pytest.mark.parametrize("along", chi2.ALONG)
+def test_many_draws_are_as_the_probabilities(along):
+    x, options = chi2.one()
+    chi2.compare("200,000 draws", counted(along), chi2.chances(x, **options))
+
+
+@pytest.mark.parametrize("mistake", chi2.mistakes())
+def test_counts_are_not_as_probabilities_nearby(mistake):
+    """Or the tests above would say nothing."""
+    for along in chi2.ALONG:
+        assert chi2.likelihood(counted(along), chi2.mistakes()[mistake]) < chi2.LEAST
+
+
+def likelihood(name, keys):
+    """Of the counts, or of those of pairs, of draws of 12 tokens with the keys."""
+    x = np.log(np.arange(1, 13, dtype=np.float32))
+    seeds, positions = keys
+    tokens, _ = Sampler(x[None]).sample(draws(np.zeros(len(seeds)), seed=seeds, positions=positions, logprobs=False))
+    p = chi2.chances(x)
+    return chi2.likelihood(*(chi2.pairs(tokens, p) if name in chi2.PAIRS else (np.bincount(tokens, minlength=12), p)))
+
+
+@pytest.mark.parametrize("name", chi2.PAIRS)
+def test_draws_know_nothing_of_each_other(name):
+    """Pairs of draws, all in one call, against the product of their distributions."""
+    assert likelihood(name, chi2.keys(name, 30_000)) > chi2.LEAST
+
+
+@pytest.mark.parametrize("fault", chi2.FAULTS)
+def test_noise_keyed_wrongly_is_noticed(fault):
+    """The sampler is given what it would use itself if it had the fault."""
+    change, where = chi2.FAULTS[fault]
+    assert likelihood(where, change(*chi2.keys(where, 30_000))) < chi2.LEAST
 
 
 class TestOthers:

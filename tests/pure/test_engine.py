@@ -356,6 +356,15 @@ def test_the_guilty_request_ends_and_nobody_else(poison):
     assert [key for key, text in told.items() if text.finish == POISONED] == [(3, 0), (3, 1), (4, 0), (4, 1)]
 
 
+def test_what_has_ended_is_not_run_again():
+    """Two samples fail together, then the first alone, which ends the request: the second has no run of its own."""
+    engine = Engine(Watched(failing={2, 3}))
+    engine.add(ask(seed=(1, 2), temperature=1.0))
+    told = Watch(engine).finish()
+    assert {text.finish for text in told.values()} == {Finish(FinishReason.ERROR, "OSError: out of order")}
+    assert engine.runner.runs == 3
+
+
 def test_a_runner_that_always_fails_ends_each_request_with_its_error():
     engine = Engine(Watched(failing=range(100)))
     for id in range(3):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import chi2
 from quickbrown.backends.sampling import draw, kept, logprob, mix, sample, uniform
 from quickbrown.engine.batch import Draws
 
@@ -229,3 +231,130 @@ def test_sample_draws_each_row_with_its_own_parameters():
     assert len(set(want)) > 2
     np.testing.assert_allclose(logprobs, [logprob(x[r], t) for r, t in zip(rows, want, strict=True)], rtol=1e-6)
     assert np.isnan(sample(x, replace(draws, logprobs=False))[1]).all()
+
+
+@pytest.mark.parametrize(
+    ("x", "freedom", "tail"),
+    [(3.841459, 1, 0.05), (10.82757, 1, 0.001), (18.30704, 10, 0.05), (29.58830, 10, 0.001), (124.3421, 100, 0.05),
+     (149.4493, 100, 0.001), (1074.679, 1000, 0.05), (6**2, 1, 1.973175e-9), (20 * math.log(10), 2, 1e-10)],
+)  # fmt: skip
+def test_the_tail_of_chi_square(x, freedom, tail):
+    """The critical values of printed tables; six deviations of a normal; and e^(-x / 2), the tail of two."""
+    assert chi2.sf(x, freedom) == pytest.approx(tail, rel=2e-5)
+
+
+def test_the_tail_of_chi_square_from_end_to_end():
+    """It falls from 1 to 0 without a step; far out, where no table goes, it meets Wilson & Hilferty's normal."""
+    assert [chi2.sf(x, 3) for x in (-1, 0, math.inf)] == [1, 1, 0]
+    for freedom in (1, 2, 9, 400):
+        tails = np.array([chi2.sf(x, freedom) for x in np.linspace(0, 6 * freedom + 60, 500)])
+        assert (np.diff(tails) < 1e-12).all()
+        assert tails[-1] < 1e-10
+    for freedom in (300, 3001, 24000):
+        x = freedom + 6 * math.sqrt(2 * freedom)
+        z = ((x / freedom) ** (1 / 3) - 1 + 2 / (9 * freedom)) / math.sqrt(2 / (9 * freedom))
+        assert chi2.sf(x, freedom) == pytest.approx(math.erfc(z / math.sqrt(2)) / 2, rel=0.05)
+
+
+def test_pearson_by_hand():
+    """Cells of 5 or more, joined from the rarest up: 3 + 4 (of which 9 came), 12, 21."""
+    assert chi2.pearson(np.array([22, 4, 9, 5, 0]), np.array([21, 4, 12, 3, 0])) == (
+        pytest.approx(1 / 21 + 3**2 / 12 + 2**2 / 7),
+        2,
+    )
+    assert chi2.pearson(np.array([22, 4, 8, 5, 1]), np.array([21, 4, 12, 3, 0]))[0] == math.inf
+    assert chi2.pearson(np.array([6, 6, 2]), np.array([6, 6, 2]) / 14) == (0, 1), "the 2 join a 6"
+    assert chi2.pearson(np.array([4] * 7), np.ones(7)) == (0, 2), "an incomplete cell joins the one before"
+    with pytest.raises(ValueError, match="tests nothing"):
+        chi2.pearson(np.array([3, 6]), np.array([1, 2]))
+
+
+def test_counts_that_follow_their_chances_are_as_likely_as_they_should_be():
+    """Numpy's own multinomial counts, cells joined: a tenth of 5,000 lies below 0.1, a hundredth below 0.01.
+
+    Six deviations of those numbers are allowed: a test that always answered 1, or joined cells by what was counted,
+    would not be within them.
+    """
+    p = np.array([0.4, 0.3, 0.2, 0.05, *[0.005] * 10])
+    counts = np.random.default_rng(2).multinomial(400, p, 5000)
+    q = np.array([chi2.likelihood(row, p) for row in counts])
+    for tail in (0.01, 0.1, 0.5, 0.9):
+        assert abs((q < tail).mean() - tail) < 6 * math.sqrt(tail * (1 - tail) / len(q)), tail
+
+
+def drawn(x, options, keys):
+    """What `draw` draws with each key. The distribution is the same for all and worked out once: `kept` is slow."""
+    options = {"temperature": 1.0} | options
+    p = kept(x, **options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("quickbrown.backends.sampling.kept", lambda *_: p)
+        seeds, positions = (key.tolist() for key in keys)
+        return np.array([draw(x, **options, seed=s, position=at) for s, at in zip(seeds, positions, strict=True)])
+
+
+@pytest.mark.parametrize("along", chi2.ALONG)
+@pytest.mark.parametrize(("vocabulary", "n"), [(7, 600), (129, 600), (1000, 300)])
+def test_counts_are_as_the_probabilities(vocabulary, n, along):
+    """Every kind of row under every filter, by χ²; and nothing is drawn that a filter drops."""
+    for kind, x in zip(chi2.KINDS, chi2.table(vocabulary), strict=True):
+        for options in chi2.OPTIONS:
+            counts = np.bincount(drawn(x, options, chi2.keys(along, n)), minlength=vocabulary)
+            chi2.compare(f"{kind}, {options}", counts, chi2.chances(x, **options))
+
+
+def test_counts_of_a_large_vocabulary():
+    x, options = chi2.table(49152)[0], {"temperature": 0.5, "top_p": 0.875}
+    counts = np.bincount(drawn(x, options, chi2.keys("texts", 2000)), minlength=49152)
+    chi2.compare("49,152 tokens", counts, chi2.chances(x, **options))
+
+
+@functools.cache
+def counted():
+    x, options = chi2.one()
+    return np.bincount(drawn(x, options, chi2.keys("positions", 200_000)), minlength=len(x))
+
+
+def test_many_draws_are_as_the_probabilities():
+    x, options = chi2.one()
+    chi2.compare("200,000 draws", counted(), chi2.chances(x, **options))
+
+
+@pytest.mark.parametrize("mistake", chi2.mistakes())
+def test_counts_are_not_as_probabilities_nearby(mistake):
+    """Or the tests above would say nothing."""
+    assert chi2.likelihood(counted(), chi2.mistakes()[mistake]) < chi2.LEAST
+
+
+ROW = np.log(row(1, 2, 3, 4, 5, 6))  # 36 pairs, of which 10,000 draws have 5 or more each
+
+
+def likelihood(name, keys):
+    """Of the counts, or of those of pairs, of 10,000 draws."""
+    tokens, p = drawn(ROW, {}, keys), chi2.chances(ROW)
+    return chi2.likelihood(*(chi2.pairs(tokens, p) if name in chi2.PAIRS else (np.bincount(tokens, minlength=6), p)))
+
+
+@pytest.mark.parametrize("name", chi2.PAIRS)
+def test_draws_know_nothing_of_each_other(name):
+    """Pairs of draws against the product of their distributions."""
+    assert likelihood(name, chi2.keys(name, 10_000)) > chi2.LEAST
+
+
+@pytest.mark.parametrize("fault", chi2.FAULTS)
+def test_noise_keyed_wrongly_is_noticed(fault):
+    change, where = chi2.FAULTS[fault]
+    assert likelihood(where, change(*chi2.keys(where, 10_000))) < chi2.LEAST
+
+
+NOISE = {
+    "its highest bit is stuck": (lambda s, p: uniform(s, p) / 2, "positions"),
+    "all but its highest 5 bits are stuck": (lambda s, p: math.floor(uniform(s, p) * 32) / 32, "positions"),
+    "a Weyl sequence, too even": (lambda s, p: p * (math.sqrt(5) - 1) / 2 % 1, "a position and the next"),
+}
+
+
+@pytest.mark.parametrize("fault", NOISE)
+def test_noise_that_is_none_is_noticed(fault, monkeypatch):
+    noise, where = NOISE[fault]
+    monkeypatch.setattr("quickbrown.backends.sampling.uniform", noise)
+    assert likelihood(where, chi2.keys(where, 10_000)) < chi2.LEAST

@@ -15,7 +15,8 @@ REFUSED = {
     "top_k": [-1, 1.0, None, False, 2**31],
     "top_p": [0, 0.0, 1.1, -0.5, math.nan, None, True],
     "min_p": [-0.1, 1.5, math.nan, None, False],
-    "seed": [-1, 2**64, 0.5, True, "7"],
+    "seed": [-1, 2**64, 0.5, True, "7", (3, -1), (2**64,), (1, None), (0, True), ("7",), {1, 2}],
+    "max_time": [0, 0.0, -1, math.nan, math.inf, "5", True],
     "stop": [[""], [1], ["a", None]],
     "ignore_eos": [1, None, "yes"],
     "logprobs": [1, 5, None],
@@ -26,7 +27,8 @@ TAKEN = {
     "top_k": [0, 1, 2**31 - 1],
     "top_p": [1e-9, 0.5, 1, 1.0],
     "min_p": [0, 0.05, 1],
-    "seed": [None, 0, 2**64 - 1],
+    "seed": [None, 0, 2**64 - 1, (5,), (0, 2**64 - 1, 0)],
+    "max_time": [None, 1e-3, 1, 2.5, 10**9],
     "stop": [(), ("a",), ("a", "\n\n")],
     "ignore_eos": [True, False],
     "logprobs": [True, False],
@@ -53,6 +55,16 @@ def test_values_in_range_are_kept(name, value):
 def test_stop_may_be_one_string_or_a_list():
     assert SamplingParams(stop="end").stop == ("end",)
     assert SamplingParams(stop=["a", "b"]).stop == ("a", "b")
+
+
+def test_seeds_may_be_a_list():
+    """It is kept as a tuple, so that params can be compared and cannot be changed from outside."""
+    seeds = [3, 0, 3]
+    params = SamplingParams(seed=seeds)
+    seeds[0] = 4
+    assert params == SamplingParams(seed=(3, 0, 3))
+    with pytest.raises(ValueError, match=r"^seed must be None, a whole number .* or several, not "):
+        SamplingParams(seed=[3, -1])
 
 
 def test_options_by_name():
