@@ -36,7 +36,7 @@ check: .venv/.check .venv/.test  ## lint, formatting, types, import arrows; prin
 	    -exec wc -l {} + | sort -n
 
 soak: .venv/.test  ## drive the engine at random for half an hour, and run the whole matrix of promise 1
-	.venv/bin/python -m pytest --quiet --soak tests/pure/test_driving.py tests/native/test_driving.py \
+	.venv/bin/python -m pytest --quiet --soak tests/pure/test_driving.py tests/native/test_driving_native.py \
 	    tests/native/test_determinism.py
 
 sanitize: build/asan/sanitized build/tsan/sanitized  ## run the native tests under address, undefined and thread sanitizers

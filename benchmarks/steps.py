@@ -1,10 +1,10 @@
-"""How much of a step is spent outside native code: scheduling, gathering, committing, text, threads. JSON, a line a batch.
+"""How much of a step is spent outside native code: scheduling, gathering, committing, text, threads. A line a batch.
 
     python benchmarks/steps.py [--model smollm2-135m] [--new 200] [--depth 16] [--threads 2]
 
-step_us     between two tokens of a text, as its reader sees it (median of --reps)
-native_us   of that, inside the extension: the plan, and the draws
-outside_us  the rest, and its share of the step
+native_us   a step inside the extension: the plan, and the draws (median of all steps of --reps runs)
+outside_us  from the end of one to the beginning of the next (median): all that Python does, while a reader reads
+share       of outside in both
 """
 
 from __future__ import annotations
@@ -13,46 +13,25 @@ import argparse
 import json
 import statistics
 import time
+from itertools import pairwise
 from typing import Any
 
 from b_quickbrown import ids
-
 from quickbrown import LLM
 
 
 class Timed:
-    """An object of the extension, with the time spent in its methods added up."""
+    """An object of the extension that notes when its `run` begins and ends."""
 
     def __init__(self, inner: Any) -> None:
-        self._inner = inner
-        self.seconds = 0.0
+        self._run = inner.run
+        self.times: list[tuple[float, float]] = []
 
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._inner, name)
-
-        def timed(*args: Any) -> Any:
-            start = time.perf_counter()
-            try:
-                return method(*args)
-            finally:
-                self.seconds += time.perf_counter() - start
-
-        return timed
-
-
-def measure(llm: LLM, native: list[Timed], batch: int, depth: int, new: int, seed: int) -> tuple[float, float]:
-    """Seconds a step, and of these in native code: of the steps in which every text has its first token."""
-    prompts = [ids(depth, seed * batch + i) for i in range(batch)]
-    stream = llm.stream_batch(prompts, max_new_tokens=new, ignore_eos=True)
-    waiting = set(range(batch))
-    for row, _ in stream:
-        waiting.discard(row)
-        if not waiting:
-            break
-    start, before = time.perf_counter(), sum(n.seconds for n in native)
-    written = min(len(text.tokens) for text in stream.texts)
-    stream.read()
-    return (time.perf_counter() - start) / (new - written), (sum(n.seconds for n in native) - before) / (new - written)
+    def run(self, *args: Any) -> Any:
+        start = time.perf_counter()
+        result = self._run(*args)
+        self.times.append((start, time.perf_counter()))
+        return result
 
 
 def main() -> None:
@@ -60,15 +39,23 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m")
     for name, value in (("new", 200), ("depth", 16), ("threads", 2), ("reps", 5)):
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 4, 16])
     a = parser.parse_args()
     llm = LLM(a.model, threads=a.threads)
-    llm.runner.plan, llm.runner.draws = native = [Timed(llm.runner.plan), Timed(llm.runner.draws)]
-    llm.generate("warm up", max_new_tokens=8)
-    for batch in (1, 4, 16):
-        runs = [measure(llm, native, batch, a.depth, a.new, seed) for seed in range(a.reps)]
-        step, inside = (statistics.median(values) for values in zip(*runs, strict=True))
-        result = {"batch": batch, "step_us": step * 1e6, "native_us": inside * 1e6, "outside_us": (step - inside) * 1e6}
-        print(json.dumps({k: round(v) for k, v in result.items()} | {"share": round(1 - inside / step, 4)}), flush=True)
+    llm.runner.draws = native = Timed(llm.runner.draws)
+    for batch in a.batch:
+        inside, outside = [], []
+        for rep in range(a.reps):
+            native.times.clear()
+            prompts = [ids(a.depth, rep * batch + i) for i in range(batch)]
+            llm.stream_batch(prompts, max_new_tokens=a.new, ignore_eos=True).read()
+            steps = native.times[-a.new + 8 :]  # all texts are being written
+            inside += [end - start for start, end in steps]
+            outside += [start - end for (_, end), (start, _) in pairwise(steps)]
+        native_us, outside_us = (statistics.median(seconds) * 1e6 for seconds in (inside, outside))
+        share = outside_us / (native_us + outside_us)
+        figures = {"batch": batch, "native_us": round(native_us), "outside_us": round(outside_us)}
+        print(json.dumps({**figures, "share": round(share, 4)}), flush=True)
 
 
 if __name__ == "__main__":

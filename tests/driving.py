@@ -10,6 +10,7 @@ import numpy as np
 
 from quickbrown.backends.fake import FakeRunner
 from quickbrown.backends.sampling import draw
+from quickbrown.engine.batch import NO_DRAWS
 from quickbrown.engine.engine import Engine
 from quickbrown.engine.sequence import Request
 from quickbrown.generation.decoders.sample import Sample
@@ -88,18 +89,20 @@ class Watched(FakeRunner):
     def __init__(self, failing=(), poison=None, **options):
         super().__init__(vocab_size=VOCAB, **options)
         self.failing, self.poison = failing, poison
-        self.runs, self.samples, self.copied, self.sizes = 0, 0, 0, []
+        self.runs, self.samples, self.copied, self.poisoned, self.sizes = 0, 0, 0, 0, []
 
-    def run(self, batch):
+    def run(self, batch, draws=NO_DRAWS):
         self.runs += 1
         self.sizes.append(len(batch.tokens))
         if self.runs in self.failing:
             raise OSError("out of order")
-        super().run(batch)
+        drawn = super().run(batch, draws)
         if self.poison is not None:
-            firsts = batch.blocks[batch.block_starts[:-1]]
+            firsts = [batch.blocks[start] for start in batch.block_starts[:-1]]
             if (self.slots[firsts, 0] == self.poison).any():
+                self.poisoned += 1
                 raise ValueError("this cannot be swallowed")
+        return drawn
 
     def sample(self, draws):
         self.samples += 1
@@ -232,6 +235,8 @@ def drive(
                 prompt = [*begin, *(dice.randrange(vocab) for _ in range(dice.randrange(1, longest_prompt // 4)))]
                 new = dice.randrange(1, longest_text + 1)
                 prompt = prompt[: blocks * size - new]
+                if poison is not None and dice.random() < 0.1:
+                    prompt[0] = poison
                 decoder = Sample()
                 if dice.random() < 0.1:
                     decoder = Failing(dice.randrange(1, longest_prompt))

@@ -32,6 +32,30 @@ Format format_of(const std::string& name) {
     throw std::invalid_argument("no packed kernel for weights of format '" + name + "'");
 }
 
+using Ints = Vector<int32_t>;
+using Floats = Vector<float>;
+using List = std::vector<int32_t>;  // from a Python list: far cheaper to make and to read than a small array
+using FloatList = std::vector<float>;
+
+// Which tokens to draw from which rows, as engine.batch.Draws describes it, and what was drawn.
+struct Wanted {
+    std::span<const int32_t> rows;
+    std::vector<Draw> draws;
+    std::vector<std::pair<int32_t, float>> drawn;  // tokens and log-probabilities
+
+    Wanted(std::span<const int32_t> rows, std::span<const uint64_t> seeds, std::span<const int64_t> positions,
+           std::span<const float> temperatures, std::span<const int32_t> top_k, std::span<const float> top_p,
+           std::span<const float> min_p, bool logprobs)
+        : rows(rows), draws(rows.size()), drawn(rows.size()) {
+        const size_t n = rows.size();
+        if (seeds.size() != n || positions.size() != n || temperatures.size() != n || top_k.size() != n ||
+            top_p.size() != n || min_p.size() != n)
+            throw std::invalid_argument("draws: arrays of different lengths");
+        for (size_t i = 0; i < n; i++)
+            draws[i] = {seeds[i], positions[i], temperatures[i], top_k[i], top_p[i], min_p[i], logprobs};
+    }
+};
+
 // Draws for rows of a plan's result, each on its own thread.
 class Draws {
 public:
@@ -39,16 +63,21 @@ public:
         for (int t = 0; t < plan.pool().threads(); t++) samplers_.emplace_back(plan.kernel_table());
     }
 
-    void sample(std::span<const int32_t> rows, const std::vector<Draw>& draws, int32_t* tokens, float* logprobs) {
+    Plan& plan() { return plan_; }
+
+    void sample(Wanted& wanted) {
+        const std::span<const int32_t> rows = wanted.rows;
         for (int32_t row : rows)
             if (row < 0 || static_cast<size_t>(row) >= plan_.rows_run())
                 throw std::out_of_range("no row of that number");
         const auto one = [&](size_t i, int thread) {
-            const Drawn drawn = samplers_[thread].draw(plan_.row(rows[i]), plan_.result_width(), draws[i]);
-            tokens[i] = drawn.token;
-            logprobs[i] = drawn.logprob;
+            const Drawn drawn = samplers_[thread].draw(plan_.row(rows[i]), plan_.result_width(), wanted.draws[i]);
+            wanted.drawn[i] = {drawn.token, drawn.logprob};
         };
-        if (rows.size() == 1) return one(0, 0);
+        if (rows.size() <= 1) {
+            if (!rows.empty()) one(0, 0);
+            return;
+        }
         const size_t threads = plan_.pool().threads();
         plan_.pool().run([&](int thread) {
             for (size_t i = rows.size() * thread / threads; i < rows.size() * (thread + 1) / threads; i++)
@@ -163,17 +192,13 @@ void bind_plan(nb::module_& m) {
         .def("result", &Plan::result, "buffer"_a)
         .def(
             "run",
-            [](Plan& p, Vector<int32_t> tokens, Vector<int32_t> positions, Vector<int32_t> starts,
-               Vector<int32_t> blocks, Vector<int32_t> block_starts, Vector<int32_t> logit_rows,
-               Vector<int32_t> fresh) {
-                const BatchView batch = {view(tokens),       view(positions),  view(starts), view(blocks),
-                                         view(block_starts), view(logit_rows), view(fresh)};
+            [](Plan& p, const List& tokens, const List& positions, const List& starts, const List& blocks,
+               const List& block_starts, const List& logit_rows, const List& fresh) {
                 nb::gil_scoped_release release;
-                p.run(batch);
+                p.run({tokens, positions, starts, blocks, block_starts, logit_rows, fresh});
             },
-            "tokens"_a.noconvert(), "positions"_a.noconvert(), "starts"_a.noconvert(), "blocks"_a.noconvert(),
-            "block_starts"_a.noconvert(), "logit_rows"_a.noconvert(), "fresh"_a.noconvert(),
-            "One step; arrays as engine.batch.Batch describes them.")
+            "tokens"_a, "positions"_a, "starts"_a, "blocks"_a, "block_starts"_a, "logit_rows"_a, "fresh"_a,
+            "One step, as engine.batch.Batch describes it.")
         .def(
             "logits",
             [](nb::handle self) {
@@ -201,28 +226,34 @@ void bind_plan(nb::module_& m) {
         .def(nb::init<Plan&>(), "plan"_a, nb::keep_alive<1, 2>())
         .def(
             "sample",
-            [](Draws& d, Vector<int32_t> rows, Vector<uint64_t> seeds, Vector<int64_t> positions,
-               Vector<float> temperatures, Vector<int32_t> top_k, Vector<float> top_p, Vector<float> min_p,
-               bool logprobs, nb::ndarray<int32_t, nb::ndim<1>, nb::c_contig> tokens,
-               nb::ndarray<float, nb::ndim<1>, nb::c_contig> out) {
-                const size_t n = rows.size();
-                if (seeds.size() != n || positions.size() != n || temperatures.size() != n || top_k.size() != n ||
-                    top_p.size() != n || min_p.size() != n || tokens.size() != n || out.size() != n)
-                    throw std::invalid_argument("draws: arrays of different lengths");
-                std::vector<Draw> draws(n);
-                for (size_t i = 0; i < n; i++)
-                    draws[i] = {seeds.data()[i], positions.data()[i], temperatures.data()[i],
-                                top_k.data()[i], top_p.data()[i],     min_p.data()[i],
-                                logprobs};
-                // A lone draw is over before another Python thread would give the lock back (5 ms, if it computes).
-                if (n == 1) return d.sample(view(rows), draws, tokens.data(), out.data());
+            [](Draws& d, Ints rows, Vector<uint64_t> seeds, Vector<int64_t> positions, Floats temperatures, Ints top_k,
+               Floats top_p, Floats min_p, bool logprobs) {
+                Wanted wanted(view(rows), view(seeds), view(positions), view(temperatures), view(top_k), view(top_p),
+                              view(min_p), logprobs);
                 nb::gil_scoped_release release;
-                d.sample(view(rows), draws, tokens.data(), out.data());
+                d.sample(wanted);
+                return wanted.drawn;
             },
             "rows"_a.noconvert(), "seeds"_a.noconvert(), "positions"_a.noconvert(), "temperatures"_a.noconvert(),
-            "top_k"_a.noconvert(), "top_p"_a.noconvert(), "min_p"_a.noconvert(), "logprobs"_a, "tokens"_a.noconvert(),
-            "out"_a.noconvert(),
-            "Draw a token from each of `rows` into `tokens`, its log-probability or nan into `out`.");
+            "top_k"_a.noconvert(), "top_p"_a.noconvert(), "min_p"_a.noconvert(), "logprobs"_a,
+            "Draw from rows of the last step; arrays as engine.batch.Draws describes them. A list of (token, "
+            "log-probability or nan).")
+        .def(
+            "run",
+            [](Draws& d, const List& tokens, const List& positions, const List& starts, const List& blocks,
+               const List& block_starts, const List& logit_rows, const List& fresh, const List& rows,
+               const std::vector<uint64_t>& seeds, const std::vector<int64_t>& draw_positions,
+               const FloatList& temperatures, const List& top_k, const FloatList& top_p, const FloatList& min_p,
+               bool logprobs) {
+                Wanted wanted(rows, seeds, draw_positions, temperatures, top_k, top_p, min_p, logprobs);
+                nb::gil_scoped_release release;
+                d.plan().run({tokens, positions, starts, blocks, block_starts, logit_rows, fresh});
+                d.sample(wanted);
+                return wanted.drawn;
+            },
+            "tokens"_a, "positions"_a, "starts"_a, "blocks"_a, "block_starts"_a, "logit_rows"_a, "fresh"_a, "rows"_a,
+            "seeds"_a, "draw_positions"_a, "temperatures"_a, "top_k"_a, "top_p"_a, "min_p"_a, "logprobs"_a,
+            "A step of the plan and its draws, as `Plan.run` and `sample`.");
     m.def("uniform", &uniform, "seed"_a, "position"_a, "The noise of a draw, in [0, 1).");
 }
 

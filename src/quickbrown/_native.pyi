@@ -111,8 +111,8 @@ class Plan:
 
     def result(self, buffer: int) -> None: ...
 
-    def run(self, tokens: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], positions: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], starts: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], blocks: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], block_starts: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], logit_rows: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], fresh: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> None:
-        """One step; arrays as engine.batch.Batch describes them."""
+    def run(self, tokens: Sequence[int], positions: Sequence[int], starts: Sequence[int], blocks: Sequence[int], block_starts: Sequence[int], logit_rows: Sequence[int], fresh: Sequence[int]) -> None:
+        """One step, as engine.batch.Batch describes it."""
 
     def logits(self) -> Annotated[NDArray[numpy.float32], dict(writable=False)]:
         """
@@ -134,10 +134,13 @@ class Draws:
 
     def __init__(self, plan: Plan) -> None: ...
 
-    def sample(self, rows: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], seeds: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], positions: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], temperatures: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], top_k: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], top_p: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], min_p: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], logprobs: bool, tokens: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C')], out: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C')]) -> None:
+    def sample(self, rows: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], seeds: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], positions: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], temperatures: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], top_k: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], top_p: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], min_p: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], logprobs: bool) -> list[tuple[int, float]]:
         """
-        Draw a token from each of `rows` into `tokens`, its log-probability or nan into `out`.
+        Draw from rows of the last step; arrays as engine.batch.Draws describes them. A list of (token, log-probability or nan).
         """
+
+    def run(self, tokens: Sequence[int], positions: Sequence[int], starts: Sequence[int], blocks: Sequence[int], block_starts: Sequence[int], logit_rows: Sequence[int], fresh: Sequence[int], rows: Sequence[int], seeds: Sequence[int], draw_positions: Sequence[int], temperatures: Sequence[float], top_k: Sequence[int], top_p: Sequence[float], min_p: Sequence[float], logprobs: bool) -> list[tuple[int, float]]:
+        """A step of the plan and its draws, as `Plan.run` and `sample`."""
 
 def uniform(seed: int, position: int) -> float:
     """The noise of a draw, in [0, 1)."""

@@ -7,6 +7,7 @@ import difflib
 import enum
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 class FinishReason(str, enum.Enum):
@@ -136,8 +137,7 @@ class SamplingParams:
         return cls(**options)  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """What one step added to one sample of a request: tokens (perhaps none), and how it ended, if it did.
 
     reused  how many tokens of the prompt were found in memory, and not computed again

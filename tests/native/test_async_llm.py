@@ -276,7 +276,7 @@ class TestLifetime:
 
         def note(step, batch):
             sizes.append(len(batch.starts) - 1)
-            step(batch)
+            return step()
 
         async def main():
             other = asyncio.create_task(tasks.generate("Thrice", **SAMPLED, seed=[1]))

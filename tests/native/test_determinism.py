@@ -25,6 +25,7 @@ import tiny
 import variants
 from driving import LENGTH, Watch, ask
 from quickbrown.backends.native.runner import NativeRunner
+from quickbrown.engine.batch import NO_DRAWS, Batch
 from quickbrown.engine.engine import Engine
 from quickbrown.quant.formats import FORMATS
 from quickbrown.weights.tiny import TinySource
@@ -81,8 +82,9 @@ class Recorded(NativeRunner):
         self.rows: dict[bytes, dict[bytes, set[tuple[int, int]]]] = {}
         self.copied = 0
 
-    def run(self, batch):
-        super().run(batch)
+    def run(self, batch, draws=NO_DRAWS):
+        drawn = super().run(batch, draws)
+        batch = Batch(*(np.asarray(getattr(batch, name), np.int32) for name in Batch.__slots__))
         counts = np.diff(batch.starts)
         owners = np.repeat(np.arange(len(counts)), counts)
         blocks = batch.blocks[batch.block_starts[owners] + batch.positions // self.block_size]
@@ -93,6 +95,7 @@ class Recorded(NativeRunner):
             text = texts[owners[row]][: batch.positions[row] + 1]
             ways = self.rows.setdefault(text.tobytes(), {}).setdefault(logits.tobytes(), set())
             ways.add((len(counts), int(counts[owners[row]])))
+        return drawn
 
     def copy(self, source, target):
         super().copy(source, target)
@@ -253,11 +256,11 @@ class Wrong(Recorded):
         super().__init__(*args, **options)
         self.when = when
 
-    def run(self, batch):
+    def run(self, batch, draws=NO_DRAWS):
         counts = np.diff(batch.starts)
         owners = np.repeat(np.arange(len(counts)), counts)
         self.wrong = [self.when(len(counts), counts[owners[r]], batch.positions[r]) for r in batch.logit_rows]
-        super().run(batch)
+        return super().run(batch, draws)
 
     def logits(self):
         rows = super().logits().copy()

@@ -25,6 +25,7 @@ import pytest
 from gguf_writer import write_tiny_llama
 from quickbrown import LLM, Finish, FinishReason, GenerationError, TooLong, UnknownOption, set_seed
 from quickbrown.backends.native.memory import available_memory
+from quickbrown.engine.batch import NO_DRAWS
 from quickbrown.generation import seeds
 
 BLOCK = 64
@@ -76,10 +77,10 @@ def rests(llm):
 
 @contextmanager
 def running(llm, instead):
-    """Each step calls `instead(run, batch)` and not `run(batch)`."""
+    """Each step calls `instead(run, batch)`, which runs the batch with `run()`."""
     with pytest.MonkeyPatch.context() as patch:
         run = llm.runner.run
-        patch.setattr(llm.runner, "run", lambda batch: instead(run, batch))
+        patch.setattr(llm.runner, "run", lambda batch, draws=NO_DRAWS: instead(lambda: run(batch, draws), batch))
         yield
 
 
@@ -90,7 +91,7 @@ def counted(llm):
 
     def count(run, batch):
         sizes.append(len(batch.tokens))
-        run(batch)
+        return run()
 
     with running(llm, count):
         yield sizes
@@ -108,7 +109,7 @@ class Steps:
             self.begun += 1
             self._change.notify_all()
             assert self._change.wait_for(lambda: self.begun <= self._allowed, 20)
-        run(batch)
+        return run()
 
     def let(self, steps):
         """Allow so many steps in all, and wait until the engine stands before the next one."""
@@ -135,7 +136,7 @@ def held(llm):
 def slowly(seconds):
     def slow(run, batch):
         time.sleep(seconds)
-        run(batch)
+        return run()
 
     return slow
 
@@ -146,7 +147,7 @@ def poisoned(token):
     def poison(run, batch):
         if token in batch.tokens:
             raise LookupError("no idea")
-        run(batch)
+        return run()
 
     return poison
 
@@ -811,11 +812,11 @@ def test_an_interrupt_ends_the_text_that_was_waited_for(path):
     interrupted = """
 signal.signal(signal.SIGINT, signal.default_int_handler)
 run, steps = llm.runner.run, []
-def slow(batch):
+def slow(batch, draws):
     steps.append(time.sleep(0.02))
     if len(steps) == 3:
         print("writing", flush=True)
-    run(batch)
+    return run(batch, draws)
 llm.runner.run = slow
 try:
     llm.generate("Once", max_new_tokens=2000, ignore_eos=True)

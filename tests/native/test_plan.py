@@ -93,9 +93,8 @@ def test_python_does_not_grow_with_layers(monkeypatch):
     few, many = (cost_of_steps(layers, monkeypatch, 12) for layers in (2, 30))
     assert few == many
     for calls, frames in few:
-        assert calls in (("run",), ("run", "sample"))
+        assert calls == ("run",)
         assert frames > 5
-    assert few[-1][0] == ("run", "sample")
 
 
 def test_no_memory_is_taken_after_warming_up():

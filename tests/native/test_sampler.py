@@ -42,11 +42,15 @@ class Sampler:
         self.draws = _native.Draws(plan)
 
     def sample(self, d):
-        tokens, logprobs = np.empty(len(d.rows), np.int32), np.empty(len(d.rows), np.float32)
-        self.draws.sample(
-            d.rows, d.seeds, d.positions, d.temperatures, d.top_k, d.top_p, d.min_p, d.logprobs, tokens, logprobs
+        return arrays(
+            self.draws.sample(d.rows, d.seeds, d.positions, d.temperatures, d.top_k, d.top_p, d.min_p, d.logprobs)
         )
-        return tokens, logprobs
+
+
+def arrays(drawn):
+    """Tokens, and log-probabilities."""
+    tokens, logprobs = zip(*drawn, strict=True) if drawn else ((), ())
+    return np.array(tokens, np.int32), np.array(logprobs, np.float32)
 
 
 def draws(rows, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=0, positions=None, logprobs=True):
@@ -139,7 +143,7 @@ def test_draws_as_specified(vocabulary):
     drawn = parted = 0
     for options in FILTERS:
         d = draws(np.tile(np.arange(count), repeats), seed=random.integers(2**63), **options)
-        (got, got_log), (want, want_log) = sampler.sample(d), sample(logits, d)
+        (got, got_log), (want, want_log) = sampler.sample(d), arrays(sample(logits, d))
         drawn += len(got)
         for i in np.flatnonzero(got != want):
             row = logits[d.rows[i]]
@@ -220,7 +224,7 @@ def test_infinite_logits_have_logprobs():
     logits = np.zeros((2, 40), np.float32)
     logits[0, 21] = logits[1, 7] = logits[1, 30] = INF
     d = draws([0, 1, 0, 1], temperature=[1, 1, 0, 0])
-    np.testing.assert_allclose(Sampler(logits).sample(d)[1], sample(logits, d)[1], atol=U)
+    np.testing.assert_allclose(Sampler(logits).sample(d)[1], arrays(sample(logits, d))[1], atol=U)
 
 
 def test_infinite_logits_win():
@@ -228,7 +232,7 @@ def test_infinite_logits_win():
     logits = np.zeros((2, 40), np.float32)
     logits[0, 21] = logits[1, 7] = logits[1, 30] = INF
     d = draws([0, 1, 0, 1], temperature=[1, 1, 0, 0])
-    assert Sampler(logits).sample(d)[0].tolist() == sample(logits, d)[0].tolist() == [21, 7, 21, 7]
+    assert Sampler(logits).sample(d)[0].tolist() == [token for token, _ in sample(logits, d)] == [21, 7, 21, 7]
 
 
 @pytest.mark.parametrize("temperature", [1e-3, 1e-20, 1e-38, 3e-39, 1e-40, 1e-45])

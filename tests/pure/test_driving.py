@@ -14,18 +14,18 @@ ROUND = 250  # requests an engine
 
 
 def test_random_requests_on_the_fake_runner(soak):
-    """A third of the rounds has a runner that fails now and then, or on certain texts."""
+    """In a third of the rounds the runner fails at certain texts."""
     rounds = 400 if soak else 4
     seen: Counter[str] = Counter()
     held = []
     for seed in range(rounds):
         dice = random.Random(seed)
-        poison = dice.choice([None, None, 3])
+        poison = 3 if seed % 3 == 2 else None
         size = dice.choice([1, 2, 4, 5, 16])
         runner = Watched(poison=poison, blocks=-(-52 // size) + dice.randrange(60), block_size=size)
         seen += Counter(drive(dice, ROUND, runner, poison=poison))
         seen["copies"] += runner.copied
-        seen["steps that failed"] += runner.runs - runner.samples
+        seen["steps that failed"] += runner.poisoned
         del runner
         gc.collect()
         held.append(sys.getallocatedblocks())

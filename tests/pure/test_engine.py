@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from driving import CANCELLED, LENGTH, POISONED, VOCAB, Failing, Guess, Watch, Watched, ask, judge, plain
 from quickbrown.backends.fake import FakeRunner
 from quickbrown.backends.sampling import logprob
-from quickbrown.engine.batch import Batch
+from quickbrown.engine.batch import NO_DRAWS, Batch
 from quickbrown.engine.blocks import BlockPool
 from quickbrown.engine.engine import Engine
 from quickbrown.engine.sequence import EngineError, Request, Sequence
@@ -375,9 +375,9 @@ def test_a_runner_that_always_fails_ends_each_request_with_its_error():
 
 def test_a_row_of_nan_is_an_error_with_a_sentence():
     class Nan(Watched):
-        def run(self, batch):
-            super().run(batch)
+        def sample(self, draws):
             self.rows[:] = math.nan
+            return super().sample(draws)
 
     engine = Engine(Nan())
     engine.add(ask())
@@ -390,11 +390,11 @@ def test_an_interrupted_step_can_be_taken_again():
     """KeyboardInterrupt is nobody's finish: the same step runs again, clears its blocks, and writes the same text."""
 
     class Interrupted(Watched):
-        def run(self, batch):
+        def run(self, batch, draws=NO_DRAWS):
             if self.runs in (0, 3, 4):
                 self.runs += 1
                 raise KeyboardInterrupt
-            super().run(batch)
+            return super().run(batch, draws)
 
         def sample(self, draws):
             if self.samples in (1, 3):
@@ -477,7 +477,7 @@ def test_pool_check_finds_what_is_wrong(blocks, stored, sentence):
 
 
 def i32(*values):
-    return np.array(values, np.int32)
+    return list(values)
 
 
 @pytest.mark.parametrize("fault", ["tokens", "positions", "blocks", "fresh", "logit_rows"])
@@ -526,11 +526,8 @@ def test_a_step_is_light():
     """Many steps of one request with a runner that does nothing: far below what a token costs anywhere."""
 
     class Nothing(FakeRunner):
-        def run(self, batch):
-            pass
-
-        def sample(self, draws):
-            return np.ones(len(draws.rows), np.int32), np.zeros(len(draws.rows), np.float32)
+        def run(self, batch, draws=NO_DRAWS):
+            return [(1, math.nan)] * len(draws.rows)
 
     engine = Engine(Nothing(blocks=80, block_size=64))
     engine.add(ask(prompt=(1,) * 4000, max_new_tokens=1000))

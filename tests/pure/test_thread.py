@@ -12,6 +12,7 @@ import weakref
 import pytest
 
 from driving import LENGTH, VOCAB, Told, Watched, ask, judge, plain
+from quickbrown.engine.batch import NO_DRAWS
 from quickbrown.engine.engine import Engine
 from quickbrown.engine.thread import EngineThread
 from quickbrown.types import Event, Finish, FinishReason
@@ -55,10 +56,10 @@ class Gate(Watched):
         super().__init__(**options)
         self.open, self.inside = threading.Event(), threading.Event()
 
-    def run(self, batch):
+    def run(self, batch, draws=NO_DRAWS):
         self.inside.set()
         assert self.open.wait(20)
-        super().run(batch)
+        return super().run(batch, draws)
 
 
 @pytest.fixture

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 
 from quickbrown.backends.sampling import mix, sample
-from quickbrown.engine.batch import Batch, Draws, Ints
+from quickbrown.engine.batch import NO_DRAWS, Batch, Draws
 
 EMPTY = -1
 
@@ -36,19 +38,16 @@ class FakeRunner:
             state = mix(state ^ token)
         return 2 * np.random.default_rng(state).standard_normal(self.vocab_size, np.float32)
 
-    def run(self, batch: Batch) -> None:
-        """Store the tokens, then read back every text that a row is wanted of."""
+    def run(self, batch: Batch, draws: Draws = NO_DRAWS) -> list[tuple[int, float]]:
+        """Store the tokens, then read back every text that a row is wanted of, and draw as specified."""
         self.check(batch)
-        for block in batch.fresh.tolist():
+        for block in batch.fresh:
             self.slots[block] = EMPTY
             self.homes.pop(block, None)
-        tables = [
-            batch.blocks[start:end].tolist()
-            for start, end in zip(batch.block_starts[:-1], batch.block_starts[1:], strict=True)
-        ]
-        owners = np.repeat(np.arange(len(tables)), np.diff(batch.starts)).tolist()
+        tables = [list(batch.blocks[start:end]) for start, end in pairwise(batch.block_starts)]
+        owners = [owner for owner, (start, end) in enumerate(pairwise(batch.starts)) for _ in range(start, end)]
         writers: dict[int, int] = {}
-        for owner, token, position in zip(owners, batch.tokens.tolist(), batch.positions.tolist(), strict=True):
+        for owner, token, position in zip(owners, batch.tokens, batch.positions, strict=True):
             index, offset = divmod(position, self.block_size)
             assert index < len(tables[owner]), f"position {position} lies behind the table {tables[owner]}"
             block = tables[owner][index]
@@ -57,15 +56,16 @@ class FakeRunner:
             assert self.homes.setdefault(block, home) == home, f"block {block} was not cleared for its new sequence"
             self.slots[block, offset] = token
         rows = []
-        for row in batch.logit_rows.tolist():
-            length = int(batch.positions[row]) + 1
+        for row in batch.logit_rows:
+            length = batch.positions[row] + 1
             text = self.slots[tables[owners[row]]].ravel()[:length].tolist()
             assert EMPTY not in text, f"slot {text.index(EMPTY)} of a sequence is read before it was written"
             rows.append(self.answer(text))
         self.rows = np.array(rows, np.float32).reshape(-1, self.vocab_size)
+        return self.sample(draws) if draws.rows else []
 
-    def sample(self, draws: Draws) -> tuple[Ints, npt.NDArray[np.float32]]:
-        """Draw as specified."""
+    def sample(self, draws: Draws) -> list[tuple[int, float]]:
+        """Draw from the last rows."""
         return sample(self.rows, draws)
 
     def logits(self) -> npt.NDArray[np.float32]:
@@ -78,26 +78,22 @@ class FakeRunner:
         self.homes.pop(target, None)
 
     def check(self, batch: Batch) -> None:
-        """Assert what Batch promises about its arrays."""
-        arrays = {name: getattr(batch, name) for name in Batch.__slots__}
-        for name, array in arrays.items():
-            assert array.dtype == np.int32, f"{name} is {array.dtype}"
-            assert array.ndim == 1, f"{name} has {array.ndim} dimensions"
-            assert array.flags.c_contiguous, f"{name} is not contiguous"
+        """Assert what Batch promises."""
         total = len(batch.tokens)
         assert len(batch.positions) == total, "each token must have its position"
         assert len(batch.starts) == len(batch.block_starts), "each sequence must have tokens and a table"
-        for name, end in (("starts", total), ("block_starts", len(batch.blocks))):
-            starts = arrays[name]
-            assert [starts[0], starts[-1]] == [0, end], f"{name} is {starts}, of {end} in all"
-            assert (np.diff(starts) > 0).all(), f"{name} is {starts}: a sequence has nothing"
-        for name, limit in (
-            ("tokens", self.vocab_size), ("blocks", len(self.slots)), ("fresh", len(self.slots)), ("logit_rows", total),
+        for name, starts, end in (
+            ("starts", batch.starts, total), ("block_starts", batch.block_starts, len(batch.blocks)),
         ):  # fmt: skip
-            array = arrays[name]
-            assert ((array >= 0) & (array < limit)).all(), f"{name} is {array}, outside 0 to {limit - 1}"
-        assert len(np.unique(batch.fresh)) == len(batch.fresh), f"fresh names a block twice: {batch.fresh}"
-        assert (np.diff(batch.logit_rows) > 0).all(), f"logit_rows do not ascend: {batch.logit_rows}"
-        assert (batch.positions >= 0).all(), f"positions are {batch.positions}"
-        jumps = np.flatnonzero(np.diff(batch.positions) != 1) + 1
-        assert np.isin(jumps, batch.starts).all(), f"positions jump inside a sequence: {batch.positions}"
+            assert [starts[0], starts[-1]] == [0, end], f"{name} is {starts}, of {end} in all"
+            assert all(a < b for a, b in pairwise(starts)), f"{name} is {starts}: a sequence has nothing"
+        for name, values, limit in (
+            ("tokens", batch.tokens, self.vocab_size), ("blocks", batch.blocks, len(self.slots)),
+            ("fresh", batch.fresh, len(self.slots)), ("logit_rows", batch.logit_rows, total),
+        ):  # fmt: skip
+            assert all(0 <= value < limit for value in values), f"{name} is {values}, outside 0 to {limit - 1}"
+        assert len(set(batch.fresh)) == len(batch.fresh), f"fresh names a block twice: {batch.fresh}"
+        assert all(a < b for a, b in pairwise(batch.logit_rows)), f"logit_rows do not ascend: {batch.logit_rows}"
+        assert min(batch.positions) >= 0, f"positions are {batch.positions}"
+        jumps = {i for i, (a, b) in enumerate(pairwise(batch.positions), 1) if b != a + 1}
+        assert jumps <= set(batch.starts), f"positions jump inside a sequence: {batch.positions}"

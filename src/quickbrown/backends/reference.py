@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quickbrown.backends import sampling
-from quickbrown.engine.batch import Batch, Draws, Ints
+from quickbrown.engine.batch import NO_DRAWS, Batch, Draws, Ints
 from quickbrown.quant.weight import Weight
 
 Array = npt.NDArray[np.float32]
@@ -57,7 +57,7 @@ class ReferenceOps:
         self.keys, self.values = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
 
     def embed(self, table: Weight, tokens: Ints) -> Array:
-        rows = Weight(table.format, (len(tokens), *table.shape[1:]), table.data[tokens])
+        rows = Weight(table.format, (len(tokens), *table.shape[1:]), table.data[np.asarray(tokens)])
         return rows.decode()
 
     def linear(self, x: Array, w: Weight) -> Array:
@@ -71,7 +71,7 @@ class ReferenceOps:
         return out
 
     def rope(self, x: Array, batch: Batch, heads: int, frequencies: npt.NDArray[np.float64]) -> Array:
-        angles = batch.positions[:, None, None] * frequencies  # (T, 1, D / 2)
+        angles = np.asarray(batch.positions)[:, None, None] * frequencies  # (T, 1, D / 2)
         cos, sin = np.cos(angles), np.sin(angles)
         a, b = np.split(x.reshape(len(x), heads, -1), 2, axis=-1)
         return np.concatenate([a * cos - b * sin, b * cos + a * sin], -1).reshape(x.shape).astype(np.float32)
@@ -85,9 +85,9 @@ class ReferenceOps:
         queries = self.round_kv(q).reshape(len(q), kv_heads, heads // kv_heads, dim)
         for s in range(len(batch.starts) - 1):
             begin, end = batch.starts[s], batch.starts[s + 1]
-            table = batch.blocks[batch.block_starts[s] : batch.block_starts[s + 1]]
+            table = np.asarray(batch.blocks[batch.block_starts[s] : batch.block_starts[s + 1]])
             slots = (table[:, None] * BLOCK + np.arange(BLOCK)).reshape(-1)  # slot of each position
-            new = slots[batch.positions[begin:end]]
+            new = slots[np.asarray(batch.positions[begin:end])]
             keys[new] = self.round_kv(k[begin:end]).reshape(-1, kv_heads, dim)
             values[new] = self.round_kv(v[begin:end]).reshape(-1, kv_heads, dim)
             for t in range(begin, end):
@@ -124,7 +124,7 @@ class ReferenceOps:
         return out
 
     def rows(self, x: Array, batch: Batch) -> Array:
-        return x[batch.logit_rows]
+        return x[np.asarray(batch.logit_rows, np.intp)]
 
 
 class ReferenceRunner:
@@ -141,10 +141,8 @@ class ReferenceRunner:
     def room(self) -> int:
         return self._blocks
 
-    def run(self, batch: Batch) -> None:
-        self._logits = self.model.forward(self.ops, batch.tokens, batch)
-
-    def sample(self, draws: Draws) -> tuple[Ints, Array]:
+    def run(self, batch: Batch, draws: Draws = NO_DRAWS) -> list[tuple[int, float]]:
+        self._logits = self.model.forward(self.ops, np.asarray(batch.tokens), batch)
         return sampling.sample(self._logits, draws)
 
     def logits(self) -> Array:

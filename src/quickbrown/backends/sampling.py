@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from quickbrown.engine.batch import Draws, Ints
+from quickbrown.engine.batch import Draws
 
 Logits = npt.NDArray[np.float32]
 LOWEST = float(np.finfo(np.float32).min)
@@ -92,23 +92,21 @@ def logprob(logits: Logits, token: int) -> float:
     return float(x[token] - top - np.log(np.exp(x - top).sum()))
 
 
-def sample(logits: Logits, draws: Draws) -> tuple[Ints, npt.NDArray[np.float32]]:
-    """Every draw of a step from its row of (R, V): token ids (n,), and log-probabilities (n,) or nan."""
-    tokens = np.empty(len(draws.rows), np.int32)
-    logprobs = np.full(len(draws.rows), np.nan, np.float32)
-    for i, row in enumerate(logits[draws.rows]):
-        tokens[i] = draw(
+def sample(logits: Logits, draws: Draws) -> list[tuple[int, float]]:
+    """Every draw of a step from its row of (R, V): token ids, and log-probabilities or nan."""
+    drawn = []
+    for i, row in enumerate(logits[np.asarray(draws.rows, np.intp)]):
+        token = draw(
             row,
-            temperature=float(draws.temperatures[i]),
+            temperature=float(np.float32(draws.temperatures[i])),
             top_k=int(draws.top_k[i]),
-            top_p=float(draws.top_p[i]),
-            min_p=float(draws.min_p[i]),
+            top_p=float(np.float32(draws.top_p[i])),
+            min_p=float(np.float32(draws.min_p[i])),
             seed=int(draws.seeds[i]),
             position=int(draws.positions[i]),
         )
-        if draws.logprobs:
-            logprobs[i] = logprob(row, int(tokens[i]))
-    return tokens, logprobs
+        drawn.append((token, logprob(row, token) if draws.logprobs else math.nan))
+    return drawn
 
 
 def valid(x: npt.NDArray[np.float64]) -> int:

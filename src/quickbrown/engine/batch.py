@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
-
-Ints = npt.NDArray[np.int32]
+Ints = Sequence[int]  # lists, where it matters: making a small numpy array takes longer than filling it
+Floats = Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """T tokens of S sequences, R of whose rows want logits. All arrays are int32 and contiguous.
+    """T tokens of S sequences, R of whose rows want logits. All numbers fit in int32.
 
     The tokens of one sequence are adjacent and their positions ascend by one.
     A token at position p of a sequence lives in slot p % block_size of block p // block_size of its table.
@@ -29,13 +28,16 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """What to draw from the logits of the step just run: one entry a draw, all arrays of the same length."""
+    """What to draw from the logits of a step: one entry a draw, all of the same length. Floats are taken as float32."""
 
-    rows: Ints  # which of the R logit rows
-    seeds: npt.NDArray[np.uint64]
-    positions: npt.NDArray[np.int64]  # position of the token that is drawn; with the seed it keys the noise
-    temperatures: npt.NDArray[np.float32]
-    top_k: Ints
-    top_p: npt.NDArray[np.float32]
-    min_p: npt.NDArray[np.float32]
-    logprobs: bool  # whether log-probabilities of the drawn tokens are wanted (else nan)
+    rows: Ints = field(default_factory=list)  # which of the R logit rows
+    seeds: Ints = field(default_factory=list)  # 0 to 2**64 - 1
+    positions: Ints = field(default_factory=list)  # of the token that is drawn; with the seed it keys the noise
+    temperatures: Floats = field(default_factory=list)
+    top_k: Ints = field(default_factory=list)
+    top_p: Floats = field(default_factory=list)
+    min_p: Floats = field(default_factory=list)
+    logprobs: bool = False  # whether log-probabilities of the drawn tokens are wanted (else nan)
+
+
+NO_DRAWS = Draws()

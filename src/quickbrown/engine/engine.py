@@ -133,8 +133,7 @@ class Engine:
             while self.pool.copies:
                 self.runner.copy(*self.pool.copies[0])
                 del self.pool.copies[0]
-            self.runner.run(batch)
-            drawn = self.runner.sample(draws) if len(draws.rows) else None
+            drawn = self.runner.run(batch, draws)
         except Exception as error:
             if len(work) == 1:
                 self.fail(work[0][0], error)
@@ -145,22 +144,19 @@ class Engine:
                     self.run([one])
         else:
             self.pool.fresh.clear()
-            self.commit(work, [] if drawn is None else list(zip(*(x.tolist() for x in drawn), strict=True)))
+            self.commit(work, drawn)
 
     def commit(self, work: Work, drawn: list[tuple[int, float]]) -> None:
         """Hand each sequence the rows that decide something, and note of the others that they are stored."""
-        drawn.reverse()
         decided = []
+        at = 0
         for sequence, count in work:
-            wanted = sequence.request.params.logprobs
-            positions = range(len(sequence.tokens), sequence.stored + count + 1)
+            length, wanted = len(sequence.tokens), sequence.request.params.logprobs
+            n = sequence.stored + count - length + 1
             rows = []
-            for _ in sequence.samples if positions else ():
-                row = []
-                for position in positions:
-                    token, logprob = drawn.pop()
-                    row.append(Row(token, logprob if wanted else None, position))
-                rows.append(row)
+            for _ in sequence.samples if n > 0 else ():
+                rows.append([Row(drawn[at + i][0], drawn[at + i][1] if wanted else None, length + i) for i in range(n)])
+                at += n
             decided.append(rows)
         for (sequence, count), rows in zip(work, decided, strict=True):
             if not sequence.samples:  # has ended with another of its request
@@ -180,22 +176,25 @@ class Engine:
             return
         forks = [self.fork(sequence, sample) for sample in sequence.samples[1:]]
         sequence.samples = sequence.samples[:1]
-        for one, (new, score), its_rows in zip([sequence, *forks], chosen, rows, strict=True):
-            length, wanted = len(one.tokens), one.request.params.logprobs
-            new, finish = cut(one, new)
-            right = agreement(new, one.draft)
-            logprobs = chances(new, its_rows[: right + 1]) if wanted else None
-            one.stored = min(length + right, length + len(new) - 1)
-            one.tokens += new
-            one.draft = []
-            one.score = score
-            if one is not sequence:
-                self.scheduler.fork(one)
-            self.scheduler.settle(one)
-            if finish:
-                self.finish(one, finish, tuple(new), logprobs)
-            else:
-                self.report(one, one.samples, None, tuple(new), logprobs)
+        self.grow(sequence, *chosen[0], rows[0])
+        for fork, (new, score), its_rows in zip(forks, chosen[1:], rows[1:], strict=True):
+            self.grow(fork, new, score, its_rows)
+
+    def grow(self, sequence: Sequence, new: list[int], score: float, rows: list[Row]) -> None:
+        """Write new tokens behind a sequence, of which those that were guessed are stored, and end it if it is over."""
+        length = len(sequence.tokens)
+        new, finish = cut(sequence, new)
+        right = agreement(new, sequence.draft)
+        logprobs = chances(new, rows[: right + 1]) if sequence.request.params.logprobs else None
+        sequence.stored = min(length + right, length + len(new) - 1)
+        sequence.tokens += new
+        sequence.draft = []
+        sequence.score = score
+        self.scheduler.settle(sequence)
+        if finish:
+            self.finish(sequence, finish, tuple(new), logprobs)
+        else:
+            self.report(sequence, sequence.samples, None, tuple(new), logprobs)
 
     def fork(self, sequence: Sequence, sample: int) -> Sequence:
         """Another sequence with the same past, which holds the same blocks."""
@@ -211,6 +210,7 @@ class Engine:
             reused=sequence.reused,
         )
         self.live[sequence.request.id].append(fork)
+        self.scheduler.fork(fork)
         return fork
 
     def accept(self, sequence: Sequence, rows: list[list[Row]]) -> list[tuple[list[int], float]]:
@@ -288,18 +288,17 @@ class Engine:
                 f"{n} tokens need {needed} blocks of memory, but the texts being written leave {self.pool.available}; "
                 f"ask again when some have ended"
             )
-        ids = np.asarray(tokens, np.int32)
-        blocks = [self.pool.take() for _ in range(needed)]
-        table, fresh = np.array(blocks, np.int32), np.array(list(self.pool.fresh), np.int32)
+        blocks, fresh = [self.pool.take() for _ in range(needed)], list(self.pool.fresh)
         out = np.empty((n, self.runner.vocab_size), np.float32)
         try:
             for first in range(0, n, size):  # few rows at a time: they are as wide as the vocabulary
-                part = np.arange(first, min(n, first + size), dtype=np.int32)
-                starts, ends = np.array([0, len(part)], np.int32), np.array([0, needed], np.int32)
-                self.runner.run(Batch(ids[part], part, starts, table, ends, part - np.int32(first), fresh))
-                fresh = fresh[:0]
+                end = min(n, first + size)
+                rows = list(range(end - first))
+                positions = list(range(first, end))
+                self.runner.run(Batch(tokens[first:end], positions, [0, len(rows)], blocks, [0, needed], rows, fresh))
+                fresh = []
                 self.pool.fresh.clear()
-                out[part] = self.runner.logits()
+                out[first:end] = self.runner.logits()
         finally:
             for block in reversed(blocks):
                 self.pool.drop(block)
@@ -322,7 +321,7 @@ class Engine:
 
 
 def gather(work: Work, fresh: list[int]) -> tuple[Batch, Draws]:
-    """The arrays of one step: nothing to keep in order between steps."""
+    """The lists of one step: nothing to keep in order between steps."""
     tokens: list[int] = []
     positions: list[int] = []
     starts, block_starts = [0], [0]
@@ -357,33 +356,18 @@ def gather(work: Work, fresh: list[int]) -> tuple[Batch, Draws]:
         logit_rows += [starts[-1] + position - first for position in decided]
         starts.append(len(tokens))
         block_starts.append(len(blocks))
-    return Batch(
-        tokens=np.array(tokens, np.int32),
-        positions=np.array(positions, np.int32),
-        starts=np.array(starts, np.int32),
-        blocks=np.array(blocks, np.int32),
-        block_starts=np.array(block_starts, np.int32),
-        logit_rows=np.array(logit_rows, np.int32),
-        fresh=np.array(fresh, np.int32),
-    ), Draws(
-        rows=np.array(rows, np.int32),
-        seeds=np.array(seeds, np.uint64),
-        positions=np.array(drawn, np.int64),
-        temperatures=np.array(temperatures, np.float32),
-        top_k=np.array(top_k, np.int32),
-        top_p=np.array(top_p, np.float32),
-        min_p=np.array(min_p, np.float32),
-        logprobs=logprobs,
-    )
+    batch = Batch(tokens, positions, starts, blocks, block_starts, logit_rows, fresh)
+    return batch, Draws(rows, seeds, drawn, temperatures, top_k, top_p, min_p, logprobs)
 
 
 def cut(sequence: Sequence, new: list[int]) -> tuple[list[int], Finish | None]:
     """New tokens up to where the text ends, and why it does if it does."""
-    new = new[: sequence.left]
+    left, stop_tokens = sequence.left, sequence.request.stop_tokens
+    new = new[:left]
     for i, token in enumerate(new, 1):
-        if token in sequence.request.stop_tokens:
+        if token in stop_tokens:
             return new[:i], Finish(FinishReason.STOP, token)
-    return new, Finish(FinishReason.LENGTH) if len(new) == sequence.left else None
+    return new, Finish(FinishReason.LENGTH) if len(new) == left else None
 
 
 def agreement(new: list[int], draft: list[int]) -> int:

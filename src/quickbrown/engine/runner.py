@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from quickbrown.engine.batch import Batch, Draws, Ints
+from quickbrown.engine.batch import NO_DRAWS, Batch, Draws
 
 
 class Runner(Protocol):
@@ -20,12 +20,12 @@ class Runner(Protocol):
         """How many blocks there are; they are numbered from 0."""
         ...
 
-    def run(self, batch: Batch) -> None:
-        """Compute the logits of `batch.logit_rows`; they stay valid until the next call."""
-        ...
+    def run(self, batch: Batch, draws: Draws = NO_DRAWS) -> list[tuple[int, float]]:
+        """Compute the logits of `batch.logit_rows`, valid until the next call, and draw: (token, log-probability) each.
 
-    def sample(self, draws: Draws) -> tuple[Ints, npt.NDArray[np.float32]]:
-        """Draw tokens from the logits of the last step: token ids (n,), log-probabilities (n,) or nan."""
+        The log-probability is nan unless `draws` wants it. One call, because what Python does between two is slow: its
+        code and data have left the caches while the weights passed through.
+        """
         ...
 
     def logits(self) -> npt.NDArray[np.float32]:

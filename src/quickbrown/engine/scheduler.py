@@ -34,12 +34,8 @@ class Scheduler:
         insort(self.waiting, sequence, key=by_order)
 
     def fork(self, sequence: Sequence) -> None:
-        """Take in a sequence that holds the blocks of a running one: beside it, or to wait if a step is full."""
-        if len(self.running) < self.budget:
-            insort(self.running, sequence, key=by_order)
-        else:
-            self.release(sequence)
-            self.add(sequence)
+        """Take in a sequence that holds the blocks of a running one."""
+        insort(self.running, sequence, key=by_order)
 
     def remove(self, sequence: Sequence) -> None:
         """Forget a sequence, and take its blocks back."""
@@ -52,6 +48,8 @@ class Scheduler:
     def schedule(self) -> Work:
         """The work of the next step, blocks taken for it and drafts shortened to it; [] if nobody is here."""
         work: Work = []
+        while len(self.running) > self.budget:  # forks came
+            self.preempt()
         spare = self.budget - len(self.running)  # what is left when every running sequence has its one token
         for sequence in self.running:  # which preempt() shortens at its end
             while not self.space(sequence):
@@ -111,8 +109,8 @@ class Scheduler:
     def settle(self, sequence: Sequence) -> None:
         """After a step: make the blocks known that are full now, and take back those that only guesses needed."""
         size = self.pool.size
-        if (sequence.named + 1) * size <= sequence.stored:
-            full = sequence.stored // size
+        full = sequence.stored // size
+        if full > sequence.named:
             self.identify(sequence, full)
             for i in range(sequence.named, full):
                 self.pool.name(sequence.blocks[i], sequence.digests[i])
@@ -147,8 +145,6 @@ class Scheduler:
     def check(self) -> None:
         """Raise EngineError unless everything above holds between two steps."""
         self.pool.check([*self.running, *self.waiting])
-        if len(self.running) > self.budget:
-            raise EngineError(f"{len(self.running)} sequences run under a budget of {self.budget} tokens")
         for what, sequences in (("run", self.running), ("wait", self.waiting)):
             if sequences != sorted(sequences, key=by_order):
                 raise EngineError(f"those that {what} are not in the order of arrival: {[s.name for s in sequences]}")

@@ -48,13 +48,10 @@ class NativeOps:
         if tokens is None:
             tokens = np.arange(len(arrays[0]), dtype=np.int32)
         if batch is None:  # the verb looks at no sequence: one that nothing is stored of will do
-            blocks, none = -(-len(tokens) // _native.BLOCK), np.zeros(0, np.int32)
-            positions, ends = np.arange(len(tokens), dtype=np.int32), np.array([0, len(tokens)], np.int32)
-            batch = Batch(
-                tokens, positions, ends, np.zeros(blocks, np.int32), np.array([0, blocks], np.int32), none, none
-            )
+            count, blocks = len(tokens), -(-len(tokens) // _native.BLOCK)
+            batch = Batch(range(count), range(count), [0, count], [0] * blocks, [0, blocks], [], [])
         b = batch
-        plan.run(tokens, b.positions, b.starts, b.blocks, b.block_starts, b.logit_rows, b.fresh)
+        plan.run(tokens.tolist(), b.positions, b.starts, b.blocks, b.block_starts, b.logit_rows, b.fresh)
         return plan.contents(buffer, -(-result.width // 16) * 16)[:, : result.width].copy()
 
     def embed(self, table: Weight, tokens: npt.NDArray[np.int32]) -> Array:

@@ -1,4 +1,4 @@
-"""The engine's Runner on native plans: two calls into the extension a step, whatever the number of layers."""
+"""The engine's Runner on native plans: one call into the extension a step, whatever the number of layers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from quickbrown.backends.native.compile import PackedWeights, emit
 from quickbrown.backends.native.fuse import fuse
 from quickbrown.backends.native.record import Recorder
 from quickbrown.backends.native.threads import usable_threads
-from quickbrown.engine.batch import Batch, Draws, Ints
+from quickbrown.engine.batch import NO_DRAWS, Batch, Draws
 from quickbrown.quant.weight import Weight
 
 
@@ -53,8 +53,8 @@ class NativeRunner:
     def room(self) -> int:
         return self.kv.blocks
 
-    def run(self, batch: Batch) -> None:
-        self.plan.run(
+    def run(self, batch: Batch, draws: Draws = NO_DRAWS) -> list[tuple[int, float]]:
+        return self.draws.run(
             batch.tokens,
             batch.positions,
             batch.starts,
@@ -62,11 +62,6 @@ class NativeRunner:
             batch.block_starts,
             batch.logit_rows,
             batch.fresh,
-        )
-
-    def sample(self, draws: Draws) -> tuple[Ints, npt.NDArray[np.float32]]:
-        tokens, logprobs = np.empty(len(draws.rows), np.int32), np.empty(len(draws.rows), np.float32)
-        self.draws.sample(
             draws.rows,
             draws.seeds,
             draws.positions,
@@ -75,10 +70,7 @@ class NativeRunner:
             draws.top_p,
             draws.min_p,
             draws.logprobs,
-            tokens,
-            logprobs,
         )
-        return tokens, logprobs
 
     def logits(self) -> npt.NDArray[np.float32]:
         return self.plan.logits()

@@ -14,7 +14,7 @@ import pytest
 import tiny
 from driving import drive
 from quickbrown.backends.native.runner import NativeRunner
-from quickbrown.engine.batch import Draws
+from quickbrown.engine.batch import NO_DRAWS, Draws
 
 VOCAB = 20
 ROUND = 50  # requests an engine
@@ -50,7 +50,8 @@ class Plain:
             min_p=np.array([min_p], np.float32),
             logprobs=False,
         )
-        return int(self.runner.sample(draws)[0][0])
+        [(token, _)] = self.runner.draws.sample(*(getattr(draws, name) for name in Draws.__slots__))
+        return token
 
 
 class Watched(NativeRunner):
@@ -62,9 +63,9 @@ class Watched(NativeRunner):
         super().__init__(model, **options)
         self.sizes = []
 
-    def run(self, batch):
+    def run(self, batch, draws=NO_DRAWS):
         self.sizes.append(len(batch.tokens))
-        super().run(batch)
+        return super().run(batch, draws)
 
     def copy(self, source, target):
         self.copied += 1
