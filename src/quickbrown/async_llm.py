@@ -96,7 +96,10 @@ class AsyncLLM:
 
 def into(queue: asyncio.Queue[Piece]) -> Out:
     """Puts pieces into a queue of the running event loop, from any thread. It never waits: a queue has no bound."""
-    loop = asyncio.get_running_loop()
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError("AsyncLLM works inside a running event loop; where there is none, use LLM") from None
 
     def out(piece: Piece) -> None:
         loop.call_soon_threadsafe(queue.put_nowait, piece)

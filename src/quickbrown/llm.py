@@ -166,7 +166,7 @@ class LLM:
         return written if several else written[0]
 
     def stream(self, prompt: str, **options: Any) -> Stream:
-        """Continue a text, piece by piece. Raises as `generate` does."""
+        """Continue a text, piece by piece. Raises as `generate` does. Of several, or `n`, see `stream_batch`."""
         pieces: SimpleQueue[Piece] = SimpleQueue()
         return Stream(self, self.write([prompt], None, options, pieces.put), pieces)
 
@@ -242,6 +242,8 @@ class LLM:
         """
         if not isinstance(prompts, (list, tuple)):
             raise TypeError(f"prompts must be a string or a list of prompts, not {type(prompts).__name__}")
+        if "n" in options:
+            raise TypeError("a stream of one text takes no n; stream_batch() does")
         params = SamplingParams.from_options(options)
         samples = 1 if n is None else n
         if not isinstance(samples, int) or isinstance(samples, bool) or not 1 <= samples <= MOST_SAMPLES:
@@ -286,15 +288,16 @@ class LLM:
 
     def _limited(self, params: SamplingParams, prompt: int, chosen: bool) -> SamplingParams:
         """The parameters of a prompt of that many tokens. A length that nobody chose ends with the context."""
-        limit = self._context
+        limit, whole = self._context, self.config.max_position_embeddings
         room = limit - prompt
+        hint = f" (the model could hold {whole} with more memory=)" if limit < whole else ""
         if room < 1:
-            raise TooLong(f"the prompt has {prompt} tokens and the context holds {limit}; shorten it")
+            raise TooLong(f"the prompt has {prompt} tokens and the context holds {limit}{hint}; shorten it")
         if params.max_new_tokens <= room:
             return params
         if chosen:
             raise TooLong(
-                f"a prompt of {prompt} tokens leaves room for {room} new ones in a context of {limit}; "
+                f"a prompt of {prompt} tokens leaves room for {room} new ones in a context of {limit}{hint}; "
                 f"lower max_new_tokens to that"
             )
         return dataclasses.replace(params, max_new_tokens=room)

@@ -346,7 +346,7 @@ class TestSeeds:
 
     @pytest.mark.parametrize("wrong", [[], [1, 2], [1, 2, 3, 4]])
     def test_a_row_seed_for_each_prompt_or_none(self, llm, wrong):
-        with pytest.raises(ValueError, match=rf"^seed has {len(wrong)} row seeds for 3 prompts; "):
+        with pytest.raises(ValueError, match=rf"^seed names {len(wrong)} rows, but the call has 3; "):
             llm.generate(["a", "b", "c"], **SAMPLED, seed=wrong)
 
 
@@ -841,7 +841,7 @@ class TestRefusals:
         [
             (UnknownOption, "unknown option 'temprature'; did you mean", lambda m: m.generate("a", temprature=1)),
             (UnknownOption, "unknown option 'temprature'; did you mean", lambda m: m.stream("a", temprature=1)),
-            (UnknownOption, "unknown option 'n'", lambda m: m.stream("a", n=2)),
+            (TypeError, "takes no n; stream_batch", lambda m: m.stream("a", n=2)),
             (ValueError, "top_p must be", lambda m: m.generate("a", top_p=2)),
             (ValueError, "the prompt is empty", lambda m: m.generate("")),
             (ValueError, "the prompt is empty", lambda m: m.stream("")),

@@ -57,19 +57,19 @@ class Engine:
         """Raise TooLong if a request cannot fit in memory, ValueError if it is malformed. For use from any thread."""
         new, vocab = request.params.max_new_tokens, self.runner.vocab_size
         if not request.prompt:
-            raise ValueError(f"request {request.id} has an empty prompt; it must have at least one token")
+            raise ValueError("the request has an empty prompt; it must have at least one token")
         if min(request.prompt) < 0 or max(request.prompt) >= vocab:
             alien = next(token for token in request.prompt if not 0 <= token < vocab)
-            raise ValueError(f"the prompt of request {request.id} has token {alien}, outside the vocabulary of {vocab}")
+            raise ValueError(f"the prompt has token {alien}, outside the vocabulary of {vocab}")
         if not request.seeds:
-            raise ValueError(f"request {request.id} has no seed; it needs one for each sample")
+            raise ValueError("the request has no seed; it needs one for each sample")
         for seed in request.seeds:
             if not 0 <= seed < 2**64:
-                raise ValueError(f"the seeds of request {request.id} must be from 0 to 2**64 - 1, not {seed}")
+                raise ValueError(f"the seeds of a request must be from 0 to 2**64 - 1, not {seed}")
         blocks, size = self.runner.room(), self.runner.block_size
         if len(request.prompt) + new > blocks * size:
             raise TooLong(
-                f"request {request.id} needs room for {len(request.prompt)} prompt tokens and {new} new ones, "
+                f"the request needs room for {len(request.prompt)} prompt tokens and {new} new ones, "
                 f"{len(request.prompt) + new} together, but memory has {blocks} blocks of {size}, {blocks * size} "
                 f"together; shorten the prompt or lower max_new_tokens"
             )

@@ -52,7 +52,9 @@ def row_seeds(seed: int | tuple[int, ...] | None, rows: int, samples: int) -> li
     """
     if isinstance(seed, tuple):
         if len(seed) != rows:
-            raise ValueError(f"seed has {len(seed)} row seeds for {rows} prompts; give one a prompt, or one number")
+            raise ValueError(
+                f"seed names {len(seed)} rows, but the call has {rows}; give one a prompt, or one number for all"
+            )
         own = list(seed)
     else:
         base, call = _seeds.next() if seed is None else (seed, 0)
