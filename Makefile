@@ -35,7 +35,7 @@ check: .venv/.check .venv/.test  ## lint, formatting, types, import arrows; prin
 	@find src csrc tests benchmarks \( -name '*.py' -o -name '*.cpp' -o -name '*.h' -o -name '*.inl' \) -size +0 \
 	    -exec wc -l {} + | sort -n
 
-soak: .venv/.test  ## drive the engine at random for half an hour, and run the whole matrix of promise 1
+soak: .venv/.test  ## drive the engine at random and run the whole matrix of promise 1: a quarter of an hour
 	.venv/bin/python -m pytest --quiet --soak tests/pure/test_driving.py tests/native/test_driving_native.py \
 	    tests/native/test_determinism.py
 
