@@ -18,7 +18,8 @@ class AsyncLLM:
     model    an LLM, which others may go on using, or what `LLM` takes, with the same arguments beside it; loading does
              hold up the event loop: `await AsyncLLM.load(...)` does not
 
-    A task that is cancelled while it waits for a text ends that text.
+    A task that is cancelled while it waits for a whole text ends it. A stream's text ends when the stream is closed or
+    let go, so that waiting for its next piece may be given up and taken up again.
     """
 
     def __init__(self, model: LLM | str | os.PathLike[str] = "smollm2-135m", **loading: Any) -> None:

@@ -284,9 +284,9 @@ class TestLifetime:
             await asyncio.sleep(0)
             await asyncio.to_thread(steps.let, 10)
             victim.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await victim
+            await asyncio.wait([victim])
             assert victim.cancelled()
+            del victim  # before Python 3.11 it keeps the frame, and with that the stream, that was cancelled
             steps.allow()
             return await other
 
