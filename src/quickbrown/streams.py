@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Piece = tuple[int, str, bool]  # of which row, the text, and whether it is the last
 Out = Callable[[Piece], None]  # told of every piece, on the engine's thread
+# Sees a text and its new tokens, on the engine's thread, and may end it there.
+Watch = Callable[["Text", tuple[int, ...]], Finish | None]
 
 
 class GenerationError(RuntimeError):
@@ -28,6 +30,18 @@ class GenerationError(RuntimeError):
     def __init__(self, message: str, completions: list[Completion]) -> None:
         super().__init__(message)
         self.completions = completions
+
+
+class NoPieces:
+    """For a model without a vocabulary: tokens only."""
+
+    stopped = None
+
+    def push(self, tokens: Sequence[int]) -> str:
+        return ""
+
+    def finish(self) -> str:
+        return ""
 
 
 class Text:
@@ -41,7 +55,16 @@ class Text:
     seconds               from then to the end, nan before
     """
 
-    def __init__(self, engine: EngineThread, request: Request, sample: int, row: int, pieces: Pieces, out: Out) -> None:
+    def __init__(
+        self,
+        engine: EngineThread,
+        request: Request,
+        sample: int,
+        row: int,
+        pieces: Pieces | NoPieces,
+        out: Out,
+        watch: Watch | None = None,
+    ) -> None:
         self.row = row
         self.tokens: list[int] = []
         self.finish: Finish | None = None
@@ -49,6 +72,7 @@ class Text:
         self.first_token_seconds = float("nan")
         self.seconds = float("nan")
         self._engine, self._request, self._sample, self._pieces, self._out = engine, request, sample, pieces, out
+        self._watch = watch
         self._lock = threading.Lock()
         self._texts: list[str] = []
         self._logprobs: list[float] = []
@@ -65,11 +89,15 @@ class Text:
             self._logprobs += event.logprobs or ()
             self._reused = event.reused
             piece = self._pieces.push(event.tokens)
+            seen = self._watch(self, event.tokens) if self._watch and event.tokens else None
             if self._pieces.stopped is not None:
                 piece += self._end(Finish(FinishReason.STOP, self._pieces.stopped))
                 self.abandon()
             elif event.finish is not None:
                 piece += self._end(event.finish)
+            elif seen is not None:
+                piece += self._end(seen)
+                self.abandon()
             self._texts.append(piece)
             ended = self.finish is not None
         if piece or ended:

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from quickbrown.backends.sampling import mix, sample
+from quickbrown.backends.sampling import mix, redraw, sample
 from quickbrown.engine.batch import NO_DRAWS, Batch, Draws
 
 EMPTY = -1
@@ -67,6 +67,10 @@ class FakeRunner:
     def sample(self, draws: Draws) -> list[tuple[int, float]]:
         """Draw from the last rows."""
         return sample(self.rows, draws)
+
+    def redraw(self, draws: Draws, processed: npt.NDArray[np.float32]) -> list[tuple[int, float]]:
+        """Draw from changed rows."""
+        return redraw(self.rows, draws, processed)
 
     def logits(self) -> npt.NDArray[np.float32]:
         """The logits of the last step, (R, vocab_size)."""

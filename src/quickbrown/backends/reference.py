@@ -145,6 +145,9 @@ class ReferenceRunner:
         self._logits = self.model.forward(self.ops, np.asarray(batch.tokens), batch)
         return sampling.sample(self._logits, draws)
 
+    def redraw(self, draws: Draws, processed: Array) -> list[tuple[int, float]]:
+        return sampling.redraw(self._logits, draws, processed)
+
     def logits(self) -> Array:
         return self._logits
 

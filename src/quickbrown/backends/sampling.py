@@ -94,8 +94,13 @@ def logprob(logits: Logits, token: int) -> float:
 
 def sample(logits: Logits, draws: Draws) -> list[tuple[int, float]]:
     """Every draw of a step from its row of (R, V): token ids, and log-probabilities or nan."""
+    return redraw(logits, draws, logits[np.asarray(draws.rows, np.intp)])
+
+
+def redraw(logits: Logits, draws: Draws, processed: Logits) -> list[tuple[int, float]]:
+    """Draw i takes its token from processed[i], (V,), and its log-probability from row draws.rows[i] of (R, V)."""
     drawn = []
-    for i, row in enumerate(logits[np.asarray(draws.rows, np.intp)]):
+    for i, row in enumerate(processed):
         token = draw(
             row,
             temperature=float(np.float32(draws.temperatures[i])),
@@ -105,7 +110,7 @@ def sample(logits: Logits, draws: Draws) -> list[tuple[int, float]]:
             seed=int(draws.seeds[i]),
             position=int(draws.positions[i]),
         )
-        drawn.append((token, logprob(row, token) if draws.logprobs else math.nan))
+        drawn.append((token, logprob(logits[draws.rows[i]], token) if draws.logprobs else math.nan))
     return drawn
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from quickbrown.types import SamplingParams
+
 Ints = Sequence[int]  # lists, where it matters: making a small numpy array takes longer than filling it
 Floats = Sequence[float]
 
@@ -24,20 +26,32 @@ class Batch:
     block_starts: Ints  # (S + 1,) sequence s owns blocks[block_starts[s]:block_starts[s + 1]]
     logit_rows: Ints  # (R,) indices into tokens, ascending
     fresh: Ints  # blocks taken since the last step: cleared before anything is written
+    spans: Ints = field(default_factory=list)  # (S,) Request.span of each sequence; empty means all 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Draws:
     """What to draw from the logits of a step: one entry a draw, all of the same length. Floats are taken as float32."""
 
-    rows: Ints = field(default_factory=list)  # which of the R logit rows
-    seeds: Ints = field(default_factory=list)  # 0 to 2**64 - 1
-    positions: Ints = field(default_factory=list)  # of the token that is drawn; with the seed it keys the noise
-    temperatures: Floats = field(default_factory=list)
-    top_k: Ints = field(default_factory=list)
-    top_p: Floats = field(default_factory=list)
-    min_p: Floats = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)  # which of the R logit rows
+    seeds: list[int] = field(default_factory=list)  # 0 to 2**64 - 1
+    positions: list[int] = field(default_factory=list)  # of the token that is drawn; with the seed it keys the noise
+    temperatures: list[float] = field(default_factory=list)
+    top_k: list[int] = field(default_factory=list)
+    top_p: list[float] = field(default_factory=list)
+    min_p: list[float] = field(default_factory=list)
     logprobs: bool = False  # whether log-probabilities of the drawn tokens are wanted (else nan)
 
+    def add(self, row: int, seed: int, position: int, params: SamplingParams) -> None:
+        """One more draw."""
+        self.rows.append(row)
+        self.seeds.append(seed)
+        self.positions.append(position)
+        self.temperatures.append(params.temperature)
+        self.top_k.append(params.top_k)
+        self.top_p.append(params.top_p)
+        self.min_p.append(params.min_p)
+        self.logprobs |= params.logprobs
 
-NO_DRAWS = Draws()
+
+NO_DRAWS = Draws()  # never added to

@@ -19,6 +19,11 @@ def digest(before: bytes, tokens: Iterable[int]) -> bytes:
     return blake2b(before + array("i", tokens).tobytes(), digest_size=32).digest()
 
 
+def root(span: int) -> bytes:
+    """What the first block of a text follows: texts of different spans share no block."""
+    return START if not span else digest(b"span", [span])
+
+
 class BlockPool:
     """`count` blocks of `size` slots, numbered from 0.
 

@@ -1,8 +1,15 @@
-"""What the engine asks a decoder: what to guess, and what to make of the drawn rows. `generation` fills this."""
+"""What the engine asks of those who decide: what to guess, what to draw from, and what to make of it.
+
+`generation` and callers fill this.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Seq
 from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 if TYPE_CHECKING:
     from quickbrown.engine.sequence import Sequence
@@ -14,6 +21,23 @@ class Row(NamedTuple):
     token: int  # drawn from the row with the request's parameters and noise
     logprob: float | None  # of that token in the unfiltered row at temperature 1; None unless the request wants it
     position: int  # where that token would stand in the sequence
+
+
+class Processor(Protocol):
+    """Changes the logits of a request before its parameters filter them and a token is drawn.
+
+    It runs on the engine's thread; an exception that it raises ends its request only.
+    """
+
+    def __call__(self, tokens: Seq[int], sample: int, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The row to draw from, (V,) float32, given the model's own, which must be left as it is.
+
+        tokens  the text so far, prompt included
+        sample  which sample of the request it is for
+
+        May be asked again about the same text: keep no count of calls.
+        """
+        ...
 
 
 class Decoder(Protocol):

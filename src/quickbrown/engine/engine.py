@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import zip_longest
 
 import numpy as np
@@ -133,7 +133,8 @@ class Engine:
             while self.pool.copies:
                 self.runner.copy(*self.pool.copies[0])
                 del self.pool.copies[0]
-            drawn = self.runner.run(batch, draws)
+            drawn = iter(self.runner.run(batch, draws))
+            redrawn = iter(self.redraw(work))
         except Exception as error:
             if len(work) == 1:
                 self.fail(work[0][0], error)
@@ -144,21 +145,48 @@ class Engine:
                     self.run([one])
         else:
             self.pool.fresh.clear()
-            self.commit(work, drawn)
+            self.commit(work, drawn, redrawn)
 
-    def commit(self, work: Work, drawn: list[tuple[int, float]]) -> None:
-        """Hand each sequence the rows that decide something, and note of the others that they are stored."""
-        decided = []
-        at = 0
+    def redraw(self, work: Work) -> list[tuple[int, float]]:
+        """Draw for the requests that have a processor, from rows that it has changed."""
+        draws, processed = Draws(), []
+        row = 0
         for sequence, count in work:
-            length, wanted = len(sequence.tokens), sequence.request.params.logprobs
-            n = sequence.stored + count - length + 1
+            rows, processor = decided(sequence, count), sequence.request.processor
+            if processor is not None and rows:
+                logits, text = self.runner.logits(), sequence.tokens + sequence.draft
+                try:
+                    changed = [
+                        checked(processor(text[: position + 1], sample, logits[row + i]), logits[row + i])
+                        for sample in sequence.samples
+                        for i, position in enumerate(rows)
+                    ]
+                except Exception as error:
+                    self.fail(sequence, error)
+                else:
+                    processed += changed
+                    wish(draws, sequence, row, rows)
+            row += len(rows)
+        return self.runner.redraw(draws, np.stack(processed)) if processed else []
+
+    def commit(self, work: Work, drawn: Iterator[tuple[int, float]], redrawn: Iterator[tuple[int, float]]) -> None:
+        """Hand each sequence the rows that decide something, and note of the others that they are stored.
+
+        drawn, redrawn  for requests without and with a processor, in the order of `work`
+        """
+        all_rows = []
+        for sequence, count in work:
+            wanted = sequence.request.params.logprobs
+            source = drawn if sequence.request.processor is None else redrawn
+            positions = decided(sequence, count)
             rows = []
-            for _ in sequence.samples if n > 0 else ():
-                rows.append([Row(drawn[at + i][0], drawn[at + i][1] if wanted else None, length + i) for i in range(n)])
-                at += n
-            decided.append(rows)
-        for (sequence, count), rows in zip(work, decided, strict=True):
+            for _ in sequence.samples if positions else ():
+                found = [next(source) for _ in positions]
+                rows.append(
+                    [Row(token, p if wanted else None, at + 1) for at, (token, p) in zip(positions, found, strict=True)]
+                )
+            all_rows.append(rows)
+        for (sequence, count), rows in zip(work, all_rows, strict=True):
             if not sequence.samples:  # has ended with another of its request
                 continue
             if rows:
@@ -276,8 +304,10 @@ class Engine:
             reused = max(0, sequence.reused)
             self.events.append(Event(sequence.request.id, tokens, logprobs, finish, sample, reused))
 
-    def logits(self, tokens: list[int]) -> npt.NDArray[np.float32]:
-        """The logits after each of `tokens`, (len(tokens), vocab_size) float32, in a pass of its own between two steps.
+    def logits(self, tokens: list[int], last: int | None = None, span: int = 0) -> npt.NDArray[np.float32]:
+        """The logits after each of `tokens`, or the last so many: (n, vocab_size) float32, in a pass of its own.
+
+        span  as in Request
 
         Raises ValueError if the texts being written leave no room for it.
         """
@@ -289,16 +319,28 @@ class Engine:
                 f"ask again when some have ended"
             )
         blocks, fresh = [self.pool.take() for _ in range(needed)], list(self.pool.fresh)
-        out = np.empty((n, self.runner.vocab_size), np.float32)
+        begin = n - min(n, last or n)
+        out = np.empty((n - begin, self.runner.vocab_size), np.float32)
         try:
             for first in range(0, n, size):  # few rows at a time: they are as wide as the vocabulary
                 end = min(n, first + size)
-                rows = list(range(end - first))
-                positions = list(range(first, end))
-                self.runner.run(Batch(tokens[first:end], positions, [0, len(rows)], blocks, [0, needed], rows, fresh))
+                wanted = range(max(first, begin), end)
+                self.runner.run(
+                    Batch(
+                        tokens=tokens[first:end],
+                        positions=list(range(first, end)),
+                        starts=[0, end - first],
+                        blocks=blocks,
+                        block_starts=[0, needed],
+                        logit_rows=[position - first for position in wanted],
+                        fresh=fresh,
+                        spans=[span] if span else [],
+                    )
+                )
                 fresh = []
                 self.pool.fresh.clear()
-                out[first:end] = self.runner.logits()
+                if wanted:
+                    out[wanted.start - begin : end - begin] = self.runner.logits()
         finally:
             for block in reversed(blocks):
                 self.pool.drop(block)
@@ -327,37 +369,48 @@ def gather(work: Work, fresh: list[int]) -> tuple[Batch, Draws]:
     starts, block_starts = [0], [0]
     blocks: list[int] = []
     logit_rows: list[int] = []
-    rows: list[int] = []
-    seeds: list[int] = []
-    drawn: list[int] = []
-    temperatures: list[float] = []
-    top_k: list[int] = []
-    top_p: list[float] = []
-    min_p: list[float] = []
-    logprobs = False
+    spans: list[int] = []
+    draws = Draws()
     for sequence, count in work:
-        first, last, length = sequence.stored, sequence.stored + count, len(sequence.tokens)
+        first, last = sequence.stored, sequence.stored + count
         tokens += sequence.tokens[first:last]
         tokens += sequence.draft
         positions += range(first, last)
         blocks += sequence.blocks
-        decided = range(max(first, length - 1), last)
-        params = sequence.request.params
-        for sample in sequence.samples if decided else ():
-            for row, position in enumerate(decided, len(logit_rows)):
-                rows.append(row)
-                seeds.append(sequence.request.seeds[sample])
-                drawn.append(position + 1)
-                temperatures.append(params.temperature)
-                top_k.append(params.top_k)
-                top_p.append(params.top_p)
-                min_p.append(params.min_p)
-                logprobs |= params.logprobs
-        logit_rows += [starts[-1] + position - first for position in decided]
+        spans.append(sequence.request.span)
+        rows = decided(sequence, count)
+        if sequence.request.processor is None:
+            wish(draws, sequence, len(logit_rows), rows)
+        logit_rows += [starts[-1] + position - first for position in rows]
         starts.append(len(tokens))
         block_starts.append(len(blocks))
-    batch = Batch(tokens, positions, starts, blocks, block_starts, logit_rows, fresh)
-    return batch, Draws(rows, seeds, drawn, temperatures, top_k, top_p, min_p, logprobs)
+    return Batch(tokens, positions, starts, blocks, block_starts, logit_rows, fresh, spans if any(spans) else []), draws
+
+
+def decided(sequence: Sequence, count: int) -> range:
+    """The positions, among the next `count`, whose rows say what follows the text or a guess."""
+    first = sequence.stored
+    return range(max(first, len(sequence.tokens) - 1), first + count)
+
+
+def wish(draws: Draws, sequence: Sequence, row: int, positions: range) -> None:
+    """Add the draws of each sample of a sequence, from rows that are numbered from `row`."""
+    request = sequence.request
+    for sample in sequence.samples if positions else ():
+        for i, position in enumerate(positions):
+            draws.add(row + i, request.seeds[sample], position + 1, request.params)
+
+
+def checked(processed: npt.NDArray[np.float32], logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """What a processor made of a row, if it can be drawn from. Raises ValueError, with a sentence, otherwise."""
+    processed = np.asarray(processed, np.float32)
+    if processed.shape != logits.shape:
+        raise ValueError(f"a processor made {processed.shape} of a row of shape {logits.shape}; the shape must stay")
+    if np.isnan(largest := processed.max()):
+        raise ValueError("a processor made a logit nan: nothing can be drawn from such a row")
+    if largest == -math.inf:
+        raise ValueError("the processors leave no token: every logit is -inf; allow at least one")
+    return processed
 
 
 def cut(sequence: Sequence, new: list[int]) -> tuple[list[int], Finish | None]:

@@ -28,6 +28,13 @@ class Runner(Protocol):
         """
         ...
 
+    def redraw(self, draws: Draws, processed: npt.NDArray[np.float32]) -> list[tuple[int, float]]:
+        """Draw from changed rows of the last step: `processed[i]`, (V,) float32, is what draw i takes its token from.
+
+        The log-probability is that of the token in the row as it was, `draws.rows[i]`.
+        """
+        ...
+
     def logits(self) -> npt.NDArray[np.float32]:
         """The logits of the last step, (R, vocab_size) float32; a view, valid until the next `run`."""
         ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import insort
 from operator import attrgetter
 
-from quickbrown.engine.blocks import START, BlockPool, digest
+from quickbrown.engine.blocks import BlockPool, digest, root
 from quickbrown.engine.sequence import EngineError, Sequence
 
 Work = list[tuple[Sequence, int]]  # how many tokens of each sequence run, from its first that is not stored
@@ -122,7 +122,8 @@ class Scheduler:
         """Compute the digests of a text's first full blocks, as far as that has not been done."""
         size, digests = self.pool.size, sequence.digests
         for i in range(len(digests), blocks):
-            digests.append(digest(digests[-1] if digests else START, sequence.tokens[i * size : (i + 1) * size]))
+            before = digests[-1] if digests else root(sequence.request.span)
+            digests.append(digest(before, sequence.tokens[i * size : (i + 1) * size]))
 
     def preempt(self) -> Sequence:
         """Send the youngest running sequence back to the head of the queue.

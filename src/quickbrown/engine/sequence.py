@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from quickbrown.engine.decoder import Decoder
+from quickbrown.engine.decoder import Decoder, Processor
 from quickbrown.types import SamplingParams
 
 
@@ -22,6 +22,9 @@ class Request:
     params       how to draw, how much at most and how long; its `seed`, `n` and `stop` are the caller's business
     seeds        the resolved seed of each sample, 0 to 2**64 - 1
     stop_tokens  tokens that end the text; the one that did is its last
+    processor    changes each row before it is drawn from, or None
+    span         what the model's rotations depend on beside the position, fixed for the request; texts of different
+                 spans share no memory; 0 for nearly all models
     """
 
     id: int
@@ -30,6 +33,8 @@ class Request:
     params: SamplingParams
     seeds: tuple[int, ...]
     stop_tokens: frozenset[int] = frozenset()
+    processor: Processor | None = None
+    span: int = 0
 
 
 @dataclass(slots=True, eq=False)
