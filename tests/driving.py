@@ -38,10 +38,22 @@ def plain(request: Request, sample: int = 0, answer: Answer = fake_answer) -> tu
     new: list[int] = []
     while len(new) < p.max_new_tokens:
         row = answer([*tokens, *new])
+        if request.processor is not None:
+            row = request.processor([*tokens, *new], sample, row)
         new.append(choose(row, f32[0], p.top_k, f32[1], f32[2], request.seeds[sample], len(tokens) + len(new)))
         if new[-1] in request.stop_tokens:
             return new, Finish(FinishReason.STOP, new[-1])
     return new, LENGTH
+
+
+class Ban:
+    """A processor that leaves three tokens, other ones at each position and for each sample."""
+
+    def __call__(self, tokens, sample, logits):
+        left = [(len(tokens) + sample + i) % len(logits) for i in range(3)]
+        row = np.full_like(logits, -np.inf)
+        row[left] = logits[left] / 2
+        return row
 
 
 class Guess(Sample):
@@ -253,7 +265,9 @@ def drive(
                 )
                 seeds = tuple(dice.getrandbits(64) for _ in range(dice.choice([1, 1, 1, 2, 4])))
                 stops = frozenset(dice.sample(range(vocab), dice.choice([0, 1, 2])))
-                request = Request(asked, tuple(prompt), decoder, params, seeds, stops)
+                # a native draw is judged by the row it is made from, which only the plain texts have
+                processor = Ban() if not hasattr(answer, "draw") and dice.random() < 0.2 else None
+                request = Request(asked, tuple(prompt), decoder, params, seeds, stops, processor)
                 engine.add(request)
                 waiting[request.id] = request
                 seen["forks"] += len(seeds) - 1

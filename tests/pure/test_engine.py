@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from driving import CANCELLED, LENGTH, POISONED, VOCAB, Failing, Guess, Watch, Watched, ask, judge, plain
+from driving import CANCELLED, LENGTH, POISONED, VOCAB, Ban, Failing, Guess, Watch, Watched, ask, judge, plain
 from quickbrown.backends.fake import FakeRunner
 from quickbrown.backends.sampling import logprob
 from quickbrown.engine.batch import NO_DRAWS, Batch
@@ -52,6 +52,7 @@ requests = st.lists(
         params=parameters,
         seeds=st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=3).map(tuple),
         stop_tokens=st.frozensets(st.integers(0, VOCAB - 1), max_size=2),
+        processor=st.sampled_from([None, Ban()]),
     ),
     min_size=1,
     max_size=6,
