@@ -20,11 +20,11 @@ demo: .venv/.installed  ## install, fetch the default model, stream a continuati
 
 test: .venv/.test  ## run the tests; the default model is fetched for those that need it
 	@.venv/bin/qb pull $(MODEL)
-	.venv/bin/python -m pytest --quiet tests --ignore=tests/torch
+	.venv/bin/python -m pytest --quiet tests --ignore=tests/needs_torch
 
 test-torch: .venv-torch/.installed  ## run the tests that compare with torch and transformers, in a venv of their own
 	@.venv-torch/bin/qb pull $(MODEL)
-	.venv-torch/bin/python -m pytest --quiet tests/torch
+	.venv-torch/bin/python -m pytest --quiet tests/needs_torch
 
 check: .venv/.check .venv/.test  ## lint, formatting, types, import arrows; print the length of each file
 	.venv/bin/ruff check .

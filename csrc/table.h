@@ -7,16 +7,40 @@
 namespace qb {
 
 // How weights are packed. Panels of 16 output rows; see core/weights.h for the bytes of each.
-enum class Format : uint8_t { f32, f16, bf16, q8_0, q4_0, q4_1 };
-constexpr int kFormats = 6;
+enum class Format : uint8_t { f32, f16, bf16, q8_0, q4_0, q4_1, nf4, fp4 };
+constexpr int kFormats = 8;
 
 // What the input of a linear is rounded to; it follows from the weight's format.
 enum class Activation : uint8_t { f32, bf16, int8 };
 
 enum class Epilogue : uint8_t {
     store,   // out = x W^T
-    add,     // out = residual + x W^T
+    add,     // out = residual + x W^T; a bias is a residual that all tokens share
     swiglu,  // panels alternate gate, up: out = silu(gate) * up
+};
+
+// What the nibbles of nf4 (Dettmers et al. 2023) and fp4 stand for, in parts of the largest magnitude of their block.
+inline constexpr float kNf4[16] = {
+    -1.0f,
+    -0.6961928009986877f,
+    -0.5250730514526367f,
+    -0.39491748809814453f,
+    -0.28444138169288635f,
+    -0.18477343022823334f,
+    -0.09105003625154495f,
+    0.0f,
+    0.07958029955625534f,
+    0.16093020141124725f,
+    0.24611230194568634f,
+    0.33791524171829224f,
+    0.44070982933044434f,
+    0.5626170039176941f,
+    0.7229568362236023f,
+    1.0f,
+};
+inline constexpr float kFp4[16] = {
+    0.0f,  0.005208333333f,  2.0f / 3,  1.0f,  1.0f / 3,  0.5f,  1.0f / 6,  0.25f,
+    -0.0f, -0.005208333333f, -2.0f / 3, -1.0f, -1.0f / 3, -0.5f, -1.0f / 6, -0.25f,
 };
 
 constexpr int kLanes = 16;   // rows of a panel, floats of a vector
@@ -53,7 +77,8 @@ struct LinearArgs {
     size_t tokens;
     float* out;  // (tokens, out_stride); panel p writes columns 16p..16p+15
     size_t out_stride;
-    const float* residual;  // Epilogue::add: (tokens, out_stride); may be `out` itself
+    const float* residual;   // Epilogue::add: (tokens, residual_stride); may be `out` itself
+    size_t residual_stride;  // 0: one row for all tokens, a bias
     Epilogue epilogue;
 };
 
@@ -65,7 +90,8 @@ struct ChunkArgs {
     int rows;                     // <= kAttendRows
     int head_dim;
     const void* queries;  // (rows, head_dim) in the KV element type
-    const int* visible;   // per row: keys of this chunk it sees, <= 0 for none
+    const int* visible;   // per row: it sees keys of this chunk before this one, <= 0 for none
+    const int* first;     // and from this one on, <= 0 for all, >= 256 for none; nullptr: all of every row
     float scale_log2;     // scale * log2(e)
     void* scratch;        // attend_scratch_bytes()
     float* max;           // (rows) out, of visible rows
@@ -94,6 +120,9 @@ struct Kernels {
     void (*swiglu)(const float* gate, const float* up, size_t n, float* out);
     // x = [a | b] of head_dim floats, cos and sin of head_dim / 2.
     void (*rope)(const float* x, const float* cos, const float* sin, int head_dim, float* out);
+
+    // n values, whole blocks, encoded as published; q4_1 with a search for the best d and m. The same bytes everywhere.
+    void (*encode[kFormats])(const float* x, size_t n, uint8_t* out);
 
     size_t (*attend_scratch_bytes)();
     void (*store_kv[2])(uint8_t* keys, int slot, int head_dim, const float* k, const float* v);

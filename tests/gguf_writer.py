@@ -120,7 +120,7 @@ def tiny_llama(
         "llama.attention.key_length": c["head_dim"],
         "llama.attention.value_length": c["head_dim"],
         "llama.attention.layer_norm_rms_epsilon": c["rms_norm_eps"],
-        "llama.rope.freq_base": c["rope_theta"],
+        "llama.rope.freq_base": c["rope_parameters"]["rope_theta"],
         "llama.rope.dimension_count": c["head_dim"],
         "llama.vocab_size": c["vocab_size"],
         "tokenizer.ggml.model": "gpt2",

@@ -8,13 +8,15 @@ variant rounds products and sums separately, which costs one more rounding a pro
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from quickbrown.backends.reference import ACTIVATION, CHUNK, ROUND, ReferenceOps
+from quickbrown.backends.reference import ACTIVATION, CHUNK, ROUND, ReferenceOps, turns
 from quickbrown.engine.batch import Batch
+from quickbrown.models.rope import Rope
 from quickbrown.quant.weight import Weight
 
 Floats = npt.NDArray[Any]
@@ -52,8 +54,9 @@ def parts(w: Weight) -> Floats:
     return np.abs(values - least) + np.abs(least)
 
 
-def linear(x: Floats, w: Weight, any_order: bool = False) -> Floats:
-    """(T, N) for x (T, K). The input's rounding is the same operations on both sides, so it adds nothing.
+def linear(x: Floats, w: Weight, bias: Weight | None = None, any_order: bool = False) -> Floats:
+    """(T, N) for x (T, K). The input's rounding is the same operations on both sides, so it adds nothing. A bias is one
+    more sum, wherever in the chain.
 
     any_order  for sums of K products in whatever order: K - 1 sums, a product, the reference's rounding
     """
@@ -67,29 +70,38 @@ def linear(x: Floats, w: Weight, any_order: bool = False) -> Floats:
     else:
         # four chains over padded inputs, a product, two joins; the reference's rounding
         steps = -(-inputs // 8) * 2 + 1 + 2 + 1
-    return steps * U * SLACK * (np.abs(ROUND[activation](x)).astype(np.float64) @ parts(w).T)
+    size = np.abs(ROUND[activation](x)).astype(np.float64) @ parts(w).T
+    if bias is not None:
+        steps, size = steps + 1, size + np.abs(bias.decode())
+    return steps * U * SLACK * size
 
 
-def rms_norm(x: Floats, w: Weight, eps: float, any_order: bool = False) -> Floats:
-    """(T, H). The sum of squares has no cancellation, so its roundings count relative, halved by the root."""
-    width = x.shape[-1]
+def rms_norm(x: Floats, w: Weight, eps: float, heads: int = 1, any_order: bool = False) -> Floats:
+    """(T, heads * D). The sum of squares has no cancellation, so its roundings count relative, halved by the root."""
+    width = x.shape[-1] // heads
     chain = width if any_order else -(-width // 32) + 1 + 4  # two chains of 16 lanes each, their join, a tree
     # product; division, eps as float32, sum with it | root, reciprocal, two products, the reference's rounding
     steps = 0.5 * (chain + 1 + 3) + 5
-    x = x.astype(np.float64)
-    return steps * U * SLACK * np.abs(x / np.sqrt(np.mean(x * x, -1, keepdims=True) + eps) * w.decode())
+    part = x.astype(np.float64).reshape(len(x), heads, width)
+    out = part / np.sqrt(np.mean(part * part, -1, keepdims=True) + eps) * w.decode()
+    return steps * U * SLACK * np.abs(out.reshape(x.shape))
 
 
-def rope(x: Floats, batch: Batch, heads: int, frequencies: Floats, float_angles: bool = False) -> Floats:
-    """(T, heads * D): cos and sin as float32, a product, a sum, the reference's rounding.
+def rope(x: Floats, batch: Batch, heads: int, rope: Rope, angle_steps: float = 0) -> Floats:
+    """(T, heads * D): cos and sin as float32, a product, a sum, the reference's rounding; a factor on cos and sin, as
+    float32 too, and its product.
 
-    float_angles  for angles computed in float32: the frequency (a power: 3), the product with the position (1)
+    angle_steps  roundings of an angle, where they are computed in float32
     """
-    angles = batch.positions[:, None, None] * frequencies
     a, b = np.split(np.abs(x.astype(np.float64)).reshape(len(x), heads, -1), 2, axis=-1)
-    cos, sin = np.abs(np.cos(angles)), np.abs(np.sin(angles))
-    turned = 4 * U * angles * (a + b) if float_angles else 0.0
-    both = np.concatenate([4 * U * (a * cos + b * sin) + turned, 4 * U * (b * cos + a * sin) + turned], -1)
+    cos, sin = (np.abs(turned) for turned in turns(batch, rope))
+    steps = 4 if rope.factor == 1 else 6
+    moved = 0.0
+    if angle_steps:
+        spans = np.repeat(batch.spans or [0] * (len(batch.starts) - 1), np.diff(batch.starts))
+        angles = np.array([p * rope.angles(span)[0] for p, span in zip(batch.positions, spans, strict=True)])
+        moved = angle_steps * U * rope.factor * angles[:, None] * (a + b)
+    both = np.concatenate([steps * U * (a * cos + b * sin) + moved, steps * U * (b * cos + a * sin) + moved], -1)
     return SLACK * both.reshape(x.shape)
 
 
@@ -107,7 +119,7 @@ def swiglu(gate: Floats, up: Floats) -> Floats:
 
 
 def attention(
-    ops: ReferenceOps, layer: int, q: Floats, batch: Batch, heads: int, kv_heads: int, scale: float
+    ops: ReferenceOps, layer: int, q: Floats, batch: Batch, heads: int, kv_heads: int, scale: float, window: int = 0
 ) -> Floats:
     """(T, heads * D), from the keys and values that `ops` holds after the verb ran."""
     dim = ops.keys.shape[-1]
@@ -118,15 +130,19 @@ def attention(
         table = batch.blocks[batch.block_starts[s] : batch.block_starts[s + 1]]
         slots = (table[:, None] * 64 + np.arange(64)).reshape(-1)
         for t in range(batch.starts[s], batch.starts[s + 1]):
-            seen = slots[: batch.positions[t] + 1]
+            end = batch.positions[t] + 1
+            first = max(0, end - window) if window else 0
+            seen = slots[first:end]
             keys, values = ops.keys[layer][seen].astype(np.float64), ops.values[layer][seen].astype(np.float64)
-            out[t] = _attend(ops, queries[t], keys, values, scale).reshape(heads, dim)
+            out[t] = _attend(ops, queries[t], keys, values, scale, first).reshape(heads, dim)
     return out.reshape(len(q), -1)
 
 
-def _attend(ops: ReferenceOps, q: Floats, keys: Floats, values: Floats, scale: float) -> Floats:
+def _attend(ops: ReferenceOps, q: Floats, keys: Floats, values: Floats, scale: float, position: int) -> Floats:
+    """Of keys and values that begin at a position."""
     dim, count = q.shape[-1], len(keys)
-    chunks = -(-count // CHUNK)
+    borders = [0, *range(CHUNK - position % CHUNK, count, CHUNK), count]
+    chunks = len(borders) - 1
     scores = np.einsum("hgd,nhd->hgn", q, keys)
     most = scale * np.einsum("hgd,nhd->hgn", np.abs(q), np.abs(keys)).max(-1, keepdims=True)  # of any |score| as summed
     # A weight is exp of (score - largest): two chains of D + 1 roundings, the shift by the largest and the product with
@@ -136,16 +152,16 @@ def _attend(ops: ReferenceOps, q: Floats, keys: Floats, values: Floats, scale: f
     merged = (chunks - 1) * (10 * most * U + EXP2)
     weights, changed = np.empty_like(scores), np.empty_like(scores)
     top = scores.max(-1, keepdims=True)
-    for first in range(0, count, CHUNK):
-        part = scores[..., first : first + CHUNK]
+    for first, end in pairwise(borders):
+        part = scores[..., first:end]
         largest = part.max(-1, keepdims=True)
         exact = np.exp((part - largest) * scale)
         # Rounding is monotonic: a weight that is off by eta rounds to something between these two.
         near = [(exact * factor).astype(np.float32) for factor in (1 - eta, 1, 1 + eta)]
         low, mid, high = (ops.round_kv(x).astype(np.float64) for x in near)
         share = np.exp((largest - top) * scale)
-        weights[..., first : first + CHUNK] = share * mid
-        changed[..., first : first + CHUNK] = share * np.maximum(high - mid, mid - low)
+        weights[..., first:end] = share * mid
+        changed[..., first:end] = share * np.maximum(high - mid, mid - low)
     total = weights.sum(-1, keepdims=True)
     result = np.einsum("hgn,nhd->hgd", weights, values) / total
     size = np.einsum("hgn,nhd->hgd", weights, np.abs(values)) / total
@@ -159,19 +175,20 @@ def _attend(ops: ReferenceOps, q: Floats, keys: Floats, values: Floats, scale: f
 class Bounding(ReferenceOps):
     """The reference, which notes what its verbs' roundings explain.
 
-    allowed    verb -> the largest gap, relative to the largest magnitude of the result: what `twin.Twin` may allow
-    disturb    a seed: every result is moved up or down, at random, by all that its bound allows
-    any_order  for a side whose sums have any order, and whose angles are float32: torch, for one
+    allowed      verb -> the largest gap, relative to the largest magnitude of the result: what `twin.Twin` may allow
+    disturb      a seed: every result is moved up or down, at random, by all that its bound allows
+    any_order    for a side whose sums have any order: torch, for one
+    angle_steps  roundings of an angle on a side that computes them in float32: torch, again
     """
 
     def __init__(
         self, layers: int, blocks: int, kv_heads: int, head_dim: int, kv: str = "bf16", *,
-        disturb: int | None = None, any_order: bool = False,
+        disturb: int | None = None, any_order: bool = False, angle_steps: float = 0,
     ) -> None:  # fmt: skip
         super().__init__(layers, blocks, kv_heads, head_dim, kv)
         self.allowed: dict[str, float] = {}
         self.random = None if disturb is None else np.random.default_rng(disturb)
-        self.any_order = any_order
+        self.any_order, self.angle_steps = any_order, angle_steps
 
     def _note(self, verb: str, result: Floats, bound: Floats) -> Floats:
         self.allowed[verb] = max(self.allowed.get(verb, 0.0), float(bound.max() / np.abs(result).max()))
@@ -179,15 +196,16 @@ class Bounding(ReferenceOps):
             return result
         return np.where(self.random.random(bound.shape) < 0.5, result - bound, result + bound).astype(np.float32)
 
-    def linear(self, x: Floats, w: Weight) -> Floats:
-        return self._note("linear", super().linear(x, w), linear(x, w, self.any_order))
+    def linear(self, x: Floats, w: Weight, bias: Weight | None = None) -> Floats:
+        return self._note("linear", super().linear(x, w, bias), linear(x, w, bias, self.any_order))
 
-    def rms_norm(self, x: Floats, w: Weight, eps: float) -> Floats:
-        return self._note("rms_norm", super().rms_norm(x, w, eps), rms_norm(x, w, eps, self.any_order))
+    def rms_norm(self, x: Floats, w: Weight, eps: float, heads: int = 1) -> Floats:
+        bound = rms_norm(x, w, eps, heads, self.any_order)
+        return self._note("rms_norm", super().rms_norm(x, w, eps, heads), bound)
 
-    def rope(self, x: Floats, batch: Batch, heads: int, frequencies: Floats) -> Floats:
-        bound = rope(x, batch, heads, frequencies, self.any_order)
-        return self._note("rope", super().rope(x, batch, heads, frequencies), bound)
+    def rope(self, x: Floats, batch: Batch, heads: int, rotation: Rope) -> Floats:
+        bound = rope(x, batch, heads, rotation, self.angle_steps)
+        return self._note("rope", super().rope(x, batch, heads, rotation), bound)
 
     def attention(self, layer: int, q: Floats, k: Floats, v: Floats, batch: Batch, *rest: Any) -> Floats:
         result = super().attention(layer, q, k, v, batch, *rest)
@@ -206,7 +224,7 @@ def forward(model: Any, tokens: Any, batch: Batch, kv: str, **options: Any) -> F
 
 
 def close(
-    what: str, got: Floats, model: Any, tokens: Any, batch: Batch, kv: str, *, seeds: int = 2, any_order: bool = False
+    what: str, got: Floats, model: Any, tokens: Any, batch: Batch, kv: str, *, seeds: int = 2, **side: Any
 ) -> tuple[float, float]:
     """Fail unless a whole model's logits are as near the reference's as roundings explain; else the root mean square
     of the gap and of what was allowed, relative to that of the logits.
@@ -217,9 +235,11 @@ def close(
     (`disturb`) have the largest variance there is, so a row's gap must not have a larger root mean square; and no
     element may be off by 6 of them. Where inputs, keys or weights of keys are rounded to bfloat16 or int8, one that
     falls to its other neighbour is a jump that few rows see: there the worst row of those runs is what any may show.
+
+    side  what `Bounding` takes: any_order, angle_steps
     """
     want = forward(model, tokens, batch, kv)
-    shaken = [forward(model, tokens, batch, kv, disturb=seed, any_order=any_order) for seed in range(seeds)]
+    shaken = [forward(model, tokens, batch, kv, disturb=seed, **side) for seed in range(seeds)]
 
     def rms(x: Floats) -> Floats:
         return np.sqrt(np.mean(np.square(x, dtype=np.float64), -1, keepdims=True))

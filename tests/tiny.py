@@ -1,9 +1,9 @@
-"""Tiny random Llamas for tests, the batches they run, and the logits they give."""
+"""Tiny random models for tests, the batches they run, and the logits they give."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
+import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from quickbrown.backends.native.runner import NativeRunner
 from quickbrown.engine.batch import Batch, Ints
-from quickbrown.models.llama import Config, Llama
 from quickbrown.quant.weight import Weight
 from quickbrown.weights.source import Source
 from quickbrown.weights.tiny import TinySource
@@ -21,14 +20,15 @@ BLOCK = NativeRunner.block_size
 NONE = np.zeros(0, np.int32)
 
 
-def model(source: Source) -> Llama:
+def model(source: Source) -> Any:
     """The family object of a source."""
     return model_of(source.config, {name: source.get(name) for name in source.names()})
 
 
-def model_of(config: Mapping[str, Any], weights: Mapping[str, Weight]) -> Llama:
-    """The family object of fields of a config and named weights."""
-    return Llama(Config(**{f.name: config[f.name] for f in dataclasses.fields(Config)}), weights)
+def model_of(config: Mapping[str, Any], weights: Mapping[str, Weight]) -> Any:
+    """The family object of fields of a config, `model_type` among them, and named weights."""
+    family = importlib.import_module(f"quickbrown.models.{config['model_type']}")
+    return family.Model(family.Config(**{f.name: config[f.name] for f in dataclasses.fields(family.Config)}), weights)
 
 
 def decoded(weight: Weight) -> Weight:
@@ -37,10 +37,20 @@ def decoded(weight: Weight) -> Weight:
     return Weight("f32", weight.shape, values.reshape(len(weight.data), -1).view(np.uint8))
 
 
-@functools.cache
-def llama(format: str = "f32", seed: int = 0, **config: Any) -> Llama:
-    """As `TinySource` takes them."""
-    return model(TinySource(format=format, seed=seed, **config))
+_made: dict[str, Any] = {}
+
+
+def family(model_type: str, format: str = "f32", seed: int = 0, **config: Any) -> Any:
+    """A model as `TinySource` takes them; the same object for the same arguments."""
+    key = repr((model_type, format, seed, sorted(config.items())))
+    if key not in _made:
+        _made[key] = model(TinySource(model_type=model_type, format=format, seed=seed, **config))
+    return _made[key]
+
+
+def llama(format: str = "f32", seed: int = 0, **config: Any) -> Any:
+    """The same of a Llama."""
+    return family("llama", format, seed, **config)
 
 
 def text(length: int, seed: int = 0, vocabulary: int = 320) -> Ints:
@@ -57,6 +67,7 @@ class Part:
     end: int
     table: Ints
     rows: Sequence[int] | None = None  # which of the new tokens want logits; all unless given
+    span: int = 0
 
 
 def batch(parts: Sequence[Part], fresh: Ints = NONE) -> Batch:
@@ -72,15 +83,18 @@ def batch(parts: Sequence[Part], fresh: Ints = NONE) -> Batch:
         block_starts=np.cumsum([0, *(len(p.table) for p in parts)]).astype(np.int32),
         logit_rows=np.concatenate(rows).astype(np.int32),
         fresh=fresh.astype(np.int32),
+        spans=[p.span for p in parts],
     )
 
 
-def logits(runner: Any, tokens: Ints, chunk: int = 1 << 30, first_block: int = 0) -> npt.NDArray[np.float32]:
+def logits(
+    runner: Any, tokens: Ints, chunk: int = 1 << 30, first_block: int = 0, span: int = 0
+) -> npt.NDArray[np.float32]:
     """Logits after each token of one text, read in chunks of so many tokens."""
     table = np.arange(first_block, first_block + -(-len(tokens) // BLOCK), dtype=np.int32)
     out = []
     for past in range(0, len(tokens), chunk):
-        part = Part(tokens, past, min(len(tokens), past + chunk), table)
+        part = Part(tokens, past, min(len(tokens), past + chunk), table, span=span)
         runner.run(batch([part], table if past == 0 else NONE))
         out.append(np.array(runner.logits()))
     return np.concatenate(out)

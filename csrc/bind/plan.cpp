@@ -4,12 +4,15 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <memory>
 #include <string>
 
 #include "bind/module.h"
 #include "core/kv.h"
+#include "core/quantize.h"
 #include "core/weights.h"
 #include "sample/sampler.h"
 
@@ -21,12 +24,12 @@ namespace qb {
 namespace {
 
 template <class T> using Vector = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Matrix = nb::ndarray<const uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+template <class T> using Matrix = nb::ndarray<const T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
-template <class T> std::span<const T> view(const Vector<T>& a) { return {a.data(), a.size()}; }
+template <class A> auto view(const A& a) { return std::span(a.data(), a.size()); }
 
 Format format_of(const std::string& name) {
-    static const char* const names[kFormats] = {"f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"};
+    static const char* const names[kFormats] = {"f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "nf4", "fp4"};
     for (int i = 0; i < kFormats; i++)
         if (name == names[i]) return static_cast<Format>(i);
     throw std::invalid_argument("no packed kernel for weights of format '" + name + "'");
@@ -65,13 +68,17 @@ public:
 
     Plan& plan() { return plan_; }
 
-    void sample(Wanted& wanted) {
+    // processed: a row for each draw to take its token from; nullptr: from the plan's own rows.
+    void sample(Wanted& wanted, const float* processed = nullptr) {
         const std::span<const int32_t> rows = wanted.rows;
         for (int32_t row : rows)
             if (row < 0 || static_cast<size_t>(row) >= plan_.rows_run())
                 throw std::out_of_range("no row of that number");
         const auto one = [&](size_t i, int thread) {
-            const Drawn drawn = samplers_[thread].draw(plan_.row(rows[i]), plan_.result_width(), wanted.draws[i]);
+            const float* row = plan_.row(rows[i]);
+            const size_t width = plan_.result_width();
+            const Drawn drawn =
+                samplers_[thread].redraw(processed ? processed + i * width : row, row, width, wanted.draws[i]);
             wanted.drawn[i] = {drawn.token, drawn.logprob};
         };
         if (rows.size() <= 1) {
@@ -106,15 +113,32 @@ void bind_plan(nb::module_& m) {
             return Weights::packed_size(format_of(format), rows, inputs);
         },
         "format"_a, "rows"_a, "inputs"_a, "Bytes of one packed weight.");
+    m.def(
+        "quantize",
+        [](const std::string& format, Matrix<float> rows, Pool& pool) {
+            const Format f = format_of(format);
+            const size_t bytes = rows.shape(1) ? source_row_bytes(f, rows.shape(1)) : 0;
+            auto out = std::make_unique<uint8_t[]>(product(rows.shape(0), bytes));
+            if (bytes) {
+                nb::gil_scoped_release release;
+                quantize(f, view(rows), rows.shape(1), pool, kernels(), {out.get(), rows.shape(0) * bytes});
+            }
+            const nb::capsule owner(out.get(), [](void* p) noexcept { delete[] static_cast<uint8_t*>(p); });
+            return nb::ndarray<nb::numpy, uint8_t>(out.release(), {rows.shape(0), bytes}, owner);
+        },
+        "format"_a, "rows"_a.noconvert(), "pool"_a,
+        "Encode rows (float32, (rows, inputs)) in a format: (rows, row bytes) uint8, as quant.quantize does it, q4_1 "
+        "with "
+        "a search. ValueError for values that are not finite or do not fit.");
     m.def("vector_size", &Weights::vector_size, "length"_a, "Bytes of one packed vector.");
 
     nb::class_<Weights>(m, "Weights", "Packed weights in one arena, in the order added.")
         .def(nb::init<size_t, Pool&>(), "capacity"_a, "pool"_a, nb::keep_alive<1, 3>())
         .def(
             "add",
-            [](Weights& w, const std::string& format, size_t inputs, const std::vector<Matrix>& sources) {
+            [](Weights& w, const std::string& format, size_t inputs, const std::vector<Matrix<uint8_t>>& sources) {
                 std::vector<Weights::Source> parts;
-                for (const Matrix& s : sources) parts.push_back({s.shape(0), {s.data(), s.size()}});
+                for (const Matrix<uint8_t>& s : sources) parts.push_back({s.shape(0), {s.data(), s.size()}});
                 nb::gil_scoped_release release;
                 return w.add(format_of(format), inputs, parts);
             },
@@ -129,7 +153,7 @@ void bind_plan(nb::module_& m) {
             "Room for weights of one shape whose panels alternate. Index of the first.")
         .def(
             "fill",
-            [](Weights& w, size_t index, size_t first_row, Matrix rows) {
+            [](Weights& w, size_t index, size_t first_row, Matrix<uint8_t> rows) {
                 nb::gil_scoped_release release;
                 w.fill(index, first_row, {rows.data(), rows.size()});
             },
@@ -169,23 +193,40 @@ void bind_plan(nb::module_& m) {
         .def("embed", &Plan::embed, "weight"_a, "out"_a)
         .def(
             "linear",
-            [](Plan& p, int x, const std::vector<std::pair<size_t, int>>& outputs, int norm, float eps, int residual) {
+            [](Plan& p, int x, const std::vector<std::tuple<size_t, int, int>>& outputs, int norm, float eps,
+               int residual) {
                 std::vector<Plan::Output> list;
-                for (const auto& [weight, buffer] : outputs) list.push_back({weight, buffer});
+                for (const auto& [weight, buffer, bias] : outputs) list.push_back({weight, buffer, bias});
                 p.linear(x, list, norm, eps, residual);
             },
-            "x"_a, "outputs"_a, "norm"_a = -1, "eps"_a = 0.0f, "residual"_a = -1)
+            "x"_a, "outputs"_a, "norm"_a = -1, "eps"_a = 0.0f, "residual"_a = -1,
+            "Outputs are (weight, buffer, bias), a bias of -1 is none.")
         .def("gated", &Plan::gated, "x"_a, "gate"_a, "up"_a, "out"_a, "norm"_a = -1, "eps"_a = 0.0f)
-        .def("rms_norm", &Plan::rms_norm, "x"_a, "norm"_a, "eps"_a, "out"_a)
+        .def("rms_norm", &Plan::rms_norm, "x"_a, "norm"_a, "eps"_a, "out"_a, "heads"_a = 1)
         .def(
-            "rope", [](Plan& p, int x, Vector<double> f, int heads, int out) { p.rope(x, view(f), heads, out); }, "x"_a,
-            "frequencies"_a.noconvert(), "heads"_a, "out"_a)
+            "rotation",
+            [](Plan& p, Matrix<double> frequencies, Vector<double> factors) {
+                return p.rotation(view(frequencies), view(factors));
+            },
+            "frequencies"_a.noconvert(), "factors"_a.noconvert(),
+            "A rotation, by its number: frequencies (variants, head_dim / 2), radians a position, and a factor on cos "
+            "and "
+            "sin of each variant. All rotations of a plan have as many variants.")
+        .def(
+            "turn",
+            [](Plan& p, int rotation, Matrix<double> frequencies, Vector<double> factors) {
+                p.turn(rotation, view(frequencies), view(factors));
+            },
+            "rotation"_a, "frequencies"_a.noconvert(), "factors"_a.noconvert(),
+            "Other variants of a rotation, from the next step on.")
+        .def("rope", &Plan::rope, "x"_a, "rotation"_a, "heads"_a, "out"_a)
         .def(
             "attention",
-            [](Plan& p, size_t layer, int q, int k, int v, int out, int heads, float scale, Vector<double> f) {
-                p.attention(layer, q, k, v, out, heads, scale, view(f));
-            },
-            "layer"_a, "q"_a, "k"_a, "v"_a, "out"_a, "heads"_a, "scale"_a, "frequencies"_a.noconvert())
+            [](Plan& p, size_t layer, int q, int k, int v, int out, int heads, float scale, int rotation,
+               int32_t window, int q_norm, int k_norm,
+               float eps) { p.attention({layer, q, k, v, out, heads, scale, rotation, window, q_norm, k_norm, eps}); },
+            "layer"_a, "q"_a, "k"_a, "v"_a, "out"_a, "heads"_a, "scale"_a, "rotation"_a = -1, "window"_a = 0,
+            "q_norm"_a = -1, "k_norm"_a = -1, "eps"_a = 0.0f)
         .def("add", &Plan::add, "a"_a, "b"_a, "out"_a)
         .def("swiglu", &Plan::swiglu, "gate"_a, "up"_a, "out"_a)
         .def("rows", &Plan::rows, "x"_a, "out"_a)
@@ -193,12 +234,15 @@ void bind_plan(nb::module_& m) {
         .def(
             "run",
             [](Plan& p, const List& tokens, const List& positions, const List& starts, const List& blocks,
-               const List& block_starts, const List& logit_rows, const List& fresh) {
+               const List& block_starts, const List& logit_rows, const List& fresh, const List& turns) {
                 nb::gil_scoped_release release;
-                p.run({tokens, positions, starts, blocks, block_starts, logit_rows, fresh});
+                p.run({tokens, positions, starts, blocks, block_starts, logit_rows, fresh, turns});
             },
             "tokens"_a, "positions"_a, "starts"_a, "blocks"_a, "block_starts"_a, "logit_rows"_a, "fresh"_a,
-            "One step, as engine.batch.Batch describes it.")
+            "turns"_a = List(),
+            "One step, as engine.batch.Batch describes it. turns: which variant of its rotations each sequence uses; "
+            "empty: "
+            "all the first.")
         .def(
             "logits",
             [](nb::handle self) {
@@ -244,16 +288,33 @@ void bind_plan(nb::module_& m) {
                const List& block_starts, const List& logit_rows, const List& fresh, const List& rows,
                const std::vector<uint64_t>& seeds, const std::vector<int64_t>& draw_positions,
                const FloatList& temperatures, const List& top_k, const FloatList& top_p, const FloatList& min_p,
-               bool logprobs) {
+               bool logprobs, const List& turns) {
                 Wanted wanted(rows, seeds, draw_positions, temperatures, top_k, top_p, min_p, logprobs);
                 nb::gil_scoped_release release;
-                d.plan().run({tokens, positions, starts, blocks, block_starts, logit_rows, fresh});
+                d.plan().run({tokens, positions, starts, blocks, block_starts, logit_rows, fresh, turns});
                 d.sample(wanted);
                 return wanted.drawn;
             },
             "tokens"_a, "positions"_a, "starts"_a, "blocks"_a, "block_starts"_a, "logit_rows"_a, "fresh"_a, "rows"_a,
             "seeds"_a, "draw_positions"_a, "temperatures"_a, "top_k"_a, "top_p"_a, "min_p"_a, "logprobs"_a,
-            "A step of the plan and its draws, as `Plan.run` and `sample`.");
+            "turns"_a = List(), "A step of the plan and its draws, as `Plan.run` and `sample`.")
+        .def(
+            "redraw",
+            [](Draws& d, const List& rows, const std::vector<uint64_t>& seeds, const std::vector<int64_t>& positions,
+               const FloatList& temperatures, const List& top_k, const FloatList& top_p, const FloatList& min_p,
+               bool logprobs, Matrix<float> processed) {
+                Wanted wanted(rows, seeds, positions, temperatures, top_k, top_p, min_p, logprobs);
+                if (processed.shape(0) != rows.size() || processed.shape(1) != d.plan().result_width())
+                    throw std::invalid_argument("redraw: one processed row a draw, as wide as the logits");
+                nb::gil_scoped_release release;
+                d.sample(wanted, processed.data());
+                return wanted.drawn;
+            },
+            "rows"_a, "seeds"_a, "positions"_a, "temperatures"_a, "top_k"_a, "top_p"_a, "min_p"_a, "logprobs"_a,
+            "processed"_a.noconvert(),
+            "Draw i takes its token from processed[i], (draws, width) float32, and its log-probability from rows[i] of "
+            "the "
+            "last step.");
     m.def("uniform", &uniform, "seed"_a, "position"_a, "The noise of a draw, in [0, 1).");
 }
 

@@ -26,7 +26,7 @@ float half_to_float(uint16_t h) {
 
 struct Layout {
     size_t block, block_bytes;  // as published
-    size_t group_bytes;         // of a panel: 16 rows x 32 k for quantized formats, 16 rows x 1 k for float
+    size_t group_bytes;         // of a panel: 16 rows of so many k
 };
 
 Layout layout(Format format) {
@@ -37,6 +37,8 @@ Layout layout(Format format) {
         case Format::q8_0: return {32, 34, 544};
         case Format::q4_0: return {32, 18, 288};
         case Format::q4_1: return {32, 20, 320};
+        case Format::nf4:
+        case Format::fp4: return {64, 36, 576};
     }
     throw std::invalid_argument("unknown weight format");
 }
@@ -91,6 +93,16 @@ void pack_row(Format format, const uint8_t* source, size_t inputs, uint8_t* pane
                 pack_nibbles(source + 4, panel + 64, r);
             }
             return;
+        case Format::nf4:
+        case Format::fp4:
+            for (size_t b = 0; b < blocks; b++, source += l.block_bytes, panel += l.group_bytes) {
+                std::memcpy(panel + r * 4, source, 4);
+                for (size_t j = 0; j < 8; j++) {  // published: the first of two values in the high half of a byte
+                    const uint32_t w = word(source + 4 + j * 4);
+                    put(panel + 64 + j * 64 + r * 4, (w >> 4 & 0x0f0f0f0f) | (w << 4 & 0xf0f0f0f0));
+                }
+            }
+            return;
     }
 }
 
@@ -99,7 +111,9 @@ void pack_row(Format format, const uint8_t* source, size_t inputs, uint8_t* pane
 Activation activation_of(Format format) {
     switch (format) {
         case Format::f32:
-        case Format::f16: return Activation::f32;
+        case Format::f16:
+        case Format::nf4:
+        case Format::fp4: return Activation::f32;
         case Format::bf16: return Activation::bf16;
         default: return Activation::int8;
     }
@@ -231,6 +245,14 @@ void decode_row(const PackedWeight& w, size_t row, float* out) {
                 const float d = half_to_float(half(group + r * 2));
                 out[k] = min ? d * static_cast<float>(q) + half_to_float(half(group + 32 + r * 2))
                              : d * static_cast<float>(q - 8);
+                break;
+            }
+            case Format::nf4:
+            case Format::fp4: {
+                const uint32_t nibble = word(group + 64 + i / 8 * 64 + r * 4) >> i % 8 * 4 & 15;
+                float largest;
+                std::memcpy(&largest, group + r * 4, 4);
+                out[k] = largest * (w.format == Format::nf4 ? kNf4 : kFp4)[nibble];
                 break;
             }
         }

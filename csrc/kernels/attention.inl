@@ -109,10 +109,15 @@ template <class Kv, int M, int B> QB_INLINE void score_tile(const ChunkArgs& a, 
         for (int b = 0; b < B; b++) store(&s.scores[row + m][b * kBlock + group * 16], acc[m][b]);
 }
 
-// One row: scores to rounded weights, their max and sum. Vectors at and beyond `vectors` are not read afterwards.
+// One row, which sees keys begin .. visible - 1: scores to rounded weights, their max and sum. Vectors at and beyond
+// `vectors` are not read afterwards.
 template <class Kv>
-QB_INLINE void softmax_row(float* scores, uint8_t* weights, int visible, int vectors, float scale_log2, float* max_out,
-                           float* sum_out) {
+QB_INLINE void softmax_row(float* scores, uint8_t* weights, int begin, int visible, int vectors, float scale_log2,
+                           float* max_out, float* sum_out) {
+    for (int v = 0; v * 16 < begin; v++) {
+        const int n = begin - v * 16;
+        store(scores + v * 16, after(load(scores + v * 16), n < 16 ? n : 16, kMasked));
+    }
     for (int v = visible / 16; v < vectors; v++) {
         const int n = visible - v * 16;
         store(scores + v * 16, first(load(scores + v * 16), n < 0 ? 0 : n, kMasked));
@@ -197,8 +202,10 @@ template <class Kv, int B> static void attend_blocks(const ChunkArgs& a) {
     all_rows<Kv, B, false>(a, s, 0);
     for (int row = 0; row < a.rows; row++) {
         const int visible = a.visible[row] < B * kBlock ? a.visible[row] : B * kBlock;
-        if (visible > 0)
-            softmax_row<Kv>(s.scores[row], s.weights[row], visible, B * 4, a.scale_log2, a.max + row, a.sum + row);
+        const int begin = a.first ? a.first[row] : 0;
+        if (visible > begin && visible > 0)
+            softmax_row<Kv>(s.scores[row], s.weights[row], begin, visible, B * 4, a.scale_log2, a.max + row,
+                            a.sum + row);
         else
             __builtin_memset(s.weights[row], 0, B * kBlock * Kv::kValueBytes);
     }

@@ -4,6 +4,8 @@
 //   q8_0  [16 fp16 d][8 x 64 B]                 byte r*4+b of vector j: k = 4j+b, stored as u8 = w + 128
 //   q4_0  [16 fp16 d][4 x 64 B]                 byte r*4+b of vector j: low nibble k = 8j+b, high k = 8j+4+b, u4 = w +
 //   8 q4_1  [16 fp16 d][16 fp16 m][4 x 64 B]      the same nibbles, value d * u4 + m
+// Formats with a code book: a panel is K/64 blocks of 16 rows x 64 k:
+//   nf4, fp4  [16 f32 absmax][8 x 64 B]         word r of vector j: k = 8j+i in bits 4i..4i+3, value absmax * book[u4]
 // Float formats: a panel is K/unit units of 16 rows:
 //   bf16  [16 rows][2 k]   f16, f32  [16 rows][1 k]
 
@@ -30,6 +32,15 @@ template <bool Min> struct Nibbles {
 };
 using Q4_0 = Nibbles<false>;
 using Q4_1 = Nibbles<true>;
+
+struct Nf4 {
+    static constexpr int kValues = 64, kBlockBytes = 576;
+    static constexpr const float* kBook = kNf4;
+};
+struct Fp4 {
+    static constexpr int kValues = 64, kBlockBytes = 576;
+    static constexpr const float* kBook = kFp4;
+};
 
 struct Bf16 {
     static constexpr int kUnit = 2, kUnitBytes = 64;  // k and bytes of 16 rows

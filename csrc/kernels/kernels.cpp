@@ -11,6 +11,7 @@ namespace {
 #include "kernels/rows.inl"
 // rows.inl defines silu, which linear.inl's epilogue needs
 #include "kernels/attention.inl"
+#include "kernels/encode.inl"
 #include "kernels/linear.inl"
 }  // namespace
 
@@ -20,12 +21,14 @@ namespace {
 extern const Kernels table;
 const Kernels table = {
     .name = QB_STRING(QB_ISA),
-    .linear = {linear<F32>, linear<F16>, linear<Bf16>, linear<Q8_0>, linear<Q4_0>, linear<Q4_1>},
+    .linear = {linear<F32>, linear<F16>, linear<Bf16>, linear<Q8_0>, linear<Q4_0>, linear<Q4_1>, linear<Nf4>,
+               linear<Fp4>},
     .prepare = prepare,
     .rms_norm = rms_norm,
     .add = add_rows,
     .swiglu = swiglu_rows,
     .rope = rope,
+    .encode = {encode_f32, encode_f16, encode_bf16, encode_q8_0, encode_q4_0, encode_q4_1, encode_nf4, encode_fp4},
     .attend_scratch_bytes = attend_scratch_bytes,
     .store_kv = {store_kv<Bf16Kv>, store_kv<F32Kv>},
     .narrow = {narrow<Bf16Kv>, narrow<F32Kv>},

@@ -2,6 +2,7 @@
 //   quantized: per group of 32 an exact integer dot, then f = fma(dot, w_scale * x_scale, f) and for formats with a
 //              minimum f = fma(min, x_scale * x_sum, f)
 //   float:     four chains over units 0,1,2,3 mod 4, joined as (0 + 1) + (2 + 3)
+//   by book:   per block of 64 four such chains over what the nibbles stand for, then f = fma(absmax, joined, f)
 
 // A few tokens read each weight once, from memory: it is fetched into the second-level cache this many bytes ahead
 // (docs/journal.md, 2026-11-23: twice the speed of the hardware's own prefetching on one machine, and no loss).
@@ -73,9 +74,45 @@ QB_INLINE void float_tile(const uint8_t* panels, size_t stride, const uint8_t* x
 }
 
 template <class Format, int M, int N>
+QB_INLINE void book_tile(const uint8_t* panels, size_t stride, const uint8_t* x, size_t inputs, F (&f)[M][N]) {
+    const Book book = load_book(Format::kBook);
+    for (int n = 0; n < N; n++) {
+        for (int m = 0; m < M; m++) f[m][n] = set(0.0f);
+        for (size_t b = 0; b < inputs / Format::kValues; b++) {
+            const uint8_t* block = panels + n * stride + b * Format::kBlockBytes;
+            const uint8_t* values = x + b * Format::kValues * M * 4;
+            if constexpr (N == 1)
+                for (int line = 0; line < Format::kBlockBytes; line += 64) fetch(block + kAhead + line);
+            F chains[4][M];
+            for (int c = 0; c < 4; c++)
+                for (int m = 0; m < M; m++) chains[c][m] = set(0.0f);
+            for (int j = 0; j < Format::kValues / 8; j++) {
+                Bytes words = load_bytes(block + 64 + j * 64);
+#pragma GCC unroll 8
+                for (int i = 0; i < 8; i++) {
+                    const F w = look_up(book, words);
+                    words = next_nibbles(words);
+                    for (int m = 0; m < M; m++) {
+                        const F v = set(*reinterpret_cast<const float*>(values + ((j * 8 + i) * M + m) * 4));
+                        chains[i & 3][m] = fma(w, v, chains[i & 3][m]);
+                    }
+                }
+            }
+            const F largest = load(reinterpret_cast<const float*>(block));
+            for (int m = 0; m < M; m++) {
+                const F sum = add(add(chains[0][m], chains[1][m]), add(chains[2][m], chains[3][m]));
+                f[m][n] = fma(largest, sum, f[m][n]);
+            }
+        }
+    }
+}
+
+template <class Format, int M, int N>
 QB_INLINE void tile(const uint8_t* panels, size_t stride, const uint8_t* x, size_t inputs, F (&f)[M][N]) {
     if constexpr (requires { Format::kGroupBytes; })
         integer_tile<Format, M, N>(panels, stride, x, inputs, f);
+    else if constexpr (requires { Format::kBook; })
+        book_tile<Format, M, N>(panels, stride, x, inputs, f);
     else
         float_tile<Format, M, N>(panels, stride, x, inputs, f);
 }
@@ -89,7 +126,8 @@ __attribute__((noinline)) void linear_tile(const LinearArgs& a, size_t token, si
     for (int m = 0; m < M; m++)
         for (int n = 0; n < N; n++) {
             const size_t at = (token + m) * a.out_stride + (panel + n) * kLanes;
-            if (a.epilogue == Epilogue::add) f[m][n] = add(load(a.residual + at), f[m][n]);
+            if (a.epilogue == Epilogue::add)
+                f[m][n] = add(load(a.residual + (token + m) * a.residual_stride + (panel + n) * kLanes), f[m][n]);
             store(a.out + at, f[m][n]);
         }
 }

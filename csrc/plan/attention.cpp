@@ -31,14 +31,15 @@ void Plan::plan_attention(Attend& a) {
     for (uint32_t s = 0; s < sequences_; s++) {
         const uint32_t begin = batch_.starts[s], end = batch_.starts[s + 1], count = end - begin;
         if (count > 1) a.store_first = true;
-        const uint32_t chunks = batch_.positions[end - 1] / kChunk + 1;
+        const uint32_t first_chunk = static_cast<uint32_t>(a.first_seen(batch_.positions[begin]) / kChunk),
+                       chunks = batch_.positions[end - 1] / kChunk + 1 - first_chunk;
         const bool by_chunk = chunks > 1 && count <= std::min(kFewQueries, most);
         for (uint32_t h = 0; h < kv_heads; h++) {
             if (by_chunk) {
                 const uint32_t group = static_cast<uint32_t>(a.groups.size());
-                a.groups.push_back({chunks, partials, static_cast<uint32_t>(count * group_rows)});
+                a.groups.push_back({first_chunk, chunks, partials});
                 partials += chunks;
-                for (uint32_t c = 0; c < chunks; c++)
+                for (uint32_t c = first_chunk; c < first_chunk + chunks; c++)
                     a.items.push_back({s, begin, count, h, static_cast<int32_t>(c), group});
                 continue;
             }
@@ -60,17 +61,23 @@ void Plan::plan_attention(Attend& a) {
             a.remaining[l * a.groups.size() + g].store(a.groups[g].chunks, std::memory_order_relaxed);
 }
 
-const float* Plan::rotated(const Instruction& i, const float* x, size_t token, float* out) const {
+// One head, normalised and rotated as the instruction says. `out` has room for two.
+const float* Plan::turned(const Instruction& i, const float* x, const float* norm, size_t token, float* out) const {
+    const size_t d = kv_.head_dim();
+    if (norm) {
+        kernels_.rms_norm(x, norm, i.eps, d, out + d);
+        x = out + d;
+    }
     if (i.rope < 0) return x;
     const Rope& rope = ropes_[i.rope];
-    kernels_.rope(x, rope.cos(token), rope.sin(token), static_cast<int>(kv_.head_dim()), out);
+    kernels_.rope(x, rope.cos(token), rope.sin(token), static_cast<int>(d), out);
     return out;
 }
 
 void Plan::store_keys(const Instruction& i, size_t token, size_t kv_head, Thread& own) {
     const size_t d = kv_.head_dim(), position = batch_.positions[token];
     const float* k =
-        rotated(i, buffers_[i.y].row(token) + kv_head * d, token, reinterpret_cast<float*>(own.row.data()));
+        turned(i, buffers_[i.y].row(token) + kv_head * d, i.k_norm, token, reinterpret_cast<float*>(own.row.data()));
     uint8_t* keys = block_keys(i.layer, sequence_of_[token], position / kBlock, kv_head);
     kernels_.store_kv[static_cast<int>(kv_.type())](keys, position % kBlock, static_cast<int>(d), k,
                                                     buffers_[i.z].row(token) + kv_head * d);
@@ -96,7 +103,8 @@ void Plan::attend_item(const Instruction& i, Attend& a, size_t item, size_t last
     const size_t d = kv_.head_dim(), per_kv = a.heads / kv_.kv_heads(), rows = it.count * per_kv;
     const int head_dim = static_cast<int>(d), type = static_cast<int>(kv_.type());
     const size_t value_bytes = kv_.type() == KvType::bf16 ? 2 : 4, row_bytes = d * value_bytes;
-    const size_t last_position = batch_.positions[it.first + it.count - 1], chunks = last_position / kChunk + 1;
+    const size_t last_position = batch_.positions[it.first + it.count - 1], chunks = last_position / kChunk + 1,
+                 first_chunk = a.first_seen(batch_.positions[it.first]) / kChunk;
     const bool by_chunk = it.chunk >= 0;
 
     // A lone new token's key is read by the items of this sequence and head in its last chunk alone: that one stores
@@ -107,7 +115,7 @@ void Plan::attend_item(const Instruction& i, Attend& a, size_t item, size_t last
     for (size_t r = 0; r < rows; r++) {
         const size_t token = it.first + r / per_kv, head = it.kv_head * per_kv + r % per_kv;
         const float* q =
-            rotated(i, buffers_[i.x].row(token) + head * d, token, reinterpret_cast<float*>(own.row.data()));
+            turned(i, buffers_[i.x].row(token) + head * d, i.q_norm, token, reinterpret_cast<float*>(own.row.data()));
         kernels_.narrow[type](q, d, own.queries.data() + r * row_bytes);
     }
 
@@ -117,7 +125,7 @@ void Plan::attend_item(const Instruction& i, Attend& a, size_t item, size_t last
           *running_sum = running_max + kAttendRows, *chunk_out = running_sum + kAttendRows,
           *running_out = chunk_out + kAttendRows * d;
     const float scale_log2 = a.scale * kLog2e;
-    int visible[kAttendRows];
+    int visible[kAttendRows], first[kAttendRows];
 
     const auto attend = [&](size_t chunk, float* max, float* sum, float* out) {
         const size_t first_block = chunk * kChunkBlocks;
@@ -131,9 +139,11 @@ void Plan::attend_item(const Instruction& i, Attend& a, size_t item, size_t last
             for (size_t b = 0; b < kChunkBlocks; b++)
                 ahead[b] = block_keys(i.layer, it.sequence, next + std::min(b, there - 1), it.kv_head);
         }
-        for (size_t r = 0; r < rows; r++)
-            visible[r] =
-                static_cast<int>(batch_.positions[it.first + r / per_kv]) + 1 - static_cast<int>(chunk * kChunk);
+        for (size_t r = 0; r < rows; r++) {
+            const int position = batch_.positions[it.first + r / per_kv], start = static_cast<int>(chunk * kChunk);
+            visible[r] = position + 1 - start;
+            first[r] = static_cast<int>(a.first_seen(position)) - start;
+        }
         kernels_.attend_chunk[type]({
             .keys = keys,
             .ahead = ahead,
@@ -142,6 +152,7 @@ void Plan::attend_item(const Instruction& i, Attend& a, size_t item, size_t last
             .head_dim = head_dim,
             .queries = own.queries.data(),
             .visible = visible,
+            .first = a.window ? first : nullptr,
             .scale_log2 = scale_log2,
             .scratch = own.attend.data(),
             .max = max,
@@ -156,10 +167,12 @@ void Plan::attend_item(const Instruction& i, Attend& a, size_t item, size_t last
     };
     // A chunk that a row does not see is no part of its merge: adding its zeros could still turn -0 into +0.
     const auto merge = [&](size_t chunk, const float* max, const float* sum, const float* out) {
-        for (size_t r = 0; r < rows; r++)
-            if (static_cast<size_t>(batch_.positions[it.first + r / per_kv]) >= chunk * kChunk)
+        for (size_t r = 0; r < rows; r++) {
+            const int32_t position = batch_.positions[it.first + r / per_kv];
+            if (static_cast<size_t>(position) >= chunk * kChunk && a.first_seen(position) < (chunk + 1) * kChunk)
                 kernels_.merge(running_max + r, running_sum + r, running_out + r * d, max[r], sum[r], out + r * d,
                                head_dim, scale_log2);
+        }
     };
     const auto finish = [&] {
         for (size_t r = 0; r < rows; r++)
@@ -169,7 +182,7 @@ void Plan::attend_item(const Instruction& i, Attend& a, size_t item, size_t last
 
     if (!by_chunk) {
         start();
-        for (size_t c = 0; c < chunks; c++) {
+        for (size_t c = first_chunk; c < chunks; c++) {
             attend(c, chunk_max, chunk_sum, chunk_out);
             merge(c, chunk_max, chunk_sum, chunk_out);
         }
@@ -178,14 +191,15 @@ void Plan::attend_item(const Instruction& i, Attend& a, size_t item, size_t last
     }
     const Attend::Group& group = a.groups[it.group];
     const auto partial = [&](size_t chunk) {
-        return reinterpret_cast<float*>(a.partials.data()) + (group.partial + chunk) * a.partial_floats;
+        return reinterpret_cast<float*>(a.partials.data()) + (group.partial + chunk - group.first) * a.partial_floats;
     };
     float* own_partial = partial(it.chunk);
     attend(it.chunk, own_partial, own_partial + kAttendRows, own_partial + 2 * kAttendRows);
     // Whoever finishes the last chunk merges all of them, in chunk order.
     if (a.remaining[i.layer * a.groups.size() + it.group].fetch_sub(1, std::memory_order_acq_rel) != 1) return;
     start();
-    for (size_t c = 0; c < chunks; c++) merge(c, partial(c), partial(c) + kAttendRows, partial(c) + 2 * kAttendRows);
+    for (size_t c = first_chunk; c < chunks; c++)
+        merge(c, partial(c), partial(c) + kAttendRows, partial(c) + 2 * kAttendRows);
     finish();
 }
 

@@ -28,22 +28,28 @@ struct Plan::Instruction {
     int rope = -1, attend = -1;
     size_t layer = 0;
     int heads = 0;
+    const float *q_norm = nullptr, *k_norm = nullptr;  // attention
 };
 
 // Angles of this step's tokens: cos then sin, head_dim / 2 floats each.
 struct Plan::Rope {
-    std::vector<double> frequencies;
+    std::vector<double> frequencies, factors;  // (variants, head_dim / 2), (variants,)
     Scratch memory;
     float* data = nullptr;
 
-    float* cos(size_t token) const { return data + token * 2 * frequencies.size(); }
-    float* sin(size_t token) const { return cos(token) + frequencies.size(); }
+    size_t half() const { return frequencies.size() / factors.size(); }
+    float* cos(size_t token) const { return data + token * 2 * half(); }
+    float* sin(size_t token) const { return cos(token) + half(); }
 };
 
 // How a step's attention is cut into items; the same for every layer of the same shape.
 struct Plan::Attend {
     int heads;
     float scale;
+    int32_t window;  // 0: none
+
+    // The first position that a token at `position` sees.
+    size_t first_seen(int32_t position) const { return window && position >= window ? position - window + 1 : 0; }
 
     struct Item {
         uint32_t sequence, first, count;  // query tokens first .. first + count of the step
@@ -52,8 +58,8 @@ struct Plan::Attend {
         uint32_t group;
     };
     struct Group {
-        uint32_t chunks, partial;  // partial results at partial .. partial + chunks
-        uint32_t rows;
+        uint32_t first, chunks;  // chunks first .. first + chunks, as many partial results from `partial` on
+        uint32_t partial;
     };
     std::vector<Item> items;
     std::vector<Group> groups;

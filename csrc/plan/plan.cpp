@@ -47,14 +47,31 @@ const float* Plan::norm_vector(int norm, size_t width) const {
     return vector.data();
 }
 
-int Plan::rope_table(std::span<const double> frequencies) {
-    if (frequencies.empty()) return -1;
-    for (size_t i = 0; i < ropes_.size(); i++)
-        if (std::equal(frequencies.begin(), frequencies.end(), ropes_[i].frequencies.begin(),
-                       ropes_[i].frequencies.end()))
-            return static_cast<int>(i);
-    ropes_.push_back({{frequencies.begin(), frequencies.end()}, {}, nullptr});
+int Plan::rotation(std::span<const double> frequencies, std::span<const double> factors) {
+    if (factors.empty() || frequencies.empty() || frequencies.size() % factors.size())
+        refuse("a rotation needs frequencies and a factor for each of its variants");
+    ropes_.push_back({{frequencies.begin(), frequencies.end()}, {factors.begin(), factors.end()}, {}, nullptr});
     return static_cast<int>(ropes_.size()) - 1;
+}
+
+void Plan::turn(int rotation, std::span<const double> frequencies, std::span<const double> factors) {
+    const size_t half = checked_rotation(rotation).half();
+    if (factors.empty() || frequencies.size() != factors.size() * half)
+        refuse("a rotation's variants do not fit its heads");
+    Rope& rope = ropes_[rotation];
+    rope.frequencies.assign(frequencies.begin(), frequencies.end());
+    rope.factors.assign(factors.begin(), factors.end());
+}
+
+const Plan::Rope& Plan::checked_rotation(int rotation) const {
+    if (rotation < 0 || static_cast<size_t>(rotation) >= ropes_.size()) refuse("no rotation of that number");
+    return ropes_[rotation];
+}
+
+size_t Plan::variants() const {
+    size_t count = ropes_.empty() ? 1 : ropes_[0].factors.size();
+    for (const Rope& rope : ropes_) count = std::min(count, rope.factors.size());
+    return count;
 }
 
 void Plan::embed(size_t weight, int out) {
@@ -75,6 +92,8 @@ void Plan::linear(int x, const std::vector<Output>& outputs, int norm, float eps
             refuse("a linear's weight does not fit its input and output");
         if (activation_of(w.format) != type) refuse("weights of one linear must round their input alike");
         if (o.buffer == x) refuse("a linear cannot overwrite its input");
+        if (o.bias >= 0 && weights_.vector(o.bias).size() != w.rows) refuse("a bias does not fit its output");
+        if (o.bias >= 0 && residual >= 0) refuse("a linear adds a bias or a residual, not both");
     }
     if (residual >= 0 && (outputs.size() != 1 || checked(residual).width != checked(outputs[0].buffer).width ||
                           checked(residual).length != checked(outputs[0].buffer).length))
@@ -106,33 +125,36 @@ void Plan::gated(int x, size_t gate, size_t up, int out, int norm, float eps) {
     instructions_.push_back(std::move(i));
 }
 
-void Plan::rms_norm(int x, int norm, float eps, int out) {
+void Plan::rms_norm(int x, int norm, float eps, int out, int heads) {
     if (norm < 0) refuse("a norm without a weight");
+    if (heads < 1 || checked(x).width % heads || (heads > 1 && checked(x).width / heads % kLanes))
+        refuse("a norm of heads needs equal parts of a multiple of 16 values");
     if (checked(x).width != checked(out).width || checked(x).length != checked(out).length)
         refuse("a norm changes no shape");
     Instruction i{Verb::rms_norm};
     i.x = x;
     i.out = out;
-    i.norm = norm_vector(norm, checked(x).width);
+    i.norm = norm_vector(norm, checked(x).width / heads);
     i.eps = eps;
-    instructions_.push_back(std::move(i));
-}
-
-void Plan::rope(int x, std::span<const double> frequencies, int heads, int out) {
-    if (heads < 1 || frequencies.empty() || checked(x).width != 2 * frequencies.size() * heads ||
-        checked(out).width != checked(x).width || frequencies.size() % 8 || checked(x).length != Length::tokens ||
-        checked(out).length != Length::tokens || x == out)
-        refuse("rope: heads and frequencies do not fit the input");
-    Instruction i{Verb::rope};
-    i.x = x;
-    i.out = out;
-    i.rope = rope_table(frequencies);
     i.heads = heads;
     instructions_.push_back(std::move(i));
 }
 
-void Plan::attention(size_t layer, int q, int k, int v, int out, int heads, float scale,
-                     std::span<const double> frequencies) {
+void Plan::rope(int x, int rotation, int heads, int out) {
+    const size_t half = checked_rotation(rotation).half();
+    if (heads < 1 || checked(x).width != 2 * half * heads || checked(out).width != checked(x).width || half % 8 ||
+        checked(x).length != Length::tokens || checked(out).length != Length::tokens || x == out)
+        refuse("rope: heads and frequencies do not fit the input");
+    Instruction i{Verb::rope};
+    i.x = x;
+    i.out = out;
+    i.rope = rotation;
+    i.heads = heads;
+    instructions_.push_back(std::move(i));
+}
+
+void Plan::attention(const Attention& asked) {
+    const auto [layer, q, k, v, out, heads, scale, rotation, window, q_norm, k_norm, eps] = asked;
     const size_t d = kv_.head_dim(), kv_width = kv_.kv_heads() * d;
     if (layer >= kv_.layers()) refuse("attention: no layer of that number");
     if (heads < 1 || heads % kv_.kv_heads() || heads / kv_.kv_heads() > kAttendRows)
@@ -143,7 +165,10 @@ void Plan::attention(size_t layer, int q, int k, int v, int out, int heads, floa
     for (int b : {q, k, v, out})
         if (checked(b).length != Length::tokens) refuse("attention works on tokens");
     if (out == q || out == k || out == v) refuse("attention cannot overwrite its input");
-    if (!frequencies.empty() && frequencies.size() * 2 != d) refuse("attention: frequencies do not fit the heads");
+    if (rotation >= 0 && checked_rotation(rotation).half() * 2 != d)
+        refuse("attention: frequencies do not fit the heads");
+    if (window < 0) refuse("attention: a window cannot be negative");
+    if ((q_norm < 0) != (k_norm < 0)) refuse("attention: queries and keys are normalised both or not at all");
     Instruction i{Verb::attention};
     i.x = q;
     i.y = k;
@@ -151,13 +176,18 @@ void Plan::attention(size_t layer, int q, int k, int v, int out, int heads, floa
     i.out = out;
     i.layer = layer;
     i.heads = heads;
-    i.rope = rope_table(frequencies);
+    i.rope = rotation;
+    i.q_norm = norm_vector(q_norm, d);
+    i.k_norm = norm_vector(k_norm, d);
+    i.eps = eps;
     for (size_t a = 0; a < attends_.size(); a++)
-        if (attends_[a].heads == heads && attends_[a].scale == scale) i.attend = static_cast<int>(a);
+        if (attends_[a].heads == heads && attends_[a].scale == scale && attends_[a].window == window)
+            i.attend = static_cast<int>(a);
     if (i.attend < 0) {
         Attend a{};
         a.heads = heads;
         a.scale = scale;
+        a.window = window;
         attends_.push_back(std::move(a));
         i.attend = static_cast<int>(attends_.size()) - 1;
     }
@@ -236,6 +266,9 @@ void Plan::check(const BatchView& b) const {
             if (b.positions[j] != first + (j - b.starts[i]))
                 refuse("batch: positions of a sequence must ascend by one");
     }
+    if (!b.turns.empty() && b.turns.size() != s - 1) refuse("batch: turns must be one for each sequence");
+    for (int32_t turn : b.turns)
+        if (turn < 0 || static_cast<size_t>(turn) >= variants()) refuse("batch: no rotation of that variant");
     for (size_t i = 0; i < b.logit_rows.size(); i++)
         if (b.logit_rows[i] < 0 || static_cast<size_t>(b.logit_rows[i]) >= t ||
             (i && b.logit_rows[i] <= b.logit_rows[i - 1]))
@@ -255,12 +288,12 @@ void Plan::prepare_step(const BatchView& b) {
         buffer.data =
             reinterpret_cast<float*>(buffer.memory.need(product(length(buffer.length), buffer.stride * 4), growths_));
     for (Rope& rope : ropes_)
-        rope.data = reinterpret_cast<float*>(rope.memory.need(product(tokens_, rope.frequencies.size() * 8), growths_));
+        rope.data = reinterpret_cast<float*>(rope.memory.need(product(tokens_, rope.half() * 8), growths_));
     if (tokens_ > kTile) activations_.need(product(tokens_, token_bytes_), growths_);
     const size_t d = kv_.head_dim();
     for (Thread& thread : threads_) {
         thread.activations.need(kTile * token_bytes_, growths_);
-        thread.row.need((widest_ + 2 * d + kLanes) * 4, growths_);
+        thread.row.need((widest_ + 2 * d + kLanes) * 4, growths_);  // attention uses two heads of it
         thread.attend.need(kernels_.attend_scratch_bytes(), growths_);
         thread.queries.need(kAttendRows * d * 4, growths_);
         thread.results.need(2 * kAttendRows * (d + 2 + kLanes) * 4, growths_);
@@ -281,12 +314,15 @@ void Plan::run(const BatchView& batch) {
     const auto walk = [this](int thread) {
         const auto [begin, end] = share(tokens_, thread, pool_.threads());
         for (Rope& rope : ropes_)
-            for (size_t t = begin; t < end; t++)
-                for (size_t i = 0; i < rope.frequencies.size(); i++) {
-                    const double angle = batch_.positions[t] * rope.frequencies[i];
-                    rope.cos(t)[i] = static_cast<float>(std::cos(angle));
-                    rope.sin(t)[i] = static_cast<float>(std::sin(angle));
+            for (size_t t = begin; t < end; t++) {
+                const size_t variant = batch_.turns.empty() ? 0 : batch_.turns[sequence_of_[t]], half = rope.half();
+                const double *frequencies = rope.frequencies.data() + variant * half, factor = rope.factors[variant];
+                for (size_t i = 0; i < half; i++) {
+                    const double angle = batch_.positions[t] * frequencies[i];
+                    rope.cos(t)[i] = static_cast<float>(std::cos(angle) * factor);
+                    rope.sin(t)[i] = static_cast<float>(std::sin(angle) * factor);
                 }
+            }
         for (size_t i = 0; i < instructions_.size(); i++) {
             execute(instructions_[i], i, thread);
             pool_.barrier();
@@ -317,13 +353,16 @@ void Plan::execute(const Instruction& i, size_t index, int thread) {
         case Verb::rms_norm: {
             const Buffer &x = buffers_[i.x], &out = buffers_[i.out];
             const auto [begin, end] = share(length(x.length), thread, threads);
-            for (size_t t = begin; t < end; t++) kernels_.rms_norm(x.row(t), i.norm, i.eps, x.width, out.row(t));
+            const size_t part = x.width / i.heads;
+            for (size_t t = begin; t < end; t++)
+                for (int h = 0; h < i.heads; h++)
+                    kernels_.rms_norm(x.row(t) + h * part, i.norm, i.eps, part, out.row(t) + h * part);
             return;
         }
         case Verb::rope: {
             const Buffer &x = buffers_[i.x], &out = buffers_[i.out];
             const Rope& rope = ropes_[i.rope];
-            const size_t d = 2 * rope.frequencies.size();
+            const size_t d = 2 * rope.half();
             const auto [begin, end] = share(tokens_, thread, threads);
             for (size_t t = begin; t < end; t++)
                 for (int h = 0; h < i.heads; h++)
@@ -378,7 +417,7 @@ void Plan::run_linear(const Instruction& i, size_t index, int thread) {
             const PackedWeight& w = weights_.weight(o.weight);
             if (begin < base + w.panels && end > base) {
                 const Buffer& out = buffers_[o.buffer];
-                const bool gated = i.verb == Verb::gated;
+                const bool gated = i.verb == Verb::gated, add = i.residual >= 0 || o.bias >= 0;
                 const LinearArgs args = {
                     .weights = w.data,
                     .panel_stride = gated ? w.panel_stride / 2 : w.panel_stride,
@@ -388,10 +427,13 @@ void Plan::run_linear(const Instruction& i, size_t index, int thread) {
                     .tokens = tokens,
                     .out = out.data,
                     .out_stride = out.stride,
-                    .residual = i.residual >= 0 ? buffers_[i.residual].data : nullptr,
-                    .epilogue = gated             ? Epilogue::swiglu
-                                : i.residual >= 0 ? Epilogue::add
-                                                  : Epilogue::store,
+                    .residual = i.residual >= 0 ? buffers_[i.residual].data
+                                : o.bias >= 0   ? weights_.vector(o.bias).data()
+                                                : nullptr,
+                    .residual_stride = i.residual >= 0 ? out.stride : 0,
+                    .epilogue = gated ? Epilogue::swiglu
+                                : add ? Epilogue::add
+                                      : Epilogue::store,
                 };
                 kernels_.linear[static_cast<int>(w.format)](args, std::max(begin, base) - base,
                                                             std::min(end, base + w.panels) - base);

@@ -19,6 +19,7 @@ namespace qb {
 // One step's arrays, as engine/batch.py describes them. Checked by Plan::run before anything is computed.
 struct BatchView {
     std::span<const int32_t> tokens, positions, starts, blocks, block_starts, logit_rows, fresh;
+    std::span<const int32_t> turns = {};  // which variant of its rotations each sequence uses; empty: the first
 };
 
 enum class Length : uint8_t { tokens, rows };  // one row a token, or one a row that wants logits
@@ -38,17 +39,32 @@ public:
     struct Output {
         size_t weight;
         int buffer;
+        int bias = -1;  // >= 0: a vector that is added to the result
     };
     // x times each weight into its own buffer. norm >= 0: x is RMS-normalised by that vector first.
-    // residual >= 0 (one output only): added to the result; may be the output itself.
+    // residual >= 0 (one output only, without a bias): added to the result; may be the output itself.
     void linear(int x, const std::vector<Output>&, int norm, float eps, int residual);
     // silu(x gate^T) * (x up^T); the panels of gate and up alternate (Weights::add with two sources).
     void gated(int x, size_t gate, size_t up, int out, int norm, float eps);
-    void rms_norm(int x, int norm, float eps, int out);
-    void rope(int x, std::span<const double> frequencies, int heads, int out);
-    // frequencies empty: q and k come already rotated.
-    void attention(size_t layer, int q, int k, int v, int out, int heads, float scale,
-                   std::span<const double> frequencies);
+    // heads > 1: each of so many equal parts of a row, by the same vector.
+    void rms_norm(int x, int norm, float eps, int out, int heads);
+    // A rotation, by its number: frequencies (variants, head_dim / 2) in radians a position, and of each variant a
+    // factor on cos and sin. All rotations of a plan have as many variants.
+    int rotation(std::span<const double> frequencies, std::span<const double> factors);
+    // Other variants of a rotation, from the next step on. The width stays.
+    void turn(int rotation, std::span<const double> frequencies, std::span<const double> factors);
+    void rope(int x, int rotation, int heads, int out);
+    struct Attention {
+        size_t layer;
+        int q, k, v, out;
+        int heads;
+        float scale;
+        int rotation = -1;             // q and k come already rotated
+        int32_t window = 0;            // a token sees so many positions, its own included; 0: all up to its own
+        int q_norm = -1, k_norm = -1;  // vectors that each head is RMS-normalised by first, both or none
+        float eps = 0;
+    };
+    void attention(const Attention&);
     void add(int a, int b, int out);
     void swiglu(int gate, int up, int out);
     void rows(int x, int out);
@@ -76,7 +92,8 @@ private:
 
     size_t length(Length l) const { return l == Length::tokens ? tokens_ : rows_; }
     Buffer& checked(int buffer);
-    int rope_table(std::span<const double> frequencies);
+    const Rope& checked_rotation(int rotation) const;
+    size_t variants() const;
     const float* norm_vector(int norm, size_t width) const;
     void check(const BatchView&) const;
     void prepare_step(const BatchView&);
@@ -86,7 +103,7 @@ private:
     void run_attention(const Instruction&, size_t index, int thread);
     void attend_item(const Instruction&, Attend&, size_t item, size_t last_item, int thread);
     void store_keys(const Instruction&, size_t token, size_t kv_head, Thread&);
-    const float* rotated(const Instruction&, const float* x, size_t token, float* out) const;
+    const float* turned(const Instruction&, const float* x, const float* norm, size_t token, float* out) const;
     uint8_t* block_keys(size_t layer, size_t sequence, size_t block, size_t kv_head) const;
     template <class Body> void claim(std::atomic<uint32_t>&, size_t items, size_t at_a_time, const Body&);
 

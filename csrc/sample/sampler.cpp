@@ -93,64 +93,70 @@ int32_t Sampler::pick(double total, double u) const {
     return kept_.back().id;
 }
 
-Drawn Sampler::draw(const float* logits, size_t n, const Draw& draw) {
+float Sampler::largest(const float* logits, size_t n) const {
     if (kernels_.any_nan(logits, n)) throw std::domain_error("the logits hold a NaN; the model or its file is damaged");
-    const float largest = kernels_.max(logits, n);
-    if (largest == -std::numeric_limits<float>::infinity())
+    const float top = kernels_.max(logits, n);
+    if (top == -std::numeric_limits<float>::infinity())
         throw std::domain_error("no token can be drawn: every logit is -inf");
+    return top;
+}
 
-    int32_t token;
-    if (draw.temperature == 0 || largest == std::numeric_limits<float>::infinity()) {
-        token = static_cast<int32_t>(kernels_.argmax(logits, n));
+int32_t Sampler::choose(const float* logits, size_t n, float largest, const Draw& draw) {
+    if (draw.temperature == 0 || largest == std::numeric_limits<float>::infinity())
+        return static_cast<int32_t>(kernels_.argmax(logits, n));
+    const double u = uniform(draw.seed, draw.position);
+    const bool limited = draw.top_k > 0 && static_cast<size_t>(draw.top_k) < n;
+    double all;
+    if (limited) {
+        likeliest(logits, n, draw.top_k);
+        std::sort(kept_.begin(), kept_.end(), by_id);
+        weigh(largest, draw.temperature);
+        all = 0;
+        for (const Candidate& c : kept_) all += c.weight;
+    } else if (draw.top_p < 1) {
+        all = nucleus(logits, n, largest, draw);
     } else {
-        const double u = uniform(draw.seed, draw.position);
-        const bool limited = draw.top_k > 0 && static_cast<size_t>(draw.top_k) < n;
-        double all;
-        if (limited) {
-            likeliest(logits, n, draw.top_k);
-            std::sort(kept_.begin(), kept_.end(), by_id);
-            weigh(largest, draw.temperature);
-            all = 0;
-            for (const Candidate& c : kept_) all += c.weight;
-        } else if (draw.top_p < 1) {
-            all = nucleus(logits, n, largest, draw);
-        } else {
-            // min_p alone needs no order: tokens this far below the top are dropped whatever they are
-            const float threshold = draw.min_p > 0 ? largest + draw.temperature * (std::log(draw.min_p) - 0.01f)
-                                                   : -std::numeric_limits<float>::infinity();
-            ids_.resize(n);
-            const size_t count = kernels_.at_least(logits, n, threshold, ids_.data());
-            kept_.clear();
-            for (size_t i = 0; i < count; i++) kept_.push_back({logits[ids_[i]], 0.0f, ids_[i]});
-            weigh(largest, draw.temperature);
-            all = 0;
-        }
-        if (draw.top_p < 1) {
-            std::sort(kept_.begin(), kept_.end(), likelier);
-            double reached = 0;
-            size_t count = 0;
-            while (count < kept_.size() && (count == 0 || reached < draw.top_p * all)) reached += kept_[count++].weight;
-            kept_.resize(count);
-            std::sort(kept_.begin(), kept_.end(), by_id);
-        }
-        if (draw.min_p > 0) std::erase_if(kept_, [&](const Candidate& c) { return c.weight < draw.min_p; });
-        double total = 0;
-        for (const Candidate& c : kept_) total += c.weight;
-        token = pick(total, u);
+        // min_p alone needs no order: tokens this far below the top are dropped whatever they are
+        const float threshold = draw.min_p > 0 ? largest + draw.temperature * (std::log(draw.min_p) - 0.01f)
+                                               : -std::numeric_limits<float>::infinity();
+        ids_.resize(n);
+        const size_t count = kernels_.at_least(logits, n, threshold, ids_.data());
+        kept_.clear();
+        for (size_t i = 0; i < count; i++) kept_.push_back({logits[ids_[i]], 0.0f, ids_[i]});
+        weigh(largest, draw.temperature);
+        all = 0;
     }
+    if (draw.top_p < 1) {
+        std::sort(kept_.begin(), kept_.end(), likelier);
+        double reached = 0;
+        size_t count = 0;
+        while (count < kept_.size() && (count == 0 || reached < draw.top_p * all)) reached += kept_[count++].weight;
+        kept_.resize(count);
+        std::sort(kept_.begin(), kept_.end(), by_id);
+    }
+    if (draw.min_p > 0) std::erase_if(kept_, [&](const Candidate& c) { return c.weight < draw.min_p; });
+    double total = 0;
+    for (const Candidate& c : kept_) total += c.weight;
+    return pick(total, u);
+}
 
-    float logprob = std::numeric_limits<float>::quiet_NaN();
-    if (draw.logprob && largest == std::numeric_limits<float>::infinity()) {  // those of +inf share everything
+float Sampler::logprob(const float* logits, size_t n, float largest, int32_t token) {
+    if (largest == std::numeric_limits<float>::infinity()) {  // those of +inf share everything
         const auto sharers = std::count(logits, logits + n, largest);
-        logprob = logits[token] == largest ? -std::log(static_cast<float>(sharers)) : -largest;
-    } else if (draw.logprob) {
-        values_.resize(n);
-        kernels_.exponentials(logits, n, largest, 1.0f, values_.data());
-        double all = 0;
-        for (size_t i = 0; i < n; i++) all += values_[i];
-        logprob = static_cast<float>(static_cast<double>(logits[token]) - largest - std::log(all));
+        return logits[token] == largest ? -std::log(static_cast<float>(sharers)) : -largest;
     }
-    return {token, logprob};
+    values_.resize(n);
+    kernels_.exponentials(logits, n, largest, 1.0f, values_.data());
+    double all = 0;
+    for (size_t i = 0; i < n; i++) all += values_[i];
+    return static_cast<float>(static_cast<double>(logits[token]) - largest - std::log(all));
+}
+
+Drawn Sampler::redraw(const float* processed, const float* logits, size_t n, const Draw& draw) {
+    const float top = largest(processed, n);
+    const int32_t token = choose(processed, n, top, draw);
+    if (!draw.logprob) return {token, std::numeric_limits<float>::quiet_NaN()};
+    return {token, logprob(logits, n, processed == logits ? top : largest(logits, n), token)};
 }
 
 }  // namespace qb

@@ -33,13 +33,18 @@ public:
     explicit Sampler(const Kernels& kernels) : kernels_(kernels) {}
 
     // n >= 1 logits. Throws std::domain_error, with a sentence, for NaN or when nothing can be drawn.
-    Drawn draw(const float* logits, size_t n, const Draw&);
+    Drawn draw(const float* logits, size_t n, const Draw& draw) { return redraw(logits, logits, n, draw); }
+    // The token from `processed`, its log-probability from `logits`.
+    Drawn redraw(const float* processed, const float* logits, size_t n, const Draw&);
 
 private:
     struct Candidate {
         float logit, weight;
         int32_t id;
     };
+    float largest(const float* logits, size_t n) const;  // throws as above
+    int32_t choose(const float* logits, size_t n, float largest, const Draw&);
+    float logprob(const float* logits, size_t n, float largest, int32_t token);
     void likeliest(const float* logits, size_t n, size_t k);
     double nucleus(const float* logits, size_t n, float largest, const Draw&);
     void weigh(float largest, float temperature);

@@ -39,6 +39,11 @@ def activation(format: str) -> str:
 def packed_size(format: str, rows: int, inputs: int) -> int:
     """Bytes of one packed weight."""
 
+def quantize(format: str, rows: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)], pool: Pool) -> NDArray[numpy.uint8]:
+    """
+    Encode rows (float32, (rows, inputs)) in a format: (rows, row bytes) uint8, as quant.quantize does it, q4_1 with a search. ValueError for values that are not finite or do not fit.
+    """
+
 def vector_size(length: int) -> int:
     """Bytes of one packed vector."""
 
@@ -93,15 +98,24 @@ class Plan:
 
     def embed(self, weight: int, out: int) -> None: ...
 
-    def linear(self, x: int, outputs: Sequence[tuple[int, int]], norm: int = -1, eps: float = 0.0, residual: int = -1) -> None: ...
+    def linear(self, x: int, outputs: Sequence[tuple[int, int, int]], norm: int = -1, eps: float = 0.0, residual: int = -1) -> None:
+        """Outputs are (weight, buffer, bias), a bias of -1 is none."""
 
     def gated(self, x: int, gate: int, up: int, out: int, norm: int = -1, eps: float = 0.0) -> None: ...
 
-    def rms_norm(self, x: int, norm: int, eps: float, out: int) -> None: ...
+    def rms_norm(self, x: int, norm: int, eps: float, out: int, heads: int = 1) -> None: ...
 
-    def rope(self, x: int, frequencies: Annotated[NDArray[numpy.float64], dict(shape=(None,), order='C', device='cpu', writable=False)], heads: int, out: int) -> None: ...
+    def rotation(self, frequencies: Annotated[NDArray[numpy.float64], dict(shape=(None, None), order='C', device='cpu', writable=False)], factors: Annotated[NDArray[numpy.float64], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> int:
+        """
+        A rotation, by its number: frequencies (variants, head_dim / 2), radians a position, and a factor on cos and sin of each variant. All rotations of a plan have as many variants.
+        """
 
-    def attention(self, layer: int, q: int, k: int, v: int, out: int, heads: int, scale: float, frequencies: Annotated[NDArray[numpy.float64], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> None: ...
+    def turn(self, rotation: int, frequencies: Annotated[NDArray[numpy.float64], dict(shape=(None, None), order='C', device='cpu', writable=False)], factors: Annotated[NDArray[numpy.float64], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> None:
+        """Other variants of a rotation, from the next step on."""
+
+    def rope(self, x: int, rotation: int, heads: int, out: int) -> None: ...
+
+    def attention(self, layer: int, q: int, k: int, v: int, out: int, heads: int, scale: float, rotation: int = -1, window: int = 0, q_norm: int = -1, k_norm: int = -1, eps: float = 0.0) -> None: ...
 
     def add(self, a: int, b: int, out: int) -> None: ...
 
@@ -111,8 +125,10 @@ class Plan:
 
     def result(self, buffer: int) -> None: ...
 
-    def run(self, tokens: Sequence[int], positions: Sequence[int], starts: Sequence[int], blocks: Sequence[int], block_starts: Sequence[int], logit_rows: Sequence[int], fresh: Sequence[int]) -> None:
-        """One step, as engine.batch.Batch describes it."""
+    def run(self, tokens: Sequence[int], positions: Sequence[int], starts: Sequence[int], blocks: Sequence[int], block_starts: Sequence[int], logit_rows: Sequence[int], fresh: Sequence[int], turns: Sequence[int] = []) -> None:
+        """
+        One step, as engine.batch.Batch describes it. turns: which variant of its rotations each sequence uses; empty: all the first.
+        """
 
     def logits(self) -> Annotated[NDArray[numpy.float32], dict(writable=False)]:
         """
@@ -139,8 +155,13 @@ class Draws:
         Draw from rows of the last step; arrays as engine.batch.Draws describes them. A list of (token, log-probability or nan).
         """
 
-    def run(self, tokens: Sequence[int], positions: Sequence[int], starts: Sequence[int], blocks: Sequence[int], block_starts: Sequence[int], logit_rows: Sequence[int], fresh: Sequence[int], rows: Sequence[int], seeds: Sequence[int], draw_positions: Sequence[int], temperatures: Sequence[float], top_k: Sequence[int], top_p: Sequence[float], min_p: Sequence[float], logprobs: bool) -> list[tuple[int, float]]:
+    def run(self, tokens: Sequence[int], positions: Sequence[int], starts: Sequence[int], blocks: Sequence[int], block_starts: Sequence[int], logit_rows: Sequence[int], fresh: Sequence[int], rows: Sequence[int], seeds: Sequence[int], draw_positions: Sequence[int], temperatures: Sequence[float], top_k: Sequence[int], top_p: Sequence[float], min_p: Sequence[float], logprobs: bool, turns: Sequence[int] = []) -> list[tuple[int, float]]:
         """A step of the plan and its draws, as `Plan.run` and `sample`."""
+
+    def redraw(self, rows: Sequence[int], seeds: Sequence[int], positions: Sequence[int], temperatures: Sequence[float], top_k: Sequence[int], top_p: Sequence[float], min_p: Sequence[float], logprobs: bool, processed: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)]) -> list[tuple[int, float]]:
+        """
+        Draw i takes its token from processed[i], (draws, width) float32, and its log-probability from rows[i] of the last step.
+        """
 
 def uniform(seed: int, position: int) -> float:
     """The noise of a draw, in [0, 1)."""

@@ -4,56 +4,87 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
 import os
 import re
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, cast, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from quickbrown.backends.native.memory import available_memory
 from quickbrown.backends.native.runner import NativeRunner
+from quickbrown.engine.decoder import Processor
 from quickbrown.engine.engine import Engine
 from quickbrown.engine.sequence import Request
 from quickbrown.engine.thread import EngineThread
 from quickbrown.generation.decoders.sample import Sample
 from quickbrown.generation.seeds import row_seeds
-from quickbrown.models.llama import Config, Llama
+from quickbrown.models.blocks import Config, Decoder
 from quickbrown.quant.weight import Weight
-from quickbrown.streams import BatchStream, Out, Piece, Reader, Stream, Text, Texts, ends
+from quickbrown.streams import BatchStream, NoPieces, Out, Piece, Reader, Stream, Text, Texts, Watch, ends
 from quickbrown.text.gguf_vocab import template_from_gguf, tokenizer_from_gguf
 from quickbrown.text.pieces import Pieces
 from quickbrown.text.template import ChatTemplate
+from quickbrown.text.tokenizer import Tokenizer
 from quickbrown.types import Completion, SamplingParams, TooLong
 from quickbrown.weights import hub
 from quickbrown.weights.gguf import GgufSource
 from quickbrown.weights.source import Source
 
+if TYPE_CHECKING:
+    from quickbrown.weights.safetensors import SafetensorsSource
+
 Messages = Sequence[Mapping[str, str]]
 Prompt = str | Sequence[int] | Messages  # a text, token ids, or a conversation
 
-DTYPES = ("auto", "float32")
+DTYPES = ("auto", "bfloat16", "float32")
+QUANTIZATIONS = ("q4", "q8", "nf4", "fp4")
 TEXTS_IN_MEMORY = 4  # of the model's full context each, ...
 SHARE_OF_MEMORY = 0.25  # ... as far as they fit in this share of what is free
 MOST_SAMPLES = 1024
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One prompt to continue, in token ids, with everything decided: what `LLM.begin` takes.
+
+    seeds        one for each text to write of it
+    stop_tokens  tokens that end a text
+    processor    changes rows of logits before they are drawn from
+    watch        sees every new token, and may end a text
+    """
+
+    prompt: Sequence[int]
+    params: SamplingParams
+    seeds: tuple[int, ...]
+    stop_tokens: frozenset[int] = frozenset()
+    processor: Processor | None = None
+    watch: Watch | None = None
+
+
 class LLM:
     """A language model.
 
-    model    a name that `qb list` knows (fetched if it is not here), or the path of a GGUF file
-    dtype    "auto": weights as published, their inputs rounded to match, keys and values in bfloat16;
-             "float32": everything in float32, several times larger and slower, for comparisons
-    threads  how many to compute with; the physical cores this process may use unless given
-    memory   for keys and values: bytes, or a string like "2GB" or "512MiB"; unless given, four texts of the model's
-             full context, but at most a quarter of what is free. It is taken as it is needed. Texts that do not fit
-             together wait for each other; what nobody needs any more is kept for texts that begin alike.
+    model     a name that `qb list` knows or one like "org/name" on the Hugging Face Hub (fetched if it is not here),
+              the path of a GGUF file, or of a folder with config.json and safetensors
+    dtype     "auto": weights as published, their inputs rounded to match, keys and values in bfloat16;
+              "bfloat16": the same, and float weights in bfloat16;
+              "float32": everything in float32, several times larger and slower, for comparisons
+    quantize  "q4" or "q8": linear weights to 4 or 8 bits as they are loaded, so that the model is never held twice;
+              "nf4" and "fp4": to the code books of bitsandbytes. The head, and what is small already, stay as they are.
+    threads   how many to compute with; the physical cores this process may use unless given
+    memory    for keys and values: bytes, or a string like "2GB" or "512MiB"; unless given, four texts of the model's
+              full context, but at most a quarter of what is free. It is taken as it is needed. Texts that do not fit
+              together wait for each other; what nobody needs any more is kept for texts that begin alike.
+    revision, token  of a name on the Hub: a branch, tag or commit, and who asks
 
     Options of `generate`, `stream` and `chat` are the fields of `SamplingParams`; their defaults stand there. Any
     number of threads may write with one LLM at the same time: their texts are computed together, and none changes.
@@ -67,35 +98,64 @@ class LLM:
         model: str | os.PathLike[str] = "smollm2-135m",
         *,
         dtype: str = "auto",
+        quantize: str | None = None,
         threads: int | None = None,
         memory: int | str | None = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> None:
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
+        if quantize is not None and quantize not in QUANTIZATIONS:
+            raise ValueError(f"quantize must be None or one of {', '.join(QUANTIZATIONS)}, not {quantize!r}")
+        if quantize is not None and dtype == "float32":
+            raise ValueError('dtype="float32" holds every weight in float32; leave it out, or quantize')
         if threads is not None and (
             not isinstance(threads, int) or isinstance(threads, bool) or not 1 <= threads <= 1024
         ):
             raise ValueError(f"threads must be a whole number from 1 to 1024, not {threads!r}")
         room = None if memory is None else parse_bytes(memory)
-        self.path: Path = hub.find(model, progress)
+        self.path: Path = hub.locate(model, revision=revision, token=token, progress=progress)
         self.dtype = dtype
-        self.source = GgufSource(self.path)
-        self.config = Config(**{f.name: self.source.config[f.name] for f in dataclasses.fields(Config)})
+        self.source = open_source(self.path)
+        family = importlib.import_module(f"quickbrown.models.{self.source.config['model_type']}")
+        fields = {f.name: self.source.config[f.name] for f in dataclasses.fields(family.Config)}
+        self.config: Config = family.Config(**fields)
         with ThreadPoolExecutor(1) as aside:  # the vocabulary is built while the weights are packed
-            vocabulary = aside.submit(tokenizer_from_gguf, self.source.metadata, self.path)
-            weights = _Weights(self.source)
+            vocabulary = aside.submit(self._vocabulary)
+            self._weights = _Weights(self.source)
+            self.model: Decoder = family.Model(self.config, self._weights)
             self.runner = NativeRunner(
-                Llama(self.config, weights),
+                self.model,
                 blocks=self._blocks(room),
                 threads=threads,
                 dtype=dtype,
-                packed=weights.release,
+                packed=self._weights.release,
+                hold=holding(quantize, self.model),
             )
-            self.tokenizer = vocabulary.result()
-        self.source.forget_vocabulary()
+            self.vocabulary: Tokenizer | None = vocabulary.result()
+        if isinstance(self.source, GgufSource):
+            self.source.forget_vocabulary()
         self.engine = EngineThread(Engine(self.runner))
         self._finalizer = weakref.finalize(self, self.engine.close)
+
+    def _vocabulary(self) -> Tokenizer | None:
+        """The tokenizer that came with the weights, if one did."""
+        if isinstance(self.source, GgufSource):
+            return tokenizer_from_gguf(self.source.metadata, self.path)
+        from quickbrown.text.files import tokenizer_from_folder
+
+        return tokenizer_from_folder(self.path) if (self.path / "tokenizer.json").exists() else None
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Strings and token ids. Raises BadFile for a model without a vocabulary, which takes and gives ids only."""
+        if self.vocabulary is None:
+            from quickbrown.text.files import tokenizer_from_folder
+
+            return tokenizer_from_folder(self.path)  # it says what is missing
+        return self.vocabulary
 
     def close(self) -> None:
         """End all texts and the engine's thread. Also done when the LLM is let go, or the process ends."""
@@ -107,7 +167,11 @@ class LLM:
 
         Made when first asked for: a text that is only continued does not wait for it.
         """
-        return template_from_gguf(self.source.metadata, self.tokenizer, self.path)
+        if isinstance(self.source, GgufSource):
+            return template_from_gguf(self.source.metadata, self.tokenizer, self.path)
+        from quickbrown.text.files import template_from_folder
+
+        return template_from_folder(self.path, self.tokenizer)
 
     def _blocks(self, memory: int | None) -> int:
         """How many KV blocks of 64 tokens `memory` bytes hold, or the default. Raises ValueError if that cannot be."""
@@ -117,7 +181,7 @@ class LLM:
         block_bytes *= NativeRunner.block_size
         free = available_memory()
         if memory is None:
-            one_text = -(-c.max_position_embeddings // NativeRunner.block_size)
+            one_text = -(-self.longest // NativeRunner.block_size)
             return max(1, min(int(free * SHARE_OF_MEMORY) // block_bytes, TEXTS_IN_MEMORY * one_text))
         if memory < block_bytes:
             raise ValueError(f"memory must be at least {block_bytes:,} bytes, what 64 tokens take here, not {memory:,}")
@@ -180,27 +244,29 @@ class LLM:
         pieces: SimpleQueue[Piece] = SimpleQueue()
         return BatchStream(self, self.write(prompts, n, options, pieces.put), pieces)
 
-    def logits(self, tokens: Sequence[int]) -> npt.NDArray[np.float32]:
-        """The logits after each of `tokens`, (len(tokens), vocab_size) float32.
+    def logits(self, tokens: Sequence[int], last: int | None = None) -> npt.NDArray[np.float32]:
+        """The logits after each of `tokens`, or after the last so many: (n, vocab_size) float32.
 
         Raises ValueError for bad ids, or if the texts being written leave no memory for it.
         """
         n, most = len(tokens), self._context
         if not 1 <= n <= most:
             raise ValueError(f"logits() takes 1 to {most} tokens, not {n}")
-        return self.engine.call(lambda: self.engine.engine.logits(list(tokens)))
+        return self.engine.call(lambda: self.engine.engine.logits(list(tokens), last, self._span(n)))
 
     def info(self) -> dict[str, Any]:
         """Facts about the model, and how it is held here."""
         c = self.config
-        published: Counter[str] = Counter()
-        for name in self.source.names():
-            published[self.source.get(name).format] += 1
-        weights = [self.source.get(name) for name in self.source.names()]
-        held = {w.format: self.runner.weights.format(w) for w in weights if len(w.shape) == 2}
+        files = sorted(self.path.glob("*.safetensors")) if self.path.is_dir() else [self.path]
+        weights = list(self._weights.values())
+        published = Counter(weight.format for weight in weights)
+        held: dict[str, set[str]] = {}
+        for weight in weights:
+            if len(weight.shape) == 2:
+                held.setdefault(weight.format, set()).add(self.runner.weights.format(weight))
         return {
             "file": str(self.path),
-            "file_bytes": self.path.stat().st_size,
+            "file_bytes": sum(file.stat().st_size for file in files),
             "family": self.source.config["model_type"],
             "parameters": sum(int(np.prod(w.shape)) for w in weights),
             "layers": c.num_hidden_layers,
@@ -210,7 +276,7 @@ class LLM:
             "vocabulary": c.vocab_size,
             "chat_template": self.template is not None,
             "formats": {name: f"{count} tensors" for name, count in sorted(published.items())},
-            "held_as": dict(sorted(held.items())),
+            "held_as": {name: ", ".join(sorted(formats)) for name, formats in sorted(held.items())},
             "packed_bytes": self.runner.weights.arena.bytes,
             "kv_bytes_per_token": self.runner.kv.block_bytes // self.runner.block_size,
             "kv_tokens": self.runner.room() * self.runner.block_size,
@@ -222,7 +288,17 @@ class LLM:
     @property
     def _context(self) -> int:
         """The most tokens that a text can have."""
-        return min(self.config.max_position_embeddings, self.runner.room() * self.runner.block_size)
+        return min(self.longest, self.runner.room() * self.runner.block_size)
+
+    @property
+    def longest(self) -> int:
+        """The most tokens that a text can have by the model's positions; dynamic ones stretch."""
+        stretch = max((getattr(rope, "stretch", 1.0) for rope in self.model.ropes), default=1.0)
+        return int(self.config.max_position_embeddings * stretch)
+
+    def _span(self, length: int) -> int:
+        """What of a text's final length the model's rotations depend on (models/rope.py)."""
+        return max((rope.span(length) for rope in self.model.ropes), default=0)
 
     def _all(self, prompts: Sequence[Prompt], n: int | None, options: dict[str, Any]) -> list[Any]:
         """What is written of each prompt: a Completion, or n in a list."""
@@ -249,23 +325,51 @@ class LLM:
         if not isinstance(samples, int) or isinstance(samples, bool) or not 1 <= samples <= MOST_SAMPLES:
             raise ValueError(f"n must be a whole number from 1 to {MOST_SAMPLES:,}, not {n!r}")
         ids = [self._tokens(prompt) for prompt in prompts]
-        limited = [self._limited(params, len(tokens), "max_new_tokens" in options) for tokens in ids]
+        limited = [self.limited(params, len(tokens), "max_new_tokens" in options) for tokens in ids]
         # what draws nothing takes no number of the default seed's calls
         seed = 0 if params.temperature == 0 and params.seed is None else params.seed
         seeds = row_seeds(seed, len(ids), samples)
         stop_tokens = frozenset() if params.ignore_eos else self.tokenizer.eos_ids
+        return self.begin(
+            [
+                Job(prompt=tokens, params=its_params, seeds=its_seeds, stop_tokens=stop_tokens)
+                for tokens, its_params, its_seeds in zip(ids, limited, seeds, strict=True)
+            ],
+            out,
+        )
+
+    def begin(self, jobs: Sequence[Job], out: Out) -> list[Text]:
+        """Begin to write: a row for each seed of each job, in order, whose pieces go to `out`.
+
+        The way in for callers who have decided everything themselves. Raises TooLong and ValueError; then nothing is
+        written.
+        """
         texts: list[Text] = []
         requests = []
-        for tokens, its_params, its_seeds in zip(ids, limited, seeds, strict=True):
-            request = Request(self.engine.new_id(), tuple(tokens), Sample(), its_params, its_seeds, stop_tokens)
+        for job in jobs:
+            request = Request(
+                id=self.engine.new_id(),
+                prompt=tuple(job.prompt),
+                decoder=Sample(),
+                params=job.params,
+                seeds=job.seeds,
+                stop_tokens=job.stop_tokens,
+                processor=job.processor,
+                span=self._span(len(job.prompt) + job.params.max_new_tokens),
+            )
             own = [
-                Text(self.engine, request, sample, len(texts) + sample, Pieces(self.tokenizer, params.stop), out)
-                for sample in range(samples)
+                Text(self.engine, request, sample, len(texts) + sample, self._pieces(job.params), out, job.watch)
+                for sample in range(len(job.seeds))
             ]
             texts += own
             requests.append((request, Texts(own)))
         self.engine.submit(requests)
         return texts
+
+    def _pieces(self, params: SamplingParams) -> Pieces | NoPieces:
+        if self.vocabulary is None and not params.stop:
+            return NoPieces()
+        return Pieces(self.tokenizer, params.stop)
 
     def conversation(self, messages: Messages) -> list[int]:
         """The token ids of a conversation, up to where the assistant's next message begins. Raises as `chat` does."""
@@ -286,9 +390,9 @@ class LLM:
             return list(prompt)
         return self.conversation(prompt)
 
-    def _limited(self, params: SamplingParams, prompt: int, chosen: bool) -> SamplingParams:
+    def limited(self, params: SamplingParams, prompt: int, chosen: bool) -> SamplingParams:
         """The parameters of a prompt of that many tokens. A length that nobody chose ends with the context."""
-        limit, whole = self._context, self.config.max_position_embeddings
+        limit, whole = self._context, self.longest
         room = limit - prompt
         hint = f" (the model could hold {whole} with more memory=)" if limit < whole else ""
         if room < 1:
@@ -301,6 +405,24 @@ class LLM:
                 f"lower max_new_tokens to that"
             )
         return dataclasses.replace(params, max_new_tokens=room)
+
+
+def open_source(path: Path) -> GgufSource | SafetensorsSource:
+    """The weights in a file or a folder. Raises BadFile."""
+    if not path.is_dir():
+        return GgufSource(path)
+    from quickbrown.weights.safetensors import SafetensorsSource
+
+    return SafetensorsSource(path)
+
+
+def holding(quantize: str | None, model: Decoder) -> Callable[[Weight], str] | None:
+    """In which format each weight is to be held; None: as it is."""
+    if quantize is None:
+        return None
+    from quickbrown.quant import quantize as encoding
+
+    return encoding.holding(quantize, model.head, model.embedding)
 
 
 def split(messages: Messages | Sequence[Messages]) -> tuple[Sequence[Messages], bool]:

@@ -36,6 +36,7 @@ class NoPieces:
     """For a model without a vocabulary: tokens only."""
 
     stopped = None
+    pending = False
 
     def push(self, tokens: Sequence[int]) -> str:
         return ""
@@ -48,6 +49,7 @@ class Text:
     """One row of a call: one sample of one prompt.
 
     row                   its number in the call
+    sample                which sample of its prompt it is
     tokens                what has been written so far
     finish                why it ended, or None
     started               when it was asked for, `time.perf_counter` seconds
@@ -66,12 +68,13 @@ class Text:
         watch: Watch | None = None,
     ) -> None:
         self.row = row
+        self.sample = sample
         self.tokens: list[int] = []
         self.finish: Finish | None = None
         self.started = time.perf_counter()
         self.first_token_seconds = float("nan")
         self.seconds = float("nan")
-        self._engine, self._request, self._sample, self._pieces, self._out = engine, request, sample, pieces, out
+        self._engine, self._request, self._pieces, self._out = engine, request, pieces, out
         self._watch = watch
         self._lock = threading.Lock()
         self._texts: list[str] = []
@@ -111,6 +114,16 @@ class Text:
             self._texts.append(piece := self._end(finish))
         self._out((self.row, piece, True))
 
+    @property
+    def certain(self) -> bool:
+        """Whether no text is held back that a stop string may still cut off. For use by a Watch."""
+        return not self._pieces.pending
+
+    @property
+    def stopped(self) -> str | None:
+        """The stop string that ended it, if one did."""
+        return self._pieces.stopped
+
     def close(self) -> None:
         """Nobody wants more of it."""
         if self.finish is None:
@@ -120,7 +133,7 @@ class Text:
 
     def abandon(self) -> None:
         """Have the engine stop writing it. Takes no lock."""
-        self._engine.cancel(self._request.id, self._sample)
+        self._engine.cancel(self._request.id, self.sample)
 
     def _end(self, finish: Finish) -> str:
         self.finish = finish
@@ -139,7 +152,7 @@ class Text:
                 prompt_tokens=len(self._request.prompt),
                 finish=self.finish,
                 logprobs=tuple(self._logprobs) if params.logprobs else None,
-                seed=self._request.seeds[self._sample] if params.temperature > 0 else None,
+                seed=self._request.seeds[self.sample] if params.temperature > 0 else None,
                 reused_tokens=self._reused,
             )
 

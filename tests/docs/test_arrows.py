@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "quickbrown"
 
 # A name covers what is below it: `weights` allows weights.gguf. Every room may import itself and types.
 ALLOWED = {
-    "": {"llm", "async_llm", "streams", "generation.seeds"},
+    "": {"llm", "async_llm", "hf", "streams", "generation.seeds"},
     "types": set(),
     "models": set(),
     "engine": set(),
@@ -24,7 +24,7 @@ ALLOWED = {
     "streams": {"text", "engine"},
     "llm": {"text", "weights", "backends", "engine", "generation", "quant", "models", "streams"},
     "async_llm": {"llm", "streams"},
-    "hf": {"llm", "text", "weights", "backends", "engine", "generation", "quant", "models"},
+    "hf": {"llm", "text", "weights", "backends", "engine", "generation", "quant", "models", "streams"},
     "cli": {"llm", "hf", "weights.hub", "backends.native"},
 }  # fmt: skip
 ALLOWED["cli"].add("")  # `from quickbrown import LLM`: the public names

@@ -17,20 +17,62 @@ from quickbrown.backends.twin import Parted, Twin
 from quickbrown.weights.gguf import GgufSource
 from quickbrown.weights.tiny import TinySource
 
-CONFIGS = {
+THETA = {"rope_theta": 10000.0}
+
+
+def rotated(rope_type, **parameters):
+    """Of a model that was trained on texts of 16 tokens, where the type asks."""
+    return {"rope_parameters": {"rope_type": rope_type} | THETA | parameters, "max_position_embeddings": 16}
+
+
+LLAMAS = {  # as GGUF files hold them
     "llama": {},
     "untied": {"tie_word_embeddings": False},
     "one query head a key head": {"num_key_value_heads": 4},
     "one key head": {"num_key_value_heads": 1},
     "wide heads": {"head_dim": 32},
     "narrow heads": {"hidden_size": 160, "head_dim": 16, "num_attention_heads": 6, "num_key_value_heads": 3},
-    "another rope and eps": {"rope_theta": 500.0, "rms_norm_eps": 1e-2, "num_hidden_layers": 3},
+    "another rope and eps": {
+        "rope_parameters": {"rope_type": "default", "rope_theta": 500.0},
+        "rms_norm_eps": 1e-2,
+        "num_hidden_layers": 3,
+    },
 }
+MIXED = {"sliding_window": 7, "layer_types": ("sliding_attention", "full_attention")}
+OTHERS = {
+    "attention biases": {"attention_bias": True},
+    "all biases": {"attention_bias": True, "mlp_bias": True},
+    "linear": rotated("linear", factor=4.0),
+    "dynamic": rotated("dynamic", factor=2.0),
+    "yarn": rotated("yarn", factor=4.0, beta_fast=2.0, beta_slow=0.5),
+    "longrope": rotated(
+        "longrope", factor=4.0, short_factor=[1 + i / 8 for i in range(8)], long_factor=[1.0 + i for i in range(8)]
+    ),
+    "llama3": rotated("llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0),
+    "mistral": {"model_type": "mistral", "sliding_window": 7},
+    "mistral, narrow window": {"model_type": "mistral", "sliding_window": 1},
+    "mistral, wider window": {"model_type": "mistral", "sliding_window": 30, "num_key_value_heads": 1},
+    "qwen2": {"model_type": "qwen2"},
+    "qwen2, window": {"model_type": "qwen2"} | MIXED,
+    "qwen3": {"model_type": "qwen3"},
+    "qwen3, wide heads": {"model_type": "qwen3", "head_dim": 80, "num_key_value_heads": 1},
+    "qwen3, all": {"model_type": "qwen3", "attention_bias": True} | MIXED | rotated("yarn", factor=4.0),
+}
+CONFIGS = LLAMAS | OTHERS
 FORMATS = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1")
-both = [
-    pytest.mark.parametrize("config", CONFIGS.values(), ids=list(CONFIGS)),
-    pytest.mark.parametrize("format", FORMATS),
-]
+MODELS = [(name, format) for name in LLAMAS for format in FORMATS]
+OTHER_MODELS = [(name, format) for name in OTHERS for format in ("f32", "bf16", "q4_1")]
+OTHER_MODELS += [(name, format) for name in ("llama", "qwen2", "qwen3") for format in ("nf4", "fp4")]
+every = pytest.mark.parametrize(("name", "format"), MODELS + OTHER_MODELS)
+
+
+def made(name, format):
+    fields = dict(CONFIGS[name])
+    return tiny.family(fields.pop("model_type", "llama"), format, **fields)
+
+
+def span_of(model, length):
+    return model.ropes[0].span(length)
 
 
 def reference_ops(kind, model, blocks, kv="bf16"):
@@ -38,81 +80,121 @@ def reference_ops(kind, model, blocks, kv="bf16"):
     return kind(c.num_hidden_layers, blocks, c.num_key_value_heads, c.head_dim, kv)
 
 
-def one_step(tokens):
-    blocks = -(-len(tokens) // tiny.BLOCK)
-    table = np.arange(blocks, dtype=np.int32)
-    return tiny.batch([tiny.Part(tokens, 0, len(tokens), table)], table)
+def one_step(model, tokens):
+    table = np.arange(-(-len(tokens) // tiny.BLOCK), dtype=np.int32)
+    return tiny.batch([tiny.Part(tokens, 0, len(tokens), table, span=span_of(model, len(tokens)))], table)
 
 
-class TestNative:
-    pytestmark = both
-
-    def test_chunked_is_whole_and_batched_is_alone(self, config, format):
-        """To the byte: a prompt in chunks of 5, and two other texts in the same steps."""
-        model = tiny.llama(format, **config)
-        runner = NativeRunner(model, blocks=6, threads=2)
-        texts = [tiny.text(length, seed) for seed, length in enumerate((70, 33, 41))]
-        whole = [tiny.logits(runner, t) for t in texts]
-        assert len({rows[5].tobytes() for rows in whole}) == 3
-        assert tiny.logits(runner, texts[0], 5).tobytes() == whole[0].tobytes()
-        tables = np.split(np.random.default_rng(0).permutation(6).astype(np.int32), 3)
-        parts = [tiny.Part(t, 0, len(t), table) for t, table in zip(texts, tables, strict=True)]
-        runner.run(tiny.batch(parts, np.arange(6)))
-        assert runner.logits().tobytes() == np.concatenate(whole).tobytes()
-
-    def test_twin_finds_no_parting(self, config, format):
-        """Native and reference verb by verb, each verb on the reference's input.
-
-        What may differ is what `Bounding` derives on the same values. Where a key's weight may round to either
-        neighbour in bfloat16, that is up to 2^-8 of its share; everywhere else it is float32 sums.
-        """
-        model, tokens = tiny.llama(format, **config), tiny.text(20)
-        batch = one_step(tokens)
-        bounding = reference_ops(rounding.Bounding, model, 1)
-        model.forward(bounding, tokens, batch)
-        assert max(bounding.allowed.values()) < 2**-8
-        twin = Twin(
-            reference_ops(ReferenceOps, model, 1),
-            reference_ops(NativeOps, model, 1),
-            tolerance=max(bounding.allowed.values()),
-        )
-        result = model.forward(twin, tokens, batch)
-        assert result.left.shape == (20, model.config.vocab_size)
-        assert set(twin.worst) == {"embed", "linear", "rms_norm", "rope", "attention", "swiglu", "add", "rows"}
-        for verb in ("linear", "rms_norm", "swiglu"):
-            assert twin.worst[verb] <= bounding.allowed[verb] < 1e-4
-
-    def test_a_gguf_file_gives_the_same_bytes(self, config, format, tmp_path):
-        """Out through tests/gguf_writer.py, whose q and k rows lie in GGUF's order, and in through the reader."""
-        file = write_tiny_llama(tmp_path / "tiny.gguf", format, seed=3, **config)
-        source = GgufSource(file)
-        known = tiny.llama(format, seed=3, vocab_size=source.config["vocab_size"], **config)
-        read = tiny.model(source)
-        eps = np.float32(known.config.rms_norm_eps).item()  # which is what the file can hold
-        assert read.config == dataclasses.replace(known.config, rms_norm_eps=eps)
-        tokens = tiny.text(30, vocabulary=known.config.vocab_size)
-        a, b = (tiny.logits(NativeRunner(m, blocks=1, threads=2), tokens) for m in (read, known))
-        assert a.tobytes() == b.tobytes()
-        assert len(np.unique(a)) > 100
+def whole(runner, model, tokens, chunk=1 << 30):
+    return tiny.logits(runner, tokens, chunk, span=span_of(model, len(tokens)))
 
 
-@pytest.mark.parametrize("config", CONFIGS.values(), ids=list(CONFIGS))
-def test_native_is_the_reference_in_float32(config):
+@every
+def test_chunked_is_whole_and_batched_is_alone(name, format):
+    """To the byte: a prompt in chunks of 5, and three other texts in the same steps, each turned as its length asks."""
+    model = made(name, format)
+    runner = NativeRunner(model, blocks=8, threads=2)
+    texts = [tiny.text(length, seed) for seed, length in enumerate((70, 33, 12, 41))]
+    alone = [whole(runner, model, t) for t in texts]
+    assert len({rows[5].tobytes() for rows in alone}) == 4
+    assert whole(runner, model, texts[0], 5).tobytes() == alone[0].tobytes()
+    tables = np.split(np.random.default_rng(0).permutation(8).astype(np.int32), 4)
+    parts = [
+        tiny.Part(t, 0, len(t), table, span=span_of(model, len(t))) for t, table in zip(texts, tables, strict=True)
+    ]
+    runner.run(tiny.batch(parts, np.arange(8)))
+    assert runner.logits().tobytes() == np.concatenate(alone).tobytes()
+
+
+@every
+def test_twin_finds_no_parting(name, format):
+    """Native and reference verb by verb, each verb on the reference's input.
+
+    What may differ is what `Bounding` derives on the same values. Where a key's weight may round to either
+    neighbour in bfloat16, that is up to 2^-8 of its share, and of the sum that all are divided by; everywhere else it
+    is float32 sums.
+    """
+    model, tokens = made(name, format), tiny.text(20)
+    batch = one_step(model, tokens)
+    bounding = reference_ops(rounding.Bounding, model, 1)
+    model.forward(bounding, tokens, batch)
+    assert max(bounding.allowed.values()) < 2**-7
+    twin = Twin(
+        reference_ops(ReferenceOps, model, 1),
+        reference_ops(NativeOps, model, 1),
+        tolerance=max(bounding.allowed.values()),
+    )
+    result = model.forward(twin, tokens, batch)
+    assert result.left.shape == (20, model.config.vocab_size)
+    assert set(twin.worst) == {"embed", "linear", "rms_norm", "rope", "attention", "swiglu", "add", "rows"}
+    for verb in ("linear", "rms_norm", "rope", "swiglu"):
+        assert twin.worst[verb] <= bounding.allowed[verb] < 1e-4
+
+
+@pytest.mark.parametrize(("name", "format"), MODELS)
+def test_a_gguf_file_gives_the_same_bytes(name, format, tmp_path):
+    """Out through tests/gguf_writer.py, whose q and k rows lie in GGUF's order, and in through the reader."""
+    file = write_tiny_llama(tmp_path / "tiny.gguf", format, seed=3, **LLAMAS[name])
+    source = GgufSource(file)
+    known = tiny.llama(format, seed=3, vocab_size=source.config["vocab_size"], **LLAMAS[name])
+    read = tiny.model(source)
+    eps = np.float32(known.config.rms_norm_eps).item()  # which is what the file can hold
+    assert read.config == dataclasses.replace(known.config, rms_norm_eps=eps)
+    tokens = tiny.text(30, vocabulary=known.config.vocab_size)
+    a, b = (tiny.logits(NativeRunner(m, blocks=1, threads=2), tokens) for m in (read, known))
+    assert a.tobytes() == b.tobytes()
+    assert len(np.unique(a)) > 100
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_native_is_the_reference_in_float32(name):
     """Logits of the whole model, whole and in chunks. A key too many, a wrong head or rotation moves them by their own
     size; `close` refuses to allow a fiftieth of that."""
-    model, tokens = tiny.llama("f32", **config), tiny.text(24)
+    model, tokens = made(name, "f32"), tiny.text(24)
     runner = NativeRunner(model, blocks=1, threads=2, dtype="float32")
     for chunk in (24, 7):
-        got = tiny.logits(runner, tokens, chunk)
-        assert rounding.close(f"chunk {chunk}", got, model, tokens, one_step(tokens), "f32")[1] < 1e-3
+        got = whole(runner, model, tokens, chunk)
+        assert rounding.close(f"chunk {chunk}", got, model, tokens, one_step(model, tokens), "f32")[1] < 1e-3
+
+
+@pytest.mark.parametrize("window", [1, 7, 64, 100, 255, 256, 257, 300])
+def test_windows_of_long_texts(window):
+    """Texts of more than two chunks of 256 keys: which chunks a token passes over, and where in a chunk its window
+    begins, depends on its position alone, so that chunks of a prompt and single tokens give the same bytes."""
+    fields = {"sliding_window": window, "num_hidden_layers": 1, "max_position_embeddings": 1024}
+    model, tokens = tiny.family("mistral", **fields), tiny.text(600)
+    table = np.arange(10)
+    rows = sorted({0, window - 1, window, 255, 256, 257, 255 + window, 256 + window, 511, 512, 599})
+    part = tiny.Part(tokens, 0, 600, table, [row for row in rows if row < 600])
+    runner = NativeRunner(model, blocks=10, threads=2, dtype="float32")
+    runner.run(tiny.batch([part], table))
+    got = np.array(runner.logits())
+    rounding.close(f"window {window}", got, model, tokens, tiny.batch([part], table), "f32")
+    chunked = tiny.logits(runner, tokens, 37)
+    assert chunked[part.rows].tobytes() == got.tobytes()
+    runner.run(tiny.batch([tiny.Part(tokens, 599, 600, table)]))
+    assert runner.logits().tobytes() == got[-1:].tobytes()
+
+
+def test_every_option_moves_the_logits():
+    """No two of these models answer alike, though they have the same weights where they have the same names."""
+    tokens = tiny.text(40)
+    rows = {name: whole(ReferenceRunner(made(name, "f32"), kv="f32"), made(name, "f32"), tokens) for name in CONFIGS}
+    names = list(rows)
+    for i, one in enumerate(names):
+        for other in names[:i]:
+            assert np.abs(rows[one] - rows[other]).max() > 1e-2, f"{one} is {other}"
+    plain = tiny.family("mistral", sliding_window=None)
+    assert (whole(ReferenceRunner(plain, kv="f32"), plain, tokens) == rows["llama"]).all()
 
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_native_is_the_reference_as_published(format):
     """The same with every rounding of inputs, keys and values in it."""
-    model, tokens = tiny.llama(format, **CONFIGS["another rope and eps"]), tiny.text(24)
-    got = tiny.logits(NativeRunner(model, blocks=1, threads=2), tokens)
-    rounding.close(format, got, model, tokens, one_step(tokens), "bf16")
+    for name in ("another rope and eps", "qwen3, all"):
+        model, tokens = made(name, format), tiny.text(24)
+        got = whole(NativeRunner(model, blocks=1, threads=2), model, tokens)
+        rounding.close(f"{name} {format}", got, model, tokens, one_step(model, tokens), "bf16")
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -136,7 +218,7 @@ def test_the_reference_reads_chunks_too():
     what a key more or less would change."""
     model = tiny.llama("q8_0")
     texts = [tiny.text(70), tiny.text(33, 1)]
-    whole = [tiny.logits(ReferenceRunner(model), t) for t in texts]
+    alone = [tiny.logits(ReferenceRunner(model), t) for t in texts]
     runner = ReferenceRunner(model)
     tables = np.array([3, 1], np.int32), np.array([0], np.int32)
     got = [[], []]
@@ -145,7 +227,7 @@ def test_the_reference_reads_chunks_too():
         runner.run(tiny.batch([tiny.Part(texts[s], past, end, tables[s]) for s in here]))
         for s, rows in zip(here, np.split(runner.logits(), len(here)), strict=True):
             got[s].append(rows)
-    for a, b in zip(whole, map(np.concatenate, got), strict=True):
+    for a, b in zip(alone, map(np.concatenate, got), strict=True):
         np.testing.assert_allclose(a, b, atol=rounding.U * 64 * np.abs(a).max())
 
 
@@ -166,7 +248,7 @@ class Broken(NativeOps):
 def test_twin_names_the_broken_verb(verb):
     """A verb off by a thousandth is named, and no other; in float32, where rounding explains a hundredth of that."""
     model, tokens = tiny.llama("f32"), tiny.text(20)
-    batch = one_step(tokens)
+    batch = one_step(model, tokens)
     bounding = reference_ops(rounding.Bounding, model, 1, "f32")
     model.forward(bounding, tokens, batch)
     allowed = max(bounding.allowed.values())
@@ -177,3 +259,18 @@ def test_twin_names_the_broken_verb(verb):
         model.forward(Twin(left, right, allowed), tokens, batch)
     right.wrong = ""
     model.forward(Twin(reference_ops(ReferenceOps, model, 1, "f32"), right, allowed), tokens, batch)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"layer_types": ("full_attention",)}, "names 1 of 2 layers"),
+        ({"layer_types": ("full_attention", "chunked_attention")}, "'chunked_attention'; 'full_attention' and"),
+        ({"layer_types": ("full_attention", "sliding_attention")}, "needs a sliding_window"),
+        ({"rope_parameters": {"rope_type": "axial"}}, "rope_type is 'axial'"),
+    ],
+)
+def test_models_that_cannot_be(fields, message):
+    for family in ("qwen2", "qwen3"):
+        with pytest.raises(ValueError, match=message):
+            tiny.model(TinySource(model_type=family, **fields))

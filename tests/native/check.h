@@ -30,11 +30,12 @@ inline std::vector<const qb::Kernels*> variants() {
 }
 
 inline const char* format_name(qb::Format f) {
-    static const char* const names[] = {"f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"};
+    static const char* const names[] = {"f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "nf4", "fp4"};
     return names[static_cast<int>(f)];
 }
 
 void test_linear();
+void test_quantize();
 void test_attention();
 void test_sampler();
 void test_pool();

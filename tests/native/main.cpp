@@ -16,6 +16,7 @@ int main() {
     std::printf("variants here: %s\n", qb::available_variants());
     run("pool", test_pool);
     run("linear", test_linear);
+    run("quantize", test_quantize);
     run("attention", test_attention);
     run("sampler", test_sampler);
     run("load", test_load);

@@ -12,6 +12,7 @@ namespace {
 
 struct Shape {
     size_t heads, kv_heads, head_dim, tokens;
+    int window = 0;
 };
 
 struct Inputs {
@@ -58,8 +59,15 @@ public:
         std::vector<double> turn(s.head_dim / 2);
         for (size_t i = 0; i < turn.size(); i++)
             turn[i] = std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(s.head_dim));
-        plan_.attention(1, x, k, v, out_, static_cast<int>(s.heads), 1 / std::sqrt(static_cast<float>(s.head_dim)),
-                        turn);
+        plan_.attention({.layer = 1,
+                         .q = x,
+                         .k = k,
+                         .v = v,
+                         .out = out_,
+                         .heads = static_cast<int>(s.heads),
+                         .scale = 1 / std::sqrt(static_cast<float>(s.head_dim)),
+                         .rotation = plan_.rotation(turn, std::vector{1.0}),
+                         .window = s.window});
         plan_.result(out_);
         for (size_t b = 0; b < blocks(s); b++) table_.push_back(static_cast<int32_t>((b * 7 + 3) % (blocks(s) + 3)));
         for (size_t i = 0; i < table_.size(); i++)  // a permutation
@@ -125,10 +133,11 @@ void equal(const Kernels& kernels, const Shape& s, KvType type, bool adversarial
                 machine.step(t, count, out);
                 t += count;
             }
-            CHECK(out.size() == one_by_one.size() && !std::memcmp(out.data(), one_by_one.data(), out.size() * 4),
-                  "%s %zu/%zu heads of %zu, %s%s: chunks of %zu on %d threads differ from one token at a time",
-                  kernels.name, s.heads, s.kv_heads, s.head_dim, type == KvType::bf16 ? "bf16" : "f32",
-                  adversarial ? ", adversarial" : "", chunk, threads);
+            CHECK(
+                out.size() == one_by_one.size() && !std::memcmp(out.data(), one_by_one.data(), out.size() * 4),
+                "%s %zu/%zu heads of %zu, window %d, %s%s: chunks of %zu on %d threads differ from one token at a time",
+                kernels.name, s.heads, s.kv_heads, s.head_dim, s.window, type == KvType::bf16 ? "bf16" : "f32",
+                adversarial ? ", adversarial" : "", chunk, threads);
         }
 
     // Against plain sums in double on the rounded inputs. bf16: p carries 2^-9; f32: chains of up to 1,500 terms.
@@ -157,9 +166,10 @@ void equal(const Kernels& kernels, const Shape& s, KvType type, bool adversarial
     for (size_t t : {size_t{0}, s.tokens / 3, s.tokens - 1})
         for (size_t h = 0; h < s.heads; h++) {
             const std::vector<double> q = turned(in.q, t, s.heads * d, h);
-            std::vector<double> p(t + 1), want(d);
+            const size_t from = s.window && t >= static_cast<size_t>(s.window) ? t - s.window + 1 : 0;
+            std::vector<double> p(t + 1, -1e300), want(d);
             double top = -1e300, total = 0;
-            for (size_t j = 0; j <= t; j++) {
+            for (size_t j = from; j <= t; j++) {
                 const std::vector<double> k = turned(in.k, j, s.kv_heads * d, h / group);
                 double score = 0;
                 for (size_t i = 0; i < d; i++) score += q[i] * k[i];
@@ -181,14 +191,16 @@ void equal(const Kernels& kernels, const Shape& s, KvType type, bool adversarial
 }  // namespace
 
 void test_attention() {
-    const Shape small[] = {{9, 3, 64, 270}, {4, 4, 16, 257}, {2, 2, 80, 258}, {8, 1, 32, 259}};
+    const Shape small[] = {{9, 3, 64, 270},    {4, 4, 16, 257},      {2, 2, 80, 258},     {8, 1, 32, 259},
+                           {4, 2, 32, 270, 7}, {2, 1, 16, 300, 257}, {2, 2, 16, 520, 200}};
     for (const Kernels* kernels : variants())
         for (const Shape& s : small)
             for (KvType type : {KvType::bf16, KvType::f32})
                 for (bool adversarial : {false, true}) equal(*kernels, s, type, adversarial);
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
     // the shapes of real models over several chunks, on the kernels that will run them
-    for (const Shape& s : {Shape{9, 3, 64, 1100}, Shape{8, 1, 64, 700}, Shape{8, 2, 128, 700}})
+    for (const Shape& s :
+         {Shape{9, 3, 64, 1100}, Shape{8, 1, 64, 700}, Shape{8, 2, 128, 700}, Shape{8, 2, 128, 900, 300}})
         for (bool adversarial : {false, true}) equal(*variants().back(), s, KvType::bf16, adversarial);
 #endif
 }

@@ -32,6 +32,8 @@ from quickbrown.weights.tiny import TinySource
 
 VOCAB = 80
 KV_HEADS = (4, 2)  # of 4 query heads: each its own, and grouped
+WINDOWED = "windowed"  # a kind of model besides those of each format: biases, norms of heads, and windows in one layer
+KINDS = (*FORMATS, WINDOWED)
 THREADS = (1, 2, 3)
 CHUNKS = (1, 3, 17, 64, 1 << 30)
 SIZES = (1, 2, 3, 4, 5, 8, 17, 33)
@@ -47,7 +49,7 @@ def cases(format, soak, *axes):
     """The product of the axes, or as many cases as the longest has values."""
     if soak:
         return list(itertools.product(*axes))
-    turn = list(FORMATS).index(format)
+    turn = KINDS.index(format)
     return [
         tuple(axis[(i + turn * shift) % len(axis)] for shift, axis in enumerate(axes))
         for i in range(max(map(len, axes)))
@@ -55,7 +57,11 @@ def cases(format, soak, *axes):
 
 
 def model(format, kv_heads=2):
-    return tiny.llama(format, num_key_value_heads=kv_heads, vocab_size=VOCAB)
+    shape = {"num_key_value_heads": kv_heads, "vocab_size": VOCAB, "intermediate_size": 128}
+    if format != WINDOWED:
+        return tiny.llama(format, **shape)
+    window = {"sliding_window": 100, "layer_types": ("sliding_attention", "full_attention")}
+    return tiny.family("qwen3", "bf16", attention_bias=True, **window, **shape)
 
 
 def options(format):
@@ -170,14 +176,14 @@ def read_together(runner, size, chunk, dice):
             assert {sequences for sequences, _ in runner.ways(tokens[:length])} == {size}
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", KINDS)
 def test_a_row_does_not_depend_on_its_company(format, soak):
     """Texts whose ends lie around the borders of blocks and chunks, and short ones, 1 to 33 at a time: prompts read
     whole and in chunks of 1 to 64 beside each other and beside single tokens, on one to three threads. All 33 lengths
     occur in the largest batch."""
     chosen = cases(format, soak, KV_HEADS, THREADS, CHUNKS, SIZES)
     if soak:  # the third format from here on takes the same
-        chosen = chosen[list(FORMATS).index(format) % 3 :: 3]
+        chosen = chosen[KINDS.index(format) % 3 :: 3]
     for number, (kv_heads, threads, chunk, size) in enumerate(chosen):
         runner = Recorded(model(format, kv_heads), blocks=ROOM, threads=threads, **options(format))
         read_together(runner, size, chunk, np.random.default_rng(number))
@@ -211,7 +217,7 @@ def write_in_all_ways(runner, budget):
     common = text(254).tolist()
     asked = [(common, 2), (common[:126], 4), (common[:62], 3), ([*text(64, 1).tolist(), *common[64:190]], 2)]
     requests = [
-        ask(i, prompt, seed=range(samples), max_new_tokens=5, temperature=3.0)
+        ask(i, prompt, seed=range(samples), max_new_tokens=5, temperature=5.0)
         for i, (prompt, samples) in enumerate(asked)
     ]
     engine = Engine(runner, budget)
@@ -235,7 +241,7 @@ def write_in_all_ways(runner, budget):
     assert all(runner.ways(t[:n]) for t, start in zip(texts, starts, strict=True) for n in range(start, len(t)))
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", KINDS)
 def test_a_row_does_not_depend_on_what_the_engine_did(format, soak):
     """Prefixes found in memory and computed, tokens decoded and read, samples forked with blocks copied on write, texts
     preempted and resumed, under budgets that cut prompts into chunks, on one to three threads: each is asserted to have
@@ -322,7 +328,7 @@ def test_rows_that_are_always_the_same_are_found():
 
 @pytest.mark.parametrize("axes", [(KV_HEADS, THREADS, CHUNKS, SIZES), (KV_HEADS, THREADS, BUDGETS)])
 def test_the_short_form_has_every_value_for_each_format(axes):
-    for format in FORMATS:
+    for format in KINDS:
         assert [set(values) for values in zip(*cases(format, False, *axes), strict=True)] == [set(a) for a in axes]
 
 

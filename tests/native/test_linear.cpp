@@ -35,6 +35,13 @@ std::vector<uint8_t> encoded(Format format, size_t rows, size_t inputs, std::mt1
                 i += 2;
                 break;
             }
+            case Format::nf4:
+            case Format::fp4: {
+                const float largest = std::abs(normal(random));
+                std::memcpy(&data[i], &largest, 4);
+                i += 36;
+                break;
+            }
             default:
                 half(&data[i]);
                 if (format == Format::q4_1) half(&data[i + 2]);
@@ -90,7 +97,8 @@ std::vector<float> run(const Case& c, size_t first, size_t count, Epilogue epilo
     std::vector<float> out(count * width, 0.25f);
     c.kernels.linear[static_cast<int>(c.weight.format)](
         {c.weight.data, epilogue == Epilogue::swiglu ? c.weight.panel_stride / 2 : c.weight.panel_stride,
-         padded_inputs(type, c.weight.inputs), packed.data(), bytes, count, out.data(), width, out.data(), epilogue},
+         padded_inputs(type, c.weight.inputs), packed.data(), bytes, count, out.data(), width, out.data(), width,
+         epilogue},
         0, c.weight.panels);
     return out;
 }
@@ -160,9 +168,10 @@ void same_for_any_company(const Kernels& kernels, Format format, size_t rows, si
 
 void test_linear() {
     for (const Kernels* kernels : variants())
-        for (Format format : {Format::f32, Format::f16, Format::bf16, Format::q8_0, Format::q4_0, Format::q4_1})
-            for (auto [rows, inputs] : {std::pair<size_t, size_t>{16, 32}, {40, 96}, {64, 576}, {3, 64}})
-                same_for_any_company(*kernels, format, rows, inputs);
+        for (int format = 0; format < kFormats; format++)
+            for (auto [rows, inputs] : {std::pair<size_t, size_t>{16, 32}, {40, 96}, {64, 576}, {3, 64}, {40, 128}})
+                if (format < static_cast<int>(Format::nf4) || inputs % 64 == 0)
+                    same_for_any_company(*kernels, static_cast<Format>(format), rows, inputs);
     // float formats take any K
     for (const Kernels* kernels : variants())
         for (Format format : {Format::f32, Format::f16, Format::bf16})

@@ -885,7 +885,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("sentence", "arguments"),
         [
-            ("dtype must be one of auto, float32, not 'int8'", {"dtype": "int8"}),
+            ("dtype must be one of auto, bfloat16, float32, not 'int8'", {"dtype": "int8"}),
             ("threads must be a whole number from 1 to 1024, not 0", {"threads": 0}),
             ("threads must be a whole number from 1 to 1024, not True", {"threads": True}),
         ],

@@ -63,6 +63,7 @@ public:
         constexpr float eps = 1e-5f;
         std::vector<double> turn(kHeadDim / 2);
         for (size_t i = 0; i < turn.size(); i++) turn[i] = std::pow(10000.0, -2.0 * static_cast<double>(i) / kHeadDim);
+        const int rotation = plan.rotation(turn, std::vector{1.0});
         const int x = plan.buffer(kHidden, Length::tokens), q = plan.buffer(kHeads * kHeadDim, Length::tokens),
                   k = plan.buffer(kKvHeads * kHeadDim, Length::tokens),
                   v = plan.buffer(kKvHeads * kHeadDim, Length::tokens),
@@ -73,7 +74,7 @@ public:
         for (size_t i = 0; i < kLayers; i++) {
             const Layer& l = layers_[i];
             plan.linear(x, {{l.q, q}, {l.k, k}, {l.v, v}}, l.attention_norm, eps, -1);
-            plan.attention(i, q, k, v, attended, kHeads, 0.25f, turn);
+            plan.attention({i, q, k, v, attended, kHeads, 0.25f, rotation, i % 2 ? 100 : 0});
             plan.linear(attended, {{l.o, x}}, -1, 0, x);
             plan.gated(x, l.gate, l.gate + 1, inner, l.mlp_norm, eps);
             plan.linear(inner, {{l.down, x}}, -1, 0, x);

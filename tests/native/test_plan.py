@@ -22,12 +22,13 @@ from quickbrown.generation.decoders.sample import Sample
 from quickbrown.quant.formats import FORMATS
 from quickbrown.types import SamplingParams
 
+WHOLE = {"intermediate_size": 128}  # whole blocks of every format
 ODD = {"hidden_size": 70, "intermediate_size": 101, "head_dim": 16, "vocab_size": 323}  # nothing a multiple of 16
 
 
 @pytest.mark.parametrize(
     ("format", "config"),
-    [(format, {}) for format in FORMATS]
+    [(format, WHOLE) for format in FORMATS]
     + [(format, ODD) for format in ("f32", "f16", "bf16")]
     + [("q4_1", {"tie_word_embeddings": False, "num_key_value_heads": 4})],
 )
@@ -41,6 +42,60 @@ def test_fused_is_unfused(format, config, dtype):
     tokens = tiny.text(40)
     for chunk in (33, 1):
         assert tiny.logits(fused, tokens, chunk).tobytes() == tiny.logits(plain, tokens, chunk).tobytes()
+
+
+WINDOW = {"sliding_window": 20, "layer_types": ("full_attention", "sliding_attention")}
+FAMILIES = [
+    # family, config, instructions of a layer, and of one verb at a time
+    ("llama", {"attention_bias": True}, 6, 15),  # a linear adds a bias or a residual, not both
+    ("llama", {"mlp_bias": True}, 7, 15),  # nor does it gate
+    ("mistral", {"sliding_window": 20}, 5, 15),
+    ("qwen2", WINDOW, 5, 15),
+    ("qwen3", WINDOW, 5, 17),
+    ("qwen3", {"attention_bias": True, "head_dim": 80, **ODD}, 6, 17),
+]
+
+
+@pytest.mark.parametrize(("family", "config", "few", "many"), FAMILIES)
+@pytest.mark.parametrize("dtype", ["auto", "float32"])
+def test_fused_families_are_unfused(family, config, few, many, dtype):
+    """Biases, norms of heads and windows: each is fused, and changes no bit where it is."""
+    format = "f16" if "hidden_size" in config else "q8_0"
+    model = tiny.family(family, format, **(config | ({} if "hidden_size" in config else WHOLE)))
+    fused, plain = (NativeRunner(model, blocks=2, threads=2, dtype=dtype, fused=f) for f in (True, False))
+    assert fused.plan.instructions == 2 + few * 2 + 1
+    assert plain.plan.instructions == 2 + many * 2 + 2
+    tokens = tiny.text(40)
+    for chunk in (33, 1):
+        assert tiny.logits(fused, tokens, chunk).tobytes() == tiny.logits(plain, tokens, chunk).tobytes()
+
+
+def test_texts_of_several_spans_in_one_step():
+    """Each text's rows are those that it has alone with its own span, whoever turns otherwise beside it; and a span
+    that comes up later, in the midst of others' texts, changes none of theirs."""
+    factors = {"short_factor": [1.0] * 8, "long_factor": [float(i + 2) for i in range(8)]}
+    longrope = {"rope_type": "longrope", "original_max_position_embeddings": 64, "factor": 4.0} | factors
+    for rope, spans in (({"rope_type": "dynamic", "factor": 2.0}, (0, 300, 0, 500)), (longrope, (0, 1, 1, 0))):
+        model = tiny.llama("q8_0", rope_parameters=rope | {"rope_theta": 10000.0})
+        texts = [tiny.text(40, seed) for seed in range(4)]
+        tables = [np.array([i], np.int32) for i in range(4)]
+
+        def run(runner, which, begin, end, spans=spans, texts=texts, tables=tables):
+            parts = [tiny.Part(texts[i], begin, end, tables[i]) for i in which]
+            fresh = np.concatenate([tables[i] for i in which]) if begin == 0 else tiny.NONE
+            runner.run(replace(tiny.batch(parts, fresh), spans=[spans[i] for i in which]))
+            return np.array(runner.logits()).reshape(len(which), end - begin, -1)
+
+        alone = [run(NativeRunner(model, blocks=4, threads=1), [i], 0, 40)[0] for i in range(4)]
+        runner = NativeRunner(model, blocks=4, threads=2)
+        first = run(runner, [0, 1], 0, 20)
+        more = run(runner, [2, 3], 0, 20)
+        rest = run(runner, [0, 1, 2, 3], 20, 40)
+        together = [np.concatenate([(*first, *more)[i], rest[i]]) for i in range(4)]
+        for i in range(4):
+            assert together[i].tobytes() == alone[i].tobytes(), f"text {i} of span {spans[i]}"
+        straight = tiny.logits(runner, texts[1])
+        assert straight.tobytes() != alone[1].tobytes(), "a span changes nothing"
 
 
 class Counted:

@@ -46,6 +46,10 @@ class Sampler:
             self.draws.sample(d.rows, d.seeds, d.positions, d.temperatures, d.top_k, d.top_p, d.min_p, d.logprobs)
         )
 
+    def redraw(self, d, processed):
+        lists = (x.tolist() for x in (d.rows, d.seeds, d.positions, d.temperatures, d.top_k, d.top_p, d.min_p))
+        return arrays(self.draws.redraw(*lists, d.logprobs, processed))
+
 
 def arrays(drawn):
     """Tokens, and log-probabilities."""
@@ -338,6 +342,57 @@ def test_noise_keyed_wrongly_is_noticed(fault):
     """The sampler is given what it would use itself if it had the fault."""
     change, where = chi2.FAULTS[fault]
     assert likelihood(where, change(*chi2.keys(where, 30_000))) < chi2.LEAST
+
+
+# -- rows that were changed before the draw ----------------------------------------------------------------------------
+
+
+def test_redraws_are_as_specified():
+    """Tokens as drawn from the changed rows, log-probabilities as in the rows as they were; some draws share a row."""
+    random = np.random.default_rng(5)
+    x = rows(random, 1000, 24)
+    sampler, chosen = Sampler(x), random.integers(0, 24, 60)
+    processed = (np.maximum(x[chosen], -1) + 2 * random.standard_normal((60, 1000))).astype(np.float32)
+    processed[::3, random.permutation(1000)[:900]] = -INF
+    d = draws(chosen, temperature=np.tile([0.0, 0.7, 1.3], 20), top_k=np.tile([0, 50], 30), seed=3)
+    tokens, logprobs = sampler.redraw(d, processed)
+    changed, _ = Sampler(processed).sample(replace(d, rows=np.arange(60, dtype=np.int32)))
+    assert tokens.tobytes() == changed.tobytes()
+    plain, _ = sampler.sample(d)
+    assert (tokens != plain).sum() > 10, "the changes change nothing"
+    for row, token, got in zip(chosen, tokens, logprobs, strict=True):
+        want = logprob(x[row], token)
+        assert got == want == -INF or abs(got - want) <= 1e-5 * max(1, abs(want))
+    assert np.isinf(logprobs).any(), "no token that only the changed row allows"
+    _, none = sampler.redraw(replace(d, logprobs=False), processed)
+    assert np.isnan(none).all()
+
+
+def test_redraws_of_rows_as_they_are():
+    """The same bytes as a draw."""
+    x = rows(np.random.default_rng(6), 500, 12)
+    sampler, d = Sampler(x), draws(range(12), temperature=0.8, top_p=0.9, seed=1)
+    for got, want in zip(sampler.redraw(d, x), sampler.sample(d), strict=True):
+        assert got.tobytes() == want.tobytes()
+
+
+def test_redraws_that_make_no_sense_are_refused():
+    x = rows(np.random.default_rng(7), 50, 3)
+    sampler, d = Sampler(x), draws(range(3))
+    for wrong in (x[:2], x[:, :49], np.concatenate([x, x])):
+        with pytest.raises(ValueError, match="one processed row a draw, as wide as the logits"):
+            sampler.redraw(d, np.ascontiguousarray(wrong))
+    for wrong in (x.astype(np.float64), x[:, ::-1], x[0]):
+        with pytest.raises(TypeError):
+            sampler.redraw(d, wrong)
+    with pytest.raises(IndexError, match="no row of that number"):
+        sampler.redraw(draws([0, 1, 3]), x)
+    nothing, broken = np.full_like(x, -INF), np.where(np.arange(50) == 7, np.nan, x).astype(np.float32)
+    with pytest.raises(ValueError, match=r"no token can be drawn: every logit is -inf"):
+        sampler.redraw(d, nothing)
+    with pytest.raises(ValueError, match="the logits hold a NaN"):
+        sampler.redraw(d, broken)
+    assert sampler.redraw(d, x)[0].tobytes() == sampler.sample(d)[0].tobytes()
 
 
 class TestOthers:

@@ -15,15 +15,26 @@ import pytest
 
 import rounding
 import variants
+from quickbrown import _native
+from quickbrown.backends.native.compile import PackedWeights, emit
 from quickbrown.backends.native.eager import NativeOps
+from quickbrown.backends.native.record import Recorder
 from quickbrown.backends.reference import ReferenceOps
 from quickbrown.engine.batch import Batch
-from quickbrown.models.rope import frequencies
+from quickbrown.models.rope import rope
 from quickbrown.quant.formats import FORMATS
 from quickbrown.quant.quantize import quantize
 
 TOKENS = (1, 3, 5, 17)
-WHOLE = ((1, 32), (17, 64), (48, 96), (33, 288), (5, 576))  # rows, inputs: for formats of blocks of 32
+WHOLE = (
+    (1, 32),
+    (1, 64),
+    (17, 64),
+    (48, 96),
+    (40, 128),
+    (33, 288),
+    (5, 576),
+)  # rows, inputs: for formats of blocks of 32
 ODD = ((1, 1), (5, 7), (17, 33), (16, 16), (100, 257), (48, 100))  # for the others
 WIDTHS = (1, 7, 16, 33, 64, 100, 257)
 
@@ -50,7 +61,8 @@ def normal(random, *shape):
 
 
 def shapes(format):
-    return WHOLE if FORMATS[format].block > 1 else WHOLE + ODD
+    block = FORMATS[format].block
+    return [shape for shape in WHOLE + ODD if shape[1] % block == 0]
 
 
 def one_sequence(count, blocks=1):
@@ -86,6 +98,12 @@ def test_linear(format, native, reference, random):
             rounding.compare(f"linear {format} {count} x {rows} x {inputs}", got, want, rounding.linear(x, w))
             if count > 3:
                 assert not got[2].any(), "zeros in, something out"
+            bias = quantize(normal(random, rows), "f32")
+            got = native.linear(x, w, bias)
+            bound = rounding.linear(x, w, bias)
+            rounding.compare(f"biased {count} x {rows} x {inputs}", got, reference.linear(x, w, bias), bound)
+            if count > 3:
+                assert got[2].tobytes() == bias.decode().tobytes(), "zeros in, not the bias out"
 
 
 def test_rms_norm(native, reference, random):
@@ -98,6 +116,21 @@ def test_rms_norm(native, reference, random):
                 rounding.compare(f"rms_norm {count} x {width}", got, want, rounding.rms_norm(x, w, eps))
 
 
+@pytest.mark.parametrize(("dim", "heads"), [(16, 1), (16, 5), (64, 3), (80, 2), (128, 4)])
+def test_rms_norm_of_heads(dim, heads, native, reference, random):
+    """Each part by its own mean: one part a thousand times the others changes nothing of them."""
+    w = quantize(normal(random, dim), "f32")
+    for count in TOKENS:
+        x = normal(random, count, heads * dim)
+        x[:, :dim] *= 1000
+        got, want = native.rms_norm(x, w, 1e-6, heads), reference.rms_norm(x, w, 1e-6, heads)
+        rounding.compare(f"rms_norm {count} x {heads} x {dim}", got, want, rounding.rms_norm(x, w, 1e-6, heads))
+        for head in range(heads):
+            part = slice(head * dim, (head + 1) * dim)
+            alone = native.rms_norm(np.ascontiguousarray(x[:, part]), w, 1e-6)
+            assert got[:, part].tobytes() == alone.tobytes(), f"head {head} of {heads} x {dim}"
+
+
 def test_rms_norm_of_zeros(native):
     """eps keeps the quotient finite."""
     assert not native.rms_norm(np.zeros((3, 20), np.float32), quantize(np.ones(20, np.float32), "f32"), 1e-5).any()
@@ -106,7 +139,7 @@ def test_rms_norm_of_zeros(native):
 @pytest.mark.parametrize("dim", [16, 64, 80, 128])
 def test_rope(dim, native, reference, random):
     """Also far from position 0, where an angle computed in float32 would be off by 4 U * 8000 = 2e-3 radians."""
-    turn = frequencies(dim, 10000.0)
+    turn = rope({"rope_theta": 10000.0}, dim, 8192)
     for count in TOKENS:
         for heads in (1, 3):
             x = normal(random, count, heads * dim)
@@ -118,6 +151,57 @@ def test_rope(dim, native, reference, random):
                 b = replace(b, positions=positions, blocks=table, fresh=table[:0])
                 got, want = native.rope(x, b, heads, turn), reference.rope(x, b, heads, turn)
                 rounding.compare(f"rope {count} x {heads} x {dim}", got, want, rounding.rope(x, b, heads, turn))
+
+
+@pytest.mark.parametrize("dim", [16, 64])
+def test_rope_of_spans(dim, native, reference, random):
+    """Sequences of one step that turn differently, with a factor on cos and sin; more of them than the step before."""
+    half = dim // 2
+    parameters = {
+        "rope_type": "longrope", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 64,
+        "short_factor": [1.0 + i / half for i in range(half)], "long_factor": [2.0 + i for i in range(half)],
+    }  # fmt: skip
+    long = rope(parameters, dim, 256)
+    dynamic = rope({"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}, dim, 64)
+    assert long.factor > 1
+    counts = [3, 1, 5, 2]
+    starts = np.cumsum([0, *counts])
+    positions = np.concatenate([np.arange(10 * i, 10 * i + n) for i, n in enumerate(counts)]).astype(np.int32)
+    i, none = np.arange(11), np.zeros(0, np.int32)
+    for turn, several in ((long, [[0, 1, 1, 0], [1, 1, 1, 1], [0, 0, 0, 0], []]), (dynamic, [[0, 70, 99, 70]])):
+        x = normal(random, 11, 2 * dim)
+        seen = {}
+        for spans in several:
+            b = Batch(i, positions, starts, np.zeros(4, np.int32), np.arange(5), none, none, spans)
+            got, want = native.rope(x, b, 2, turn), reference.rope(x, b, 2, turn)
+            rounding.compare(f"rope of spans {spans}", got, want, rounding.rope(x, b, 2, turn))
+            for s, span in enumerate(spans):
+                rows = got[starts[s] : starts[s + 1]].tobytes()
+                assert seen.setdefault((s, span), rows) == rows, "a sequence turns as its neighbours say"
+        for s in (1, 2):
+            assert len({rows for (of, _), rows in seen.items() if of == s}) == len(
+                {span for of, span in seen if of == s}
+            )
+
+
+def test_a_rope_that_other_spans_replace(native):
+    """Spans come and go; a plan's table follows them, and each span gives the same as in a table of its own."""
+    turn = rope({"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}, 16, 64)
+    recorder = Recorder()
+    x = recorder.embed(quantize(np.ones((1, 16), np.float32), "f32"), None)
+    turned = recorder.rope(x, None, 1, turn)
+    weights = PackedWeights(recorder.verbs, native.pool)
+    plan = _native.Plan(native.pool, weights.arena, native.kv)
+    buffers, turns = emit(recorder.verbs, turned, weights, plan)
+    for spans in ([100, 0], [0, 200], [100, 300], [0, 0], [200, 200]):
+        plan.run([0, 0], [60, 60], [0, 1, 2], [0, 0], [0, 1, 2], [], [], turns.of(spans))
+        for row, span in zip(plan.contents(buffers[turned], 16), spans, strict=True):
+            angles = 60 * turn.angles(span)[0]
+            want = np.concatenate([np.cos(angles) - np.sin(angles), np.cos(angles) + np.sin(angles)])
+            assert np.allclose(row, want, rtol=0, atol=1e-6), f"span {span} of {spans}"
+    for wrong in ([3, 0], [-1, 0], [0], [0, 0, 0]):
+        with pytest.raises(ValueError, match=r"^batch: (no rotation of that variant|turns must be one for each)"):
+            plan.run([0, 0], [60, 60], [0, 1, 2], [0, 0], [0, 1, 2], [], [], wrong)
 
 
 def test_add(native, reference, random):
@@ -198,6 +282,43 @@ def test_attention(kv, dim, heads, kv_heads, lengths, random):
         got, want = native.attention(1, *args), reference.attention(1, *args)
         bound = rounding.attention(reference, 1, args[0], batch, heads, kv_heads, dim**-0.5)
         rounding.compare(f"attention {kv}, step {i}", got, want, bound)
+
+
+WINDOWS = [
+    # window, head_dim, heads, kv_heads, lengths
+    (1, 16, 2, 1, [(17, 300), (1, 1)]),
+    (3, 16, 4, 2, [(17, 63, 1), (1, 3, 5), (5, 1, 17)]),
+    (64, 64, 3, 3, [(300, 5), (1, 1), (3, 255), (1, 1)]),
+    (200, 16, 4, 2, [(620, 250), (1, 1), (4, 9)]),  # the first chunk is seen by nobody in the end
+    (256, 16, 96, 1, [(17, 260), (1, 1)]),
+    (1000, 80, 2, 1, [(300, 5), (1, 1)]),  # longer than the texts: sees everything
+]
+
+
+@pytest.mark.parametrize("kv", ["bf16", "f32"])
+@pytest.mark.parametrize(("window", "dim", "heads", "kv_heads", "lengths"), WINDOWS)
+def test_attention_over_a_window(kv, window, dim, heads, kv_heads, lengths, random):
+    """Every seventh value is huge: one that is seen and should not be, or the other way round, swamps the rest."""
+    blocks = 16
+    native, reference = NativeOps(2, blocks, kv_heads, dim, kv), ReferenceOps(2, blocks, kv_heads, dim, kv)
+    for i, batch in enumerate(steps(random, lengths, blocks)):
+        count = len(batch.tokens)
+        q, k, v = (random.standard_normal((count, n * dim)).astype(np.float32) for n in (heads, kv_heads, kv_heads))
+        v += (1000.0 * (np.asarray(batch.positions) % 7 == 0))[:, None].astype(np.float32)
+        args = q, k, v, batch, heads, kv_heads, dim**-0.5, window
+        got, want = native.attention(1, *args), reference.attention(1, *args)
+        bound = rounding.attention(reference, 1, q, batch, heads, kv_heads, dim**-0.5, window)
+        rounding.compare(f"attention {kv}, window {window}, step {i}", got, want, bound)
+
+
+def test_a_window_changes_something(random):
+    """The same inputs with a window of 5 and of 6: rows 0 to 4 are the same bytes, later ones differ."""
+    q, k, v = (random.standard_normal((9, 16)).astype(np.float32) for _ in range(3))
+    rows = [NativeOps(1, 1, 1, 16).attention(0, q, k, v, one_sequence(9), 1, 1, 0.25, w) for w in (0, 5, 6)]
+    for none, five, six in zip(*(r[:5] for r in rows), strict=True):
+        assert none.tobytes() == five.tobytes() == six.tobytes()
+    assert rows[0][5].tobytes() == rows[2][5].tobytes() != rows[1][5].tobytes()
+    assert len({r[6:].tobytes() for r in rows}) == 3
 
 
 def test_attention_never_reads_what_it_should_not(random):

@@ -24,6 +24,19 @@ def row(data: bytes) -> np.ndarray:
 
 NIBBLES = bytes(j | (15 - j) << 4 for j in range(16))  # values 0..15, then 15..0
 COUNT = [*range(16), *range(15, -1, -1)]
+PAIRS = bytes(range(1, 256, 8))  # high halves 0, 0, 1, 1, ... 15, 15; low halves 1, 9, 1, 9, ...
+HIGH_LOW = [q for byte in PAIRS for q in (byte >> 4, byte & 15)]
+# As published: Dettmers et al. 2023, appendix E; a sign and the magnitudes of bitsandbytes in twelfths.
+NF4 = [
+    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
+    -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+    0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
+]  # fmt: skip
+FP4 = [sign * x / 12 for sign in (1, -1) for x in (0, 0.0625, 8, 12, 4, 6, 2, 3)]
+
+
+def single(x: float) -> bytes:
+    return np.float32(x).tobytes()
 
 
 @pytest.mark.parametrize(
@@ -35,6 +48,8 @@ COUNT = [*range(16), *range(15, -1, -1)]
         ("q8_0", half(0.5) + bytes(range(16)) + bytes(range(240, 256)), [*np.arange(16) / 2, *np.arange(-16, 0) / 2]),
         ("q4_0", half(2.0) + NIBBLES, [2.0 * (q - 8) for q in COUNT]),
         ("q4_1", half(0.25) + half(-3.0) + NIBBLES, [0.25 * q - 3 for q in COUNT]),
+        ("nf4", single(4.0) + PAIRS, [float(np.float32(4 * NF4[q])) for q in HIGH_LOW]),
+        ("fp4", single(0.5) + PAIRS, [float(np.float32(FP4[q] / 2)) for q in HIGH_LOW]),
     ],
 )
 def test_blocks_written_by_hand(name, data, values):
@@ -49,12 +64,22 @@ def test_the_table():
     for name, f in FORMATS.items():
         assert f.name == name == name.lower()
         assert f.row_bytes(2 * f.block) == 2 * f.block_bytes
-    assert [f.ggml_type for f in FORMATS.values()] == [0, 1, 30, 8, 2, 3]
+    assert [f.ggml_type for f in FORMATS.values()] == [0, 1, 30, 8, 2, 3, None, None]
+    assert [f.bits for f in FORMATS.values()] == [32, 16, 16, 8.5, 4.5, 5, 4.5, 4.5]
     with pytest.raises(ValueError, match="multiple of 32 values, not 33"):
         FORMATS["q4_0"].row_bytes(33)
 
 
-STEP = {"f32": 0.0, "f16": 2.0**-11, "bf16": 2.0**-8, "q8_0": 0.5 / 127, "q4_0": 1 / 8, "q4_1": 1 / 15}
+STEP = {
+    "f32": 0.0,
+    "f16": 2.0**-11,
+    "bf16": 2.0**-8,
+    "q8_0": 0.5 / 127,
+    "q4_0": 1 / 8,
+    "q4_1": 1 / 15,
+    "nf4": 0.16,
+    "fp4": 1 / 6,
+}
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -73,8 +98,8 @@ def test_quantizing_stays_within_its_step(name, seed, scale):
 @pytest.mark.parametrize("name", FORMATS)
 def test_what_was_decoded_quantizes_to_itself(name):
     rng = np.random.default_rng(5)
-    exact = quantize(rng.integers(-8, 8, (4, 32)).astype(np.float32) * [[0], [1], [1], [0.5]], name).decode()
-    exact[1:, 0] = -8 if "q4" in name else exact[1:, 0]
+    exact = quantize(rng.integers(-8, 8, (4, 64)).astype(np.float32) * [[0], [1], [1], [0.5]], name).decode()
+    exact[1:, ::32] = -8 if "q4" in name else exact[1:, ::32]
     again = quantize(exact, name).decode()
     np.testing.assert_allclose(quantize(again, name).decode(), again, rtol=2e-3)
     assert not again[0].any()
@@ -145,3 +170,28 @@ def test_tiny_config():
             TinySource(**wrong)
     with pytest.raises(ValueError, match="multiple of 32"):
         TinySource(format="q4_0", intermediate_size=50)
+    for wrong in ({"model_type": "gpt2"}, {"sliding_window": 7}, {"model_type": "qwen2", "attention_bias": True}):
+        with pytest.raises(ValueError, match="unknown"):
+            TinySource(**wrong)
+
+
+def test_weights_of_every_family():
+    """What a family has besides Llama's: biases and norms of heads, under their published names."""
+
+    def more(**config):
+        return {n.removeprefix("model.layers.0."): shape for n, shape in shapes(TinySource(**config).config).items()
+                if n.startswith("model.layers.0.") and n not in shapes(TINY)}  # fmt: skip
+
+    q, k, v, o = (f"self_attn.{part}_proj.bias" for part in "qkvo")
+    assert more() == more(model_type="mistral", sliding_window=7) == {}
+    assert more(model_type="qwen2") == {q: (64,), k: (32,), v: (32,)}
+    assert more(attention_bias=True) == {q: (64,), k: (32,), v: (32,), o: (64,)}
+    assert more(mlp_bias=True) == {
+        f"mlp.{part}_proj.bias": (n,) for part, n in (("gate", 128), ("up", 128), ("down", 64))
+    }
+    norms = {"self_attn.q_norm.weight": (16,), "self_attn.k_norm.weight": (16,)}
+    assert more(model_type="qwen3") == norms
+    assert more(model_type="qwen3", attention_bias=True).keys() == {q, k, v, o, *norms}
+    biased = TinySource(model_type="qwen2", format="q8_0")
+    assert biased.get("model.layers.0." + q).format == "f32"
+    assert abs(biased.get("model.layers.0." + q).decode()).max() < 2

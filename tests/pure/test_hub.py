@@ -65,7 +65,7 @@ def use(model: Model, monkeypatch) -> None:
 
 def refused(sentence: str, name: str = "toy") -> None:
     with pytest.raises(HubError) as caught:
-        hub.find(name)
+        hub.locate(name)
     said = str(caught.value)
     assert sentence in said
     assert said.endswith(".")
@@ -95,10 +95,10 @@ def test_importing_is_light():
     assert done.stdout.strip() == "[]", done.stderr
 
 
-def test_pull_find_remove(toy, tmp_path):
+def test_pull_locate_remove(toy, tmp_path):
     stages = []
     assert not toy.present
-    path = hub.find("toy", lambda *what: stages.append(what))
+    path = hub.locate("toy", progress=lambda *what: stages.append(what))
     assert path == toy.path == tmp_path / "home" / "models" / "toy" / "toy.gguf"
     assert path.read_bytes() == CONTENT
     assert toy.present
@@ -114,7 +114,7 @@ def test_offline_once_present(toy, monkeypatch):
     path = hub.pull("toy")
     monkeypatch.setattr(hub, "fetch", lambda *_: pytest.fail("fetched again"))
     monkeypatch.setattr(hub, "_lock", lambda *_: pytest.fail("locked"))
-    assert hub.find("toy") == path
+    assert hub.locate("toy") == path
 
 
 def test_home(monkeypatch, tmp_path):
@@ -129,18 +129,80 @@ def test_home(monkeypatch, tmp_path):
 def test_paths(toy, tmp_path):
     file = tmp_path / "my.gguf"
     file.write_bytes(CONTENT)
-    assert hub.find(str(file)) == hub.find(file) == file
-    refused(f"{tmp_path} is a folder; name the .gguf file itself, such as {file}", str(tmp_path))
+    assert hub.locate(str(file)) == hub.locate(file) == file
     (tmp_path / "x.bin").write_bytes(b"PK\3\4")
     refused("is not a GGUF file", str(tmp_path / "x.bin"))
     refused("there is no file", str(tmp_path / "absent"))
     refused("there is no file absent.gguf", "absent.gguf")
-    refused("cannot be read", "a\0b")
+    refused("there is no model 'a\\x00b'", "a\0b")
+    refused("cannot be read: File name too long", "a" * 5000)
+
+
+def test_folders(tmp_path):
+    def located(**options):
+        path = hub.locate(tmp_path / "m", **options)
+        return path.relative_to(tmp_path).as_posix()
+
+    folder = tmp_path / "m"
+    folder.mkdir()
+    refused(f"{folder} has neither config.json nor a GGUF file", str(folder))
+    (folder / "a.gguf").write_bytes(CONTENT)
+    assert located() == located(files="tokenizer") == located(files="config") == "m/a.gguf"
+    (folder / "b.gguf").write_bytes(CONTENT)
+    refused(f"{folder} has 2 GGUF files (a.gguf, b.gguf); name the one that is meant", str(folder))
+    assert located(gguf_file="b.gguf") == "m/b.gguf"
+    (folder / "config.json").write_text("{}")
+    assert located() == located(files="tokenizer") == located(files="config") == "m"
+    assert located(gguf_file="b.gguf") == "m/b.gguf"
+    (folder / "parts").mkdir()
+    (folder / "parts" / "c.gguf").write_bytes(CONTENT)
+    assert located(subfolder="parts") == located(subfolder="/parts/") == "m/parts/c.gguf"
+    assert located(gguf_file="parts/c.gguf") == "m/parts/c.gguf"
+    for options, sentence in (
+        ({"gguf_file": "absent.gguf"}, "there is no file"),
+        ({"gguf_file": "config.json"}, "is not a GGUF file"),
+        ({"subfolder": "absent"}, "there is no folder"),
+        ({"subfolder": "../m"}, "subfolder must be a path inside the model's folder"),
+        ({"gguf_file": "/etc/passwd"}, "gguf_file must be a path inside the model's folder"),
+        ({"gguf_file": "../m/a.gguf"}, "gguf_file must be a path inside the model's folder"),
+        ({"gguf_file": "*.gguf"}, "gguf_file must be a path inside the model's folder"),
+    ):
+        with pytest.raises(HubError) as caught:
+            located(**options)
+        assert sentence in str(caught.value)
+
+
+def test_a_folder_of_a_tokenizer_alone(tmp_path):
+    """`save_pretrained` of a tokenizer or a generation config writes no config.json."""
+    (tmp_path / "tokenizer.json").write_text("{}")
+    assert hub.locate(tmp_path, files="tokenizer") == tmp_path
+    refused("has neither config.json nor a GGUF file", str(tmp_path))
+    (tmp_path / "a.gguf").write_bytes(CONTENT)
+    assert hub.locate(tmp_path, files="tokenizer") == tmp_path
+    assert hub.locate(tmp_path) == tmp_path / "a.gguf"
+
+
+def test_options_of_a_known_name(toy, monkeypatch):
+    for options, sentence in (
+        ({"revision": "v2"}, "toy is one file and has no revision; leave revision='v2' out"),
+        ({"subfolder": "x"}, "toy is one file and has no subfolder"),
+        ({"gguf_file": "x.gguf"}, "toy is one file and has no gguf_file"),
+        ({"local_files_only": True}, "toy is not here, and nothing is fetched because local_files_only says so"),
+    ):
+        with pytest.raises(HubError) as caught:
+            hub.locate("toy", **options)
+        assert sentence in str(caught.value)
+    path = hub.locate("toy", revision="main")
+    path.write_bytes(CONTENT[::-1])
+    assert hub.locate("toy", local_files_only=True, files="tokenizer").read_bytes() == CONTENT[::-1]
+    assert hub.locate("toy", force_download=True).read_bytes() == CONTENT
 
 
 def test_unknown_names(toy, monkeypatch):
-    refused("there is no model 'toi'; did you mean toy? The path of a .gguf file works too.", "toi")
-    refused("there is no model 'llama'; known models: toy. The path", "llama")
+    refused(
+        "there is no model 'toi'; did you mean toy? Names on the Hugging Face Hub are like org/name, and the", "toi"
+    )
+    refused("there is no model 'llama'; known models: toy. Names on", "llama")
     refused("did you mean toy?", "TOY")
     for call in (hub.pull, hub.remove):
         with pytest.raises(HubError, match="there is no model"):
@@ -167,7 +229,7 @@ def test_what_is_not_the_published_file_is_not_kept(toy, monkeypatch, change, se
 def test_a_file_of_another_size_is_fetched_again(toy):
     path = hub.pull("toy")
     path.write_bytes(CONTENT[:100])
-    assert hub.find("toy").read_bytes() == CONTENT
+    assert hub.locate("toy").read_bytes() == CONTENT
 
 
 def test_a_full_disk(toy, monkeypatch):
@@ -289,7 +351,7 @@ def test_killed_half_way(toy, wheel, tmp_path):
     (folder / "mine" / "notes.txt").write_text("keep")
     (folder / ".pull-request").write_text("a file is no leftover")
     (folder / ".pull-link").symlink_to(folder / "mine")
-    assert hub.find("toy").read_bytes() == CONTENT
+    assert hub.locate("toy").read_bytes() == CONTENT
     assert kept(toy) == {"toy.gguf", "mine", ".pull-request", ".pull-link"}
     assert (folder / "mine" / "notes.txt").read_text() == "keep"
 

@@ -141,3 +141,23 @@ def test_nothing_is_held_without_a_reason(text, stops):
         beginnings = [stop[:n] for stop in stops for n in range(len(stop))]
         held = max((len(b) for b in beginnings if so_far.endswith(b)), default=0)
         assert given_out == so_far[: len(so_far) - held]
+
+
+def test_special_tokens_are_shown_where_asked():
+    pieces = Pieces(TOKENIZER, ("d|>x",), skip_special=False)
+    assert [pieces.push([i]) for i in (257, 256, 258)] == ["hello", "<|en", "d|> the"]
+    assert Pieces(TOKENIZER, ("<|end|>",), skip_special=False).push([257, 256, 257]) == "hello"
+
+
+class Blanks(Bytes):
+    leading_blank = True
+
+
+def test_the_blank_before_a_text_is_left_out_where_it_begins():
+    """A vocabulary that writes a blank before the first word: texts that go on keep it, and only one is left out."""
+    opening = Pieces(Blanks(), opening=True)
+    assert [opening.push([i]) for i in (256, 258, 258)] == ["", "the", " the"]
+    assert Pieces(Blanks(), opening=True).push(list(b"  x")) == " x"
+    assert Pieces(Blanks(), opening=True).push(list(b"x y")) == "x y"
+    assert Pieces(Blanks()).push([258]) == " the"
+    assert Pieces(TOKENIZER, opening=True).push([258]) == " the"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import time
 
+import numpy as np
 import pytest
 
 from quickbrown.text import sandbox
-from quickbrown.text.template import OUTPUT, SOURCE, ChatTemplate, TemplateError
+from quickbrown.text.template import OUTPUT, SOURCE, ChatTemplate, TemplateError, plain
 
 HELLO = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi <b> & 'you'"}]
 
@@ -205,3 +206,100 @@ def test_the_time_is_not_left_behind():
             render(source)
         with pytest.raises(LookupError):
             sandbox.deadline.get()
+
+
+def fill(source: str, **variables):
+    return ChatTemplate(source).fill(variables)
+
+
+def test_any_variable_can_be_filled_in():
+    text, _ = fill(
+        "{{ tools | tojson }}{{ documents is none }}{{ mood }}{{ bos_token }}", tools=[{"a": (1, None)}], mood=2.5
+    )
+    assert text == '[{"a": [1, null]}]True2.5'
+    assert ChatTemplate("{% set a = b %}{{ a ~ c.d }}{{ raise_exception }}").mentions >= {"b", "c"}
+
+
+def test_json_as_asked():
+    assert fill("{{ x | tojson(separators=(',', ':'), sort_keys=true) }}", x={"b": 1, "a": "é"})[0] == '{"a":"é","b":1}'
+    assert fill("{{ x | tojson(ensure_ascii=true) }}{{ x | tojson(true) }}", x="é")[0] == '"\\u00e9"' * 2
+
+
+@pytest.mark.parametrize(
+    ("source", "marked"),
+    [
+        ("{% for m in x %}<{% generation %}{{ m }}{% endgeneration %}>{% endfor %}", ["ab", "cd"]),
+        ("{% generation %}{% endgeneration %}", [""]),
+        ("é{%- generation -%} x {%- endgeneration -%} y", ["x"]),
+        ("{% for m in x %}{% if loop.last %}{% generation %}{{ m }}{{ m }}{% endgeneration %}{% endif %}{% endfor %}",
+         ["cdcd"]),
+    ],
+)  # fmt: skip
+def test_generation_blocks_are_marked(source, marked):
+    text, spans = fill(source, x=["ab", "cd"])
+    assert [text[start:end] for start, end in spans] == marked
+
+
+class Loud(str):
+    def upper(self):
+        raise AssertionError("a template must not reach this")
+
+
+def test_what_a_template_touches_is_plain():
+    """Subclasses have methods that nobody has checked: `write` of an open file, `tofile` of an array."""
+    value = plain({"a": Loud("x"), "b": (True, 1, 2.5, None), "c": np.float32(0.5), "d": np.int64(3)}, "x")
+    assert value == {"a": "x", "b": [True, 1, 2.5, None], "c": 0.5, "d": 3}
+    assert type(value["a"]) is str
+    assert fill("{{ x.upper() }}", x=Loud("ab"))[0] == "AB"
+    endless: list = []
+    endless.append(endless)
+    for wrong, sentence in (
+        (object(), "x holds a value of type object"),
+        ([b"x"], "bytes"),
+        (np.zeros(2), "ndarray"),
+        (endless, "nested more than 64 deep"),
+        (Loud, "type"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            fill("x", x=wrong)
+
+
+TWICE = "{% set ns = namespace(x=['aaaaaaaa']) %}{% for i in range(60) %}{% set ns.x = BODY %}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        TWICE.replace("BODY", "[ns.x, ns.x]") + "{{ ns.x }}",
+        TWICE.replace("BODY", "(ns.x, ns.x)") + "{{ ns.x | string | length }}",
+        TWICE.replace("BODY", "{'a': ns.x, 'b': ns.x}") + "{{ ns.x | tojson }}",
+        TWICE.replace("BODY", "[ns.x] * 2") + "{{ ns.x }}",
+        TWICE.replace("BODY", "[ns.x] + [ns.x]"),
+        TWICE.replace("BODY", "dict(a=ns.x, b=ns.x)"),
+        "{% set a = 'a' * 4000000 %}{{ [a] * 4000000 }}",
+        "{% set a = 'a' * 4000000 %}{{ [a] * 100 | join(a) }}",
+        "{% set ns = namespace(x=3) %}{% for i in range(60) %}{% set ns.x = ns.x * ns.x %}{% endfor %}",
+        "{{ [1] | batch(1000000000, 0) | list }}",
+        "{{ [1] | slice(1000000000) | list }}",
+        "{{ [1, 2] | tojson(separators=('a' * 1000, 'b')) }}",
+    ],
+)
+def test_values_that_grow_in_few_steps_are_refused_at_once(source):
+    """Lists of one list are small in memory and huge when they are written, and so is what they are compared with."""
+    start = time.monotonic()
+    with pytest.raises(TemplateError):
+        render(source)
+    assert time.monotonic() - start < 4
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% set ns = namespace(__call__=1) %}",
+        "{% set ns = namespace() %}{% set ns.__class__ = 1 %}",
+        "{% set ns = namespace({'_x': 1}) %}",
+    ],
+)
+def test_namespaces_take_no_names_of_pythons(source):
+    with pytest.raises(TemplateError, match="a namespace cannot have"):
+        render(source)

@@ -7,8 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from checkpoints import tokenizer_json
 from gguf_writer import byte_vocabulary, tiny_llama
-from quickbrown.text.gguf_vocab import template_from_gguf, tokenizer_from_gguf
+from quickbrown.text.gguf_vocab import (
+    named_from_gguf,
+    template_from_gguf,
+    templates_from_gguf,
+    tokenizer_from_gguf,
+)
 from quickbrown.text.tokenizer import BYTE_OF, Tokenizer
 from quickbrown.weights.source import BadFile
 
@@ -202,5 +208,30 @@ def test_templates(tokenizer):
     for wrong in ("{% if %}", 5):
         with pytest.raises(BadFile, match=r"^m: .*\.$"):
             template_from_gguf(metadata | {"tokenizer.chat_template": wrong}, tokenizer, "m")
+    for wrong in ({"tokenizer.chat_template.rag": 5}, {"tokenizer.chat_template": ["x"]}):
+        with pytest.raises(BadFile, match=r"^m: the setting 'tokenizer.chat_template.*must be a text\.$"):
+            templates_from_gguf(metadata | wrong, "m")
+    named = {"default": metadata["tokenizer.chat_template"], "rag": "x"}
+    assert templates_from_gguf(metadata | {"tokenizer.chat_template.rag": "x"}, "m") == named
     del metadata["tokenizer.chat_template"]
     assert template_from_gguf(metadata, tokenizer, "m") is None
+
+
+def test_names_of_special_tokens(tokenizer):
+    metadata = made(tiny_llama()[0]) | {"tokenizer.ggml.padding_token_id": 0}
+    named = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
+    assert named_from_gguf(metadata, tokenizer, "m") == named
+    with pytest.raises(BadFile, match=r"'tokenizer.ggml.mask_token_id' is 266, and there are 266 tokens"):
+        named_from_gguf(metadata | {"tokenizer.ggml.mask_token_id": 266}, tokenizer, "m")
+
+
+@pytest.mark.parametrize("kind", ["sentencepiece", "bytelevel"])
+def test_spelling_is_exact_in_the_middle_of_a_text(kind):
+    """`encode` would put a blank before a fragment, or none where there is one."""
+    import tokenizers
+
+    core = Tokenizer(tokenizers.Tokenizer.from_str(tokenizer_json(kind)))
+    for text in ("red", " red", "  blue\n", "é日本🙂", "x" * 100, ""):
+        ids = core.spell(text)
+        assert core.decode(ids) == text
+        assert not core.special_ids & set(ids)

@@ -63,6 +63,14 @@ QB_INLINE F first(F x, int n, float otherwise) {
     __m256 keep_b = _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(n - 8), lanes));
     return {_mm256_blendv_ps(fill, x.a, keep_a), _mm256_blendv_ps(fill, x.b, keep_b)};
 }
+// The lanes of x from n on, `otherwise` in the first n; 0 <= n <= 16.
+QB_INLINE F after(F x, int n, float otherwise) {
+    const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    const __m256 fill = _mm256_set1_ps(otherwise);
+    __m256 fill_a = _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(n), lanes));
+    __m256 fill_b = _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(n - 8), lanes));
+    return {_mm256_blendv_ps(x.a, fill, fill_a), _mm256_blendv_ps(x.b, fill, fill_b)};
+}
 QB_INLINE unsigned at_least_mask(F x, F y) {
     return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(x.a, y.a, _CMP_GE_OQ))) |
            static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(x.b, y.b, _CMP_GE_OQ))) << 8;
@@ -132,6 +140,19 @@ QB_INLINE __m256i dot4_nibbles_half(__m256i acc, __m256i u4, __m256i s8) {
 QB_INLINE I dot4_nibbles(I acc, Bytes u4, I s8) {
     return {dot4_nibbles_half(acc.a, u4.a, s8.a), dot4_nibbles_half(acc.b, u4.b, s8.b)};
 }
+
+struct Book {
+    __m256 low, high;
+};  // 16 floats to look up
+QB_INLINE Book load_book(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+QB_INLINE __m256 look_up_half(Book book, __m256i words) {
+    const __m256 upper = _mm256_castsi256_ps(_mm256_slli_epi32(words, 28));  // bit 3 as the sign, which chooses
+    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(book.low, words), _mm256_permutevar8x32_ps(book.high, words),
+                            upper);
+}
+// Each lane's word names an entry with its lowest 4 bits.
+QB_INLINE F look_up(Book book, Bytes words) { return {look_up_half(book, words.a), look_up_half(book, words.b)}; }
+QB_INLINE Bytes next_nibbles(Bytes words) { return {_mm256_srli_epi32(words.a, 4), _mm256_srli_epi32(words.b, 4)}; }
 
 QB_INLINE F load_half(const uint16_t* p) {
     return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))),

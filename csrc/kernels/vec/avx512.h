@@ -42,6 +42,10 @@ QB_INLINE F scale2(F p, F n) { return {_mm512_scalef_ps(p.v, n.v)}; }  // p * 2^
 QB_INLINE F first(F x, int n, float otherwise) {
     return {_mm512_mask_mov_ps(_mm512_set1_ps(otherwise), static_cast<__mmask16>((1u << n) - 1), x.v)};
 }
+// The lanes of x from n on, `otherwise` in the first n; 0 <= n <= 16.
+QB_INLINE F after(F x, int n, float otherwise) {
+    return {_mm512_mask_mov_ps(x.v, static_cast<__mmask16>((1u << n) - 1), _mm512_set1_ps(otherwise))};
+}
 QB_INLINE unsigned at_least_mask(F x, F y) { return _mm512_cmp_ps_mask(x.v, y.v, _CMP_GE_OQ); }
 QB_INLINE unsigned nan_mask(F x) { return _mm512_cmp_ps_mask(x.v, x.v, _CMP_UNORD_Q); }
 
@@ -80,6 +84,14 @@ QB_INLINE Bytes high_nibbles(Bytes x) { return {_mm512_and_si512(_mm512_srli_epi
 // acc[lane] += sum over 4 of u8 * s8: exact for every u8 and s8.
 QB_INLINE I dot4(I acc, Bytes u8, I s8) { return {_mm512_dpbusd_epi32(acc.v, u8.v, s8.v)}; }
 QB_INLINE I dot4_nibbles(I acc, Bytes u4, I s8) { return dot4(acc, u4, s8); }
+
+struct Book {
+    __m512 v;
+};  // 16 floats to look up
+QB_INLINE Book load_book(const float* p) { return {_mm512_loadu_ps(p)}; }
+// Each lane's word names an entry with its lowest 4 bits.
+QB_INLINE F look_up(Book book, Bytes words) { return {_mm512_permutexvar_ps(words.v, book.v)}; }
+QB_INLINE Bytes next_nibbles(Bytes words) { return {_mm512_srli_epi32(words.v, 4)}; }
 
 QB_INLINE F load_half(const uint16_t* p) {
     return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};

@@ -71,6 +71,11 @@ QB_INLINE F first(F x, int n, float otherwise) {
     const Ints lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     return {choose(lanes < n, x.v, all(otherwise))};
 }
+// The lanes of x from n on, `otherwise` in the first n; 0 <= n <= 16.
+QB_INLINE F after(F x, int n, float otherwise) {
+    const Ints lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return {choose(lanes < n, all(otherwise), x.v)};
+}
 QB_INLINE unsigned lanes_of(Ints mask) {
     unsigned out = 0;
     for (int i = 0; i < 16; i++) out |= static_cast<unsigned>(mask[i] & 1) << i;
@@ -133,6 +138,18 @@ QB_INLINE I dot4(I acc, Bytes u8, I s8) {
     return acc;
 }
 QB_INLINE I dot4_nibbles(I acc, Bytes u4, I s8) { return dot4(acc, u4, s8); }
+
+struct Book {
+    const float* entries;
+};  // 16 floats to look up
+QB_INLINE Book load_book(const float* p) { return {p}; }
+// Each lane's word names an entry with its lowest 4 bits.
+QB_INLINE F look_up(Book book, Bytes words) {
+    F r;
+    for (int i = 0; i < 16; i++) r.v[i] = book.entries[words.v[i] & 15];
+    return r;
+}
+QB_INLINE Bytes next_nibbles(Bytes words) { return {words.v >> 4}; }
 
 QB_INLINE float half_value(uint16_t h) {  // IEEE 754 binary16
     const uint32_t sign = static_cast<uint32_t>(h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 1023;

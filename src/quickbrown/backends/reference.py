@@ -7,6 +7,7 @@ where a fast backend uses one float32 chain, so the two differ by float32 summat
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from quickbrown.backends import sampling
 from quickbrown.engine.batch import NO_DRAWS, Batch, Draws, Ints
+from quickbrown.models.ops import Rope
 from quickbrown.quant.weight import Weight
 
 Array = npt.NDArray[np.float32]
@@ -22,7 +24,10 @@ BLOCK = 64  # tokens in a KV block
 CHUNK = 256  # keys in an attention chunk, anchored at absolute position 0
 
 # What the input of a linear is rounded to, by the format of its weight.
-ACTIVATION = {"f32": "f32", "f16": "f32", "bf16": "bf16", "q8_0": "int8", "q4_0": "int8", "q4_1": "int8"}
+ACTIVATION = {
+    "f32": "f32", "f16": "f32", "bf16": "bf16", "q8_0": "int8", "q4_0": "int8", "q4_1": "int8",
+    "nf4": "f32", "fp4": "f32",
+}  # fmt: skip
 
 
 def to_bf16(x: npt.NDArray[Any]) -> Array:
@@ -42,7 +47,17 @@ def to_int8(x: Array) -> Array:
     return rounded.reshape(x.shape).astype(np.float32)
 
 
-ROUND = {"f32": lambda x: x, "bf16": to_bf16, "int8": to_int8}
+ROUND: dict[str, Callable[[Array], Array]] = {"f32": lambda x: x, "bf16": to_bf16, "int8": to_int8}
+
+
+def turns(batch: Batch, rope: Rope) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """cos and sin for each token, times the rotation's factor: (T, 1, D / 2) each."""
+    spans = batch.spans if len(batch.spans) else [0] * (len(batch.starts) - 1)
+    angles, factors = zip(*(rope.angles(span) for span in spans), strict=True)
+    counts = np.diff(batch.starts)
+    turned = np.asarray(batch.positions)[:, None] * np.repeat(angles, counts, 0)
+    factor = np.repeat(factors, counts)[:, None]
+    return (factor * np.cos(turned))[:, None], (factor * np.sin(turned))[:, None]
 
 
 class ReferenceOps:
@@ -60,24 +75,36 @@ class ReferenceOps:
         rows = Weight(table.format, (len(tokens), *table.shape[1:]), table.data[np.asarray(tokens)])
         return rows.decode()
 
-    def linear(self, x: Array, w: Weight) -> Array:
+    def linear(self, x: Array, w: Weight, bias: Weight | None = None) -> Array:
         rounded = ROUND[ACTIVATION[w.format]](x)
-        out: Array = (rounded.astype(np.float64) @ w.decode().T.astype(np.float64)).astype(np.float32)
-        return out
+        out = rounded.astype(np.float64) @ w.decode().T.astype(np.float64)
+        if bias is not None:
+            out += bias.decode()
+        result: Array = out.astype(np.float32)
+        return result
 
-    def rms_norm(self, x: Array, w: Weight, eps: float) -> Array:
-        mean = np.mean(np.square(x, dtype=np.float64), -1, keepdims=True)
-        out: Array = (x / np.sqrt(mean + eps) * w.decode()).astype(np.float32)
-        return out
+    def rms_norm(self, x: Array, w: Weight, eps: float, heads: int = 1) -> Array:
+        parts = x.reshape(len(x), heads, -1)
+        mean = np.mean(np.square(parts, dtype=np.float64), -1, keepdims=True)
+        out: Array = (parts / np.sqrt(mean + eps) * w.decode()).astype(np.float32)
+        return out.reshape(x.shape)
 
-    def rope(self, x: Array, batch: Batch, heads: int, frequencies: npt.NDArray[np.float64]) -> Array:
-        angles = np.asarray(batch.positions)[:, None, None] * frequencies  # (T, 1, D / 2)
-        cos, sin = np.cos(angles), np.sin(angles)
+    def rope(self, x: Array, batch: Batch, heads: int, rope: Rope) -> Array:
+        cos, sin = turns(batch, rope)
         a, b = np.split(x.reshape(len(x), heads, -1), 2, axis=-1)
         return np.concatenate([a * cos - b * sin, b * cos + a * sin], -1).reshape(x.shape).astype(np.float32)
 
     def attention(
-        self, layer: int, q: Array, k: Array, v: Array, batch: Batch, heads: int, kv_heads: int, scale: float
+        self,
+        layer: int,
+        q: Array,
+        k: Array,
+        v: Array,
+        batch: Batch,
+        heads: int,
+        kv_heads: int,
+        scale: float,
+        window: int = 0,
     ) -> Array:
         keys, values = self.keys[layer], self.values[layer]  # (slots, kv_heads, D)
         dim = keys.shape[-1]
@@ -92,19 +119,22 @@ class ReferenceOps:
             values[new] = self.round_kv(v[begin:end]).reshape(-1, kv_heads, dim)
             for t in range(begin, end):
                 seen = slots[: batch.positions[t] + 1]
-                out[t] = self._attend(queries[t], keys[seen], values[seen], scale).reshape(heads, dim)
+                first = max(0, len(seen) - window) if window else 0
+                out[t] = self._attend(queries[t], keys[seen], values[seen], scale, first).reshape(heads, dim)
         return out.reshape(q.shape)
 
-    def _attend(self, q: Array, keys: Array, values: Array, scale: float) -> npt.NDArray[np.float64]:
-        """One token: q (kv_heads, G, D), keys and values (n, kv_heads, D) -> (kv_heads, G, D).
+    def _attend(self, q: Array, keys: Array, values: Array, scale: float, first: int) -> npt.NDArray[np.float64]:
+        """One token: q (kv_heads, G, D), which sees keys and values (n, kv_heads, D) from position `first` on
+        -> (kv_heads, G, D).
 
-        Weights are rounded relative to the maximum of their own chunk of 256 keys, and summed as rounded.
+        Weights are rounded relative to the maximum that is seen of their own chunk of 256 keys, and summed as rounded.
         """
         out = np.zeros(q.shape, np.float64)
         total = np.zeros((*q.shape[:2], 1))
         top = np.full((*q.shape[:2], 1), -np.inf)
-        for first in range(0, len(keys), CHUNK):
-            k, v = keys[first : first + CHUNK].astype(np.float64), values[first : first + CHUNK].astype(np.float64)
+        for chunk in range(first // CHUNK * CHUNK, len(keys), CHUNK):
+            seen = slice(max(chunk, first), chunk + CHUNK)
+            k, v = keys[seen].astype(np.float64), values[seen].astype(np.float64)
             scores = np.einsum("hgd,nhd->hgn", q.astype(np.float64), k) * scale
             largest = scores.max(-1, keepdims=True)
             weights = self.round_kv(np.exp(scores - largest).astype(np.float32)).astype(np.float64)

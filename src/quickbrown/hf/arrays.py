@@ -49,5 +49,5 @@ def as_kind(array: npt.NDArray[Any], kind: str) -> Any:
         import torch
     except ImportError:
         raise ImportError(NO_TORCH) from None
-    array = np.ascontiguousarray(array)
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
+    shared = array.flags.writeable and min(array.strides, default=0) >= 0
+    return torch.from_numpy(array if shared else array.copy())

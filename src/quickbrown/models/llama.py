@@ -1,66 +1,46 @@
-"""Llama: RMS norm, rotary positions, grouped-query attention, SwiGLU."""
+"""Llama: RMS norm, rotary positions, grouped-query attention, SwiGLU (Touvron et al. 2023; Grattafiori et al. 2024)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from quickbrown.models.ops import Ops, W, X
-from quickbrown.models.rope import frequencies
+from quickbrown.models import blocks
+from quickbrown.models.blocks import Attention, Decoder, RMSNorm, SwiGLU, Weights, projections
+from quickbrown.models.ops import Ops, X
+from quickbrown.models.rope import Rope
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """The fields of config.json that the mathematics reads, under their published names."""
+class Config(blocks.Config):
+    """attention_bias: whether q, k, v and o have biases; mlp_bias: whether gate, up and down have."""
 
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    head_dim: int
-    vocab_size: int
-    max_position_embeddings: int
-    rms_norm_eps: float
-    rope_theta: float
-    tie_word_embeddings: bool
+    attention_bias: bool
+    mlp_bias: bool
 
 
-class Llama:
-    """Weights by their published names, and the forward pass over the verbs of `models.ops`."""
+class Model(Decoder):
+    """The weights of a Llama by their published names, and its forward pass over the verbs of `models.ops`."""
 
-    def __init__(self, config: Config, weights: Mapping[str, W]) -> None:
-        self.config = config
-        self.embedding = weights["model.embed_tokens.weight"]
-        self.layers = [Layer(weights, f"model.layers.{i}.") for i in range(config.num_hidden_layers)]
-        self.norm = weights["model.norm.weight"]
-        self.head = self.embedding if config.tie_word_embeddings else weights["lm_head.weight"]
+    config: Config
 
-    def forward(self, ops: Ops[X], tokens: X, batch: Any) -> X:
-        """Tokens (T,) to logits (R, vocab_size)."""
-        c = self.config
-        turn = frequencies(c.head_dim, c.rope_theta)
-        x = ops.embed(self.embedding, tokens)
-        for i, layer in enumerate(self.layers):
-            h = ops.rms_norm(x, layer.attention_norm, c.rms_norm_eps)
-            q = ops.rope(ops.linear(h, layer.q), batch, c.num_attention_heads, turn)
-            k = ops.rope(ops.linear(h, layer.k), batch, c.num_key_value_heads, turn)
-            v = ops.linear(h, layer.v)
-            h = ops.attention(i, q, k, v, batch, c.num_attention_heads, c.num_key_value_heads, c.head_dim**-0.5)
-            x = ops.add(x, ops.linear(h, layer.o))
-            h = ops.rms_norm(x, layer.mlp_norm, c.rms_norm_eps)
-            h = ops.swiglu(ops.linear(h, layer.gate), ops.linear(h, layer.up))
-            x = ops.add(x, ops.linear(h, layer.down))
-        x = ops.rms_norm(ops.rows(x, batch), self.norm, c.rms_norm_eps)
-        return ops.linear(x, self.head)
+    def __init__(self, config: Config, weights: Weights) -> None:
+        super().__init__(config, weights, Layer)
 
 
 class Layer:
-    """The weights of one block."""
+    """x + attention(norm(x)), then x + mlp(norm(x))."""
 
-    def __init__(self, weights: Mapping[str, W], at: str) -> None:
-        self.attention_norm = weights[at + "input_layernorm.weight"]
-        self.q, self.k, self.v, self.o = (weights[at + f"self_attn.{name}_proj.weight"] for name in "qkvo")
-        self.mlp_norm = weights[at + "post_attention_layernorm.weight"]
-        self.gate, self.up, self.down = (weights[at + f"mlp.{name}_proj.weight"] for name in ("gate", "up", "down"))
+    def __init__(self, config: Config, weights: Weights, index: int, turn: Rope) -> None:
+        c, at = config, f"model.layers.{index}."
+        self.attention_norm = RMSNorm(weights, at + "input_layernorm", c.rms_norm_eps)
+        self.q, self.k, self.v, self.o = projections(weights, at + "self_attn", "qkvo" if c.attention_bias else "")
+        self.attention = Attention(c, index, turn)
+        self.mlp_norm = RMSNorm(weights, at + "post_attention_layernorm", c.rms_norm_eps)
+        self.mlp = SwiGLU(weights, at + "mlp", c.mlp_bias)
+
+    def forward(self, ops: Ops[X], x: X, batch: Any) -> X:
+        h = self.attention_norm(ops, x)
+        h = self.attention(ops, self.q(ops, h), self.k(ops, h), self.v(ops, h), batch)
+        x = ops.add(x, self.o(ops, h))
+        return ops.add(x, self.mlp(ops, self.mlp_norm(ops, x)))

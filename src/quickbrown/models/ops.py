@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
-import numpy.typing as npt
+from quickbrown.models.rope import Rope as Rope  # a verb's argument, so that backends find it here
 
 X = TypeVar("X")
 W = Any  # a quant.weight.Weight; models do not look inside
@@ -24,25 +23,31 @@ class Ops(Protocol[X]):
         """table[tokens]: table (V, H) -> (T, H)."""
         ...
 
-    def linear(self, x: X, w: W) -> X:
-        """x @ w.T: x (T, K), w (N, K) -> (T, N)."""
+    def linear(self, x: X, w: W, bias: W | None = None) -> X:
+        """x @ w.T + bias: x (T, K), w (N, K), bias (N,) -> (T, N)."""
         ...
 
-    def rms_norm(self, x: X, w: W, eps: float) -> X:
-        """x / sqrt(mean(x**2) + eps) * w over the last axis: (T, H), w (H,) -> (T, H). Zhang & Sennrich 2019."""
-        ...
-
-    def rope(self, x: X, batch: Any, heads: int, frequencies: npt.NDArray[np.float64]) -> X:
-        """Rotate each head's halves: with x = [a | b] and angle = position * frequencies,
-        [a cos - b sin | b cos + a sin]: (T, heads * D) -> same; frequencies (D / 2,), radians a position.
-        Su et al. 2021.
+    def rms_norm(self, x: X, w: W, eps: float, heads: int = 1) -> X:
+        """x / sqrt(mean(x**2) + eps) * w, over each of the `heads` equal parts of a row: x (T, heads * D), w (D,),
+        which all of them share -> (T, heads * D). Zhang & Sennrich 2019; of heads: Henry et al. 2020.
         """
         ...
 
-    def attention(self, layer: int, q: X, k: X, v: X, batch: Any, heads: int, kv_heads: int, scale: float) -> X:
-        """Store k and v of the new tokens, then let each token attend to its sequence up to its own position:
-        softmax(scale * q k^T) v, query head h reading kv head h // (heads / kv_heads).
-        q (T, heads * D), k and v (T, kv_heads * D) -> (T, heads * D).
+    def rope(self, x: X, batch: Any, heads: int, rope: Rope) -> X:
+        """Rotate each head's halves: with x = [a | b], (frequencies, factor) = rope.angles(span of the sequence) and
+        angle = position * frequencies, factor * [a cos - b sin | b cos + a sin]: (T, heads * D) -> same;
+        frequencies (D / 2,), radians a position. Su et al. 2021.
+        """
+        ...
+
+    def attention(
+        self, layer: int, q: X, k: X, v: X, batch: Any, heads: int, kv_heads: int, scale: float, window: int = 0
+    ) -> X:
+        """Store k and v of the new tokens, then let each token attend to its sequence up to its own position, itself
+        included: softmax(scale * q k^T) v, query head h reading kv head h // (heads / kv_heads).
+        q (T, heads * D), k and v (T, kv_heads * D) -> (T, heads * D). Vaswani et al. 2017; Ainslie et al. 2023.
+
+        window > 0: a token at position p sees positions above p - window only, `window` of them. Beltagy et al. 2020.
         """
         ...
 

@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 
 _ENDS = frozenset({"<|im_end|>", "<|endoftext|>", "<|eot_id|>", "</s>"})
 _END_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
+_NAMES = {
+    "bos_token": "bos_token_id",
+    "eos_token": "eos_token_id",
+    "unk_token": "unknown_token_id",
+    "sep_token": "seperator_token_id",  # spelt so in the format
+    "pad_token": "padding_token_id",
+    "cls_token": "cls_token_id",
+    "mask_token": "mask_token_id",
+}
 _CONTROL, _USER_DEFINED = 3, 4
 _AT = "tokenizer.ggml."
 
@@ -77,6 +86,18 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any], where: object) -> Tokenizer
 def template_from_gguf(metadata: Mapping[str, Any], tokenizer: Tokenizer, where: object) -> ChatTemplate | None:
     """The chat template in `GgufSource.metadata`, if there is one. Raises BadFile for one that cannot be used."""
     return _Reader(metadata, where).template(tokenizer)
+
+
+def templates_from_gguf(metadata: Mapping[str, Any], where: object) -> dict[str, str]:
+    """The source of each chat template in `GgufSource.metadata` by its name. Raises BadFile."""
+    return _Reader(metadata, where).templates()
+
+
+def named_from_gguf(metadata: Mapping[str, Any], tokenizer: Tokenizer, where: object) -> dict[str, str]:
+    """The texts of the special tokens that `GgufSource.metadata` names, as `bos_token`. Raises BadFile."""
+    reader = _Reader(metadata, where)
+    ids = {name: reader.token(key, tokenizer.vocab_size) for name, key in _NAMES.items()}
+    return {name: str(tokenizer.raw.id_to_token(i)) for name, i in ids.items() if i is not None}
 
 
 class _Reader:
@@ -191,13 +212,19 @@ class _Reader:
             self.bad("its special tokens do not fit its vocabulary")
         return added
 
-    def template(self, tokenizer: Tokenizer) -> ChatTemplate | None:
+    def templates(self) -> dict[str, str]:
         key = "tokenizer.chat_template"
-        source = self.metadata.get(key)
+        found = {"default": self.metadata[key]} if key in self.metadata else {}
+        found |= {at[len(key) + 1 :]: source for at, source in self.metadata.items() if at.startswith(f"{key}.")}
+        for name, source in found.items():
+            if type(source) is not str:
+                self.bad(f"the setting {key if name == 'default' else f'{key}.{name}'!r} must be a text")
+        return found
+
+    def template(self, tokenizer: Tokenizer) -> ChatTemplate | None:
+        source = self.templates().get("default")
         if source is None:
             return None
-        if type(source) is not str:
-            self.bad(f"the setting {key!r} must be a text")
         eos = self.token("eos_token_id", tokenizer.vocab_size)
         texts = [None if i is None else tokenizer.raw.id_to_token(i) for i in (tokenizer.bos_id, eos)]
         try:

@@ -13,23 +13,39 @@ class Pieces:
 
     A character is given out once all of its bytes are there, at once and not at the next space. Text that may be the
     beginning of a stop string is held back until it is known. The pieces joined are `tokenizer.decode` of all tokens,
-    special ones skipped, cut before the stop string that was complete first (the longest, where several end together),
-    however the text was divided into tokens.
+    cut before the stop string that was complete first (the longest, where several end together), however the text was
+    divided into tokens.
 
-    stopped  the stop string that ended the text, or None
+    stop          the stop strings
+    skip_special  leave special tokens out; False gives their text, as <|im_end|>
+    opening       the tokens begin a text, and do not go on from one: a blank that the vocabulary puts before the first
+                  word (`Tokenizer.leading_blank`) is left out
+    stopped       the stop string that ended the text, or None
     """
 
-    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, stop: Sequence[str] = (), *, skip_special: bool = True, opening: bool = False
+    ) -> None:
         self.stopped: str | None = None
-        self._tokenizer = tokenizer
+        self._bytes_of = tokenizer.token_bytes
+        self._skipped = tokenizer.special_ids if skip_special else frozenset()
+        self._blank = opening and tokenizer.leading_blank  # whether one is still to be left out
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._stops = [_Stop(text) for text in sorted(stop, key=len, reverse=True)]
         self._held = ""
 
     def push(self, tokens: Iterable[int]) -> str:
         """The text that these tokens complete; nothing after a stop. Raises ValueError for an id out of range."""
-        special, bytes_of = self._tokenizer.special_ids, self._tokenizer.token_bytes
-        return self._cut(self._decoder.decode(b"".join(bytes_of(i) for i in tokens if i not in special)))
+        text = self._decoder.decode(b"".join(self._bytes_of(i) for i in tokens if i not in self._skipped))
+        if self._blank and text:
+            self._blank = False
+            text = text.removeprefix(" ")
+        return self._cut(text)
+
+    @property
+    def pending(self) -> bool:
+        """Whether a stop string may still take back something of the tokens so far."""
+        return bool(self._stops) and bool(self._held or self._decoder.getstate()[0])
 
     def finish(self) -> str:
         """The text that was held back; bytes of a character that was never completed become U+FFFD."""

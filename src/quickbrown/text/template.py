@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 SOURCE = 1 << 18  # characters of a template, at most
 OUTPUT = 1 << 22  # characters of what it writes, at most
 SECONDS = 5.0  # that it may take, at most
+DEPTH = 64  # of what it is given, nested
 ROLES = ("system", "user", "assistant")
 
 
@@ -21,6 +23,7 @@ class ChatTemplate:
 
     source    its text, at most `SOURCE` characters
     bos, eos  the texts of the tokens that begin and end a text: `bos_token` and `eos_token` in the template
+    mentions  the names of the variables that it reads
 
     Raises TemplateError for one that is too long or is no template.
     """
@@ -35,7 +38,7 @@ class ChatTemplate:
         self.source = source
         self._names = {"bos_token": bos or "", "eos_token": eos or "", "tools": None, "documents": None}
         try:
-            self._template = sandbox.compiled(source)
+            self._template, self.mentions = sandbox.compiled(source)
         except jinja2.TemplateSyntaxError as error:
             raise TemplateError(f"line {error.lineno} of the chat template is wrong: {_said(error)}") from None
         except Exception as error:  # whatever its constants and its nesting may raise: RecursionError, SyntaxError, ...
@@ -46,22 +49,32 @@ class ChatTemplate:
 
         add_generation_prompt  end with the opening of the assistant's turn
 
-        Raises ValueError for messages that are not such a list, TemplateError where the template refuses them, fails,
+        Raises ValueError for messages that are not such a list, TemplateError as `fill` does.
+        """
+        checked = check_messages(messages)
+        return self.fill({"messages": checked, "add_generation_prompt": bool(add_generation_prompt)})[0]
+
+    def fill(self, variables: Mapping[str, Any]) -> tuple[str, list[tuple[int, int]]]:
+        """The template's text with these variables, and where in it lies what stands in {% generation %} blocks.
+
+        variables  what `plain` takes; `bos_token`, `eos_token`, `tools` and `documents` have a value if they do not
+                   give one
+
+        Raises ValueError for variables that are not plain, TemplateError where the template refuses them, fails,
         writes more than `OUTPUT` characters or takes more than `SECONDS`.
         """
         import jinja2
 
-        from quickbrown.text.sandbox import deadline
+        from quickbrown.text.sandbox import Written, deadline, written
 
-        checked = check_messages(messages)
+        names = self._names | {name: plain(value, name) for name, value in variables.items()}
         parts: list[str] = []
-        size = 0
-        names = {**self._names, "messages": checked, "add_generation_prompt": bool(add_generation_prompt)}
-        before = deadline.set(time.monotonic() + SECONDS)
+        progress = Written()
+        before = deadline.set(time.monotonic() + SECONDS), written.set(progress)
         try:
             for part in self._template.generate(names):
-                size += len(part)
-                if size > OUTPUT:
+                progress.size += len(part)
+                if progress.size > OUTPUT:
                     raise TemplateError(f"the chat template writes more than {OUTPUT} characters")
                 parts.append(part)
         except TemplateError:
@@ -73,8 +86,40 @@ class ChatTemplate:
         except Exception as error:  # whatever its expressions may raise: TypeError, RecursionError, MemoryError, ...
             raise TemplateError(f"the chat template fails: {type(error).__name__}: {_said(error)}") from None
         finally:
-            deadline.reset(before)
-        return "".join(parts)
+            deadline.reset(before[0])
+            written.reset(before[1])
+        return "".join(parts), progress.generated
+
+
+def plain(value: Any, where: str, depth: int = 0) -> Any:
+    """A copy of a value made of nothing but texts, numbers, true, false, None, lists and dicts, which is all that a
+    template may touch. Dataclasses and models with `model_dump` become dicts.
+
+    where  what the value is, for the error
+
+    Raises ValueError for anything else, and for what is nested more than `DEPTH` deep.
+    """
+    if depth > DEPTH:
+        raise ValueError(f"{where} is nested more than {DEPTH} deep")
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):  # subclasses have methods of their own, here and below
+        return str.__str__(value)
+    if isinstance(value, (int, float)):
+        return int.__int__(value) if isinstance(value, int) else float.__float__(value)
+    if isinstance(value, Mapping):
+        return {plain(key, where, depth + 1): plain(item, where, depth + 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item, where, depth + 1) for item in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return plain(fields, where, depth)
+    if callable(dump := getattr(value, "model_dump", None)):
+        return plain(dump(), where, depth + 1)
+    if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
+        return plain(value.item(), where, depth + 1)
+    what = f"{where} holds a value of type {type(value).__name__}"
+    raise ValueError(f"{what}; a chat template takes texts, numbers, True, False, None, lists and dicts")
 
 
 def check_messages(messages: Any) -> list[dict[str, str]]:

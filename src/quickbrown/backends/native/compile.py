@@ -2,29 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from quickbrown import _native
 from quickbrown.backends.native.record import Symbol, Verb
+from quickbrown.models.ops import Rope
 from quickbrown.quant.weight import Weight
 
 SLICE = 4 << 20  # bytes of a weight that are read before they are given back
 
 
+@dataclass(frozen=True)
+class Formats:
+    """The format that each weight is held in.
+
+    dtype  of those that are held as published: "auto" leaves them, "float32" decodes them, "bfloat16" rounds those of
+           floats. ValueError for another.
+    hold   what a weight shall be held in; its own format unless given
+    """
+
+    dtype: str = "auto"
+    hold: Callable[[Weight], str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ("auto", "float32", "bfloat16"):
+            raise ValueError(f"dtype must be 'auto', 'float32' or 'bfloat16', not {self.dtype!r}")
+
+    def __call__(self, weight: Weight) -> str:
+        format = self.hold(weight) if self.hold else weight.format
+        if format != weight.format or self.dtype == "auto":
+            return format
+        if self.dtype == "float32":
+            return "f32"
+        return "bf16" if format in ("f32", "f16") else format
+
+
 class PackedWeights:
     """The weights of a list of verbs, packed in the order of use into one arena.
 
-    dtype   "auto" packs weights as published, "float32" decodes them first
+    format  the format that a weight is held in; where that is not its own, its rows are decoded and encoded
     packed  called with a weight when bytes of it have been packed, so that its source can give their pages back
     """
 
     def __init__(
-        self, verbs: list[Verb], pool: _native.Pool, dtype: str = "auto", packed: Callable[[Weight], None] | None = None
+        self,
+        verbs: list[Verb],
+        pool: _native.Pool,
+        format: Callable[[Weight], str] = Formats(),
+        packed: Callable[[Weight], None] | None = None,
     ) -> None:
-        self.dtype, self.packed = dtype, packed or (lambda weight: None)
+        self.pool, self.format, self.packed = pool, format, packed or (lambda weight: None)
         self.weight_index: dict[int, int] = {}  # id of a Weight -> index in the arena
         self.vector_index: dict[int, int] = {}
         # Lookups of tied embeddings use the head's panels, so what is only looked up goes last.
@@ -33,9 +64,9 @@ class PackedWeights:
         ]
         groups += [v.weights for v in verbs if v.name == "embed"]
         groups = _distinct([g for g in groups if g != [None]])
-        norms = list({id(v.norm[0]): v.norm[0] for v in verbs if v.norm}.values())
+        vectors = list({id(vector): vector for v in verbs for vector in v.vectors()}.values())
         size = sum(_native.packed_size(self.format(w), *w.shape) for group in groups for w in group)
-        size += sum(_native.vector_size(w.shape[0]) for w in norms)
+        size += sum(_native.vector_size(w.shape[0]) for w in vectors)
         self.arena = _native.Weights(size, pool)
         for group in groups:
             rows, inputs = group[0].shape
@@ -43,13 +74,9 @@ class PackedWeights:
             for i, weight in enumerate(group):
                 self.weight_index[id(weight)] = first + i
                 self._fill(first + i, weight)
-        for weight in norms:
+        for weight in vectors:
             self.vector_index[id(weight)] = self.arena.add_vector(weight.decode())
-        self._keep = [w for group in groups for w in group] + norms  # ids stay theirs
-
-    def format(self, weight: Weight) -> str:
-        """The format that `weight` is held in."""
-        return "f32" if self.dtype == "float32" else weight.format
+        self._keep = [w for group in groups for w in group] + vectors  # ids stay theirs
 
     def _fill(self, index: int, weight: Weight) -> None:
         """Pack a weight slice by slice, giving the bytes of each back, so that only one copy is in memory."""
@@ -57,8 +84,9 @@ class PackedWeights:
         step = max(1, SLICE // weight.data.shape[1] // 16) * 16
         for first in range(0, weight.shape[0], step):
             rows = weight.data[first : first + step]
-            if self.format(weight) != weight.format:
-                rows = Weight(weight.format, (len(rows), inputs), rows).decode().view(np.uint8)
+            if (format := self.format(weight)) != weight.format:
+                values = Weight(weight.format, (len(rows), inputs), rows).decode()
+                rows = values.view(np.uint8) if format == "f32" else _native.quantize(format, values, self.pool)
             self.arena.fill(index, first, np.ascontiguousarray(rows))
             self.packed(weight)
 
@@ -75,8 +103,39 @@ def _distinct(groups: list[list[Weight]]) -> list[list[Weight]]:
     return out
 
 
-def emit(verbs: list[Verb], result: Symbol, weights: PackedWeights, plan: _native.Plan) -> dict[Symbol, int]:
+class Turns:
+    """The rotations of a plan, numbered as they occur in `verbs`, and their variants: one for each span in use."""
+
+    def __init__(self, verbs: list[Verb], plan: _native.Plan) -> None:
+        self.plan = plan
+        self.ropes = list(dict.fromkeys(v.rope for v in verbs if v.rope))
+        self.spans = [0]
+        for rope in self.ropes:
+            plan.rotation(*self._variants(rope))
+
+    def _variants(self, rope: Rope) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        frequencies, factors = zip(*map(rope.angles, self.spans), strict=True)
+        return np.array(frequencies, np.float64), np.array(factors, np.float64)
+
+    def of(self, spans: Sequence[int]) -> list[int]:
+        """The variant of each sequence of a batch, of which `spans` are; made where they are new."""
+        if not self.ropes or not any(spans):
+            return NO_TURNS
+        if not set(spans) <= set(self.spans):
+            self.spans = sorted({0, *spans})
+            for i, rope in enumerate(self.ropes):
+                self.plan.turn(i, *self._variants(rope))
+        return [self.spans.index(span) for span in spans]
+
+
+NO_TURNS: list[int] = []  # all sequences turn as in short texts; never added to
+
+
+def emit(
+    verbs: list[Verb], result: Symbol, weights: PackedWeights, plan: _native.Plan
+) -> tuple[dict[Symbol, int], Turns]:
     """Write the verbs into `plan`; the buffer of each symbol. Buffers are used again once nobody reads them."""
+    turns = Turns(verbs, plan)
     last = {s: i for i, v in enumerate(verbs) for s in v.reads()}
     last[result] = len(verbs)
     buffers: dict[Symbol, int] = {}
@@ -93,41 +152,50 @@ def emit(verbs: list[Verb], result: Symbol, weights: PackedWeights, plan: _nativ
         else:
             for symbol in verb.outputs:
                 place(symbol)
-        _emit(verb, plan, weights, [buffers[s] for s in verb.inputs], [buffers[s] for s in verb.outputs], buffers)
+        _emit(verb, plan, weights, turns, buffers)
         for symbol in {s for s in verb.reads() if last[s] == i}:
             if symbol is not verb.residual:
                 free.setdefault((symbol.width, symbol.rows), []).append(buffers[symbol])
     plan.result(buffers[result])
-    return buffers
+    return buffers, turns
 
 
-def _emit(
-    verb: Verb,
-    plan: _native.Plan,
-    weights: PackedWeights,
-    inputs: list[int],
-    outputs: list[int],
-    buffers: dict[Symbol, int],
-) -> None:
+def _emit(verb: Verb, plan: _native.Plan, weights: PackedWeights, turns: Turns, buffers: dict[Symbol, int]) -> None:
+    inputs, outputs = [buffers[s] for s in verb.inputs], [buffers[s] for s in verb.outputs]
     index = [weights.weight_index[id(w)] for w in verb.weights]
-    norm, eps = (weights.vector_index[id(verb.norm[0])], verb.norm[1]) if verb.norm else (-1, 0.0)
-    no_turn: Any = np.zeros(0)
-    turn = no_turn if verb.frequencies is None else np.ascontiguousarray(verb.frequencies, np.float64)
+    (norm, eps), (q_norm, _), (k_norm, heads_eps) = (
+        (weights.vector_index[id(n[0])], n[1]) if n else (-1, 0.0) for n in (verb.norm, *(verb.norms or (None, None)))
+    )
+    rotation = turns.ropes.index(verb.rope) if verb.rope else -1
     match verb.name:
         case "embed":
             plan.embed(index[0], outputs[0])
         case "linear":
             residual = buffers[verb.residual] if verb.residual else -1
-            plan.linear(inputs[0], list(zip(index, outputs, strict=True)), norm, eps, residual)
+            biases = [-1 if bias is None else weights.vector_index[id(bias)] for bias in verb.biases]
+            plan.linear(inputs[0], list(zip(index, outputs, biases, strict=True)), norm, eps, residual)
         case "gated":
             plan.gated(inputs[0], index[0], index[1], outputs[0], norm, eps)
         case "rms_norm":
-            plan.rms_norm(inputs[0], norm, eps, outputs[0])
+            plan.rms_norm(inputs[0], norm, eps, outputs[0], verb.heads)
         case "rope":
-            plan.rope(inputs[0], turn, verb.heads, outputs[0])
+            plan.rope(inputs[0], rotation, verb.heads, outputs[0])
         case "attention":
             q, k, v = inputs
-            plan.attention(verb.layer, q, k, v, outputs[0], verb.heads, verb.scale, turn)
+            plan.attention(
+                verb.layer,
+                q,
+                k,
+                v,
+                outputs[0],
+                verb.heads,
+                verb.scale,
+                rotation,
+                verb.window,
+                q_norm,
+                k_norm,
+                heads_eps,
+            )
         case "add":
             plan.add(inputs[0], inputs[1], outputs[0])
         case "swiglu":

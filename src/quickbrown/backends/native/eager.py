@@ -11,6 +11,7 @@ from quickbrown import _native
 from quickbrown.backends.native.compile import PackedWeights, emit
 from quickbrown.backends.native.record import Recorder, Symbol
 from quickbrown.engine.batch import Batch
+from quickbrown.models.ops import Rope
 from quickbrown.quant.weight import Weight
 
 Array = npt.NDArray[np.float32]
@@ -44,33 +45,43 @@ class NativeOps:
         result = record(recorder, inputs)
         weights = PackedWeights(recorder.verbs, self.pool)
         plan = _native.Plan(self.pool, weights.arena, self.kv)
-        buffer = emit(recorder.verbs, result, weights, plan)[result]
+        buffers, turns = emit(recorder.verbs, result, weights, plan)
         if tokens is None:
             tokens = np.arange(len(arrays[0]), dtype=np.int32)
         if batch is None:  # the verb looks at no sequence: one that nothing is stored of will do
             count, blocks = len(tokens), -(-len(tokens) // _native.BLOCK)
             batch = Batch(range(count), range(count), [0, count], [0] * blocks, [0, blocks], [], [])
         b = batch
-        plan.run(tokens.tolist(), b.positions, b.starts, b.blocks, b.block_starts, b.logit_rows, b.fresh)
-        return plan.contents(buffer, -(-result.width // 16) * 16)[:, : result.width].copy()
+        turn = turns.of(b.spans)
+        plan.run(tokens.tolist(), b.positions, b.starts, b.blocks, b.block_starts, b.logit_rows, b.fresh, turn)
+        return plan.contents(buffers[result], -(-result.width // 16) * 16)[:, : result.width].copy()
 
     def embed(self, table: Weight, tokens: npt.NDArray[np.int32]) -> Array:
         return self._run(lambda r, _: r.embed(table, None), [], tokens=np.asarray(tokens, np.int32))
 
-    def linear(self, x: Array, w: Weight) -> Array:
-        return self._run(lambda r, s: r.linear(s[0], w), [x])
+    def linear(self, x: Array, w: Weight, bias: Weight | None = None) -> Array:
+        return self._run(lambda r, s: r.linear(s[0], w, bias), [x])
 
-    def rms_norm(self, x: Array, w: Weight, eps: float) -> Array:
-        return self._run(lambda r, s: r.rms_norm(s[0], w, eps), [x])
+    def rms_norm(self, x: Array, w: Weight, eps: float, heads: int = 1) -> Array:
+        return self._run(lambda r, s: r.rms_norm(s[0], w, eps, heads), [x])
 
-    def rope(self, x: Array, batch: Batch, heads: int, frequencies: npt.NDArray[np.float64]) -> Array:
-        return self._run(lambda r, s: r.rope(s[0], batch, heads, frequencies), [x], batch)
+    def rope(self, x: Array, batch: Batch, heads: int, rope: Rope) -> Array:
+        return self._run(lambda r, s: r.rope(s[0], batch, heads, rope), [x], batch)
 
     def attention(
-        self, layer: int, q: Array, k: Array, v: Array, batch: Batch, heads: int, kv_heads: int, scale: float
+        self,
+        layer: int,
+        q: Array,
+        k: Array,
+        v: Array,
+        batch: Batch,
+        heads: int,
+        kv_heads: int,
+        scale: float,
+        window: int = 0,
     ) -> Array:
         return self._run(
-            lambda r, s: r.attention(layer, s[0], s[1], s[2], batch, heads, kv_heads, scale), [q, k, v], batch
+            lambda r, s: r.attention(layer, s[0], s[1], s[2], batch, heads, kv_heads, scale, window), [q, k, v], batch
         )
 
     def add(self, a: Array, b: Array) -> Array:

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Callable
+from typing import Any
 
 from quickbrown import _native
-from quickbrown.backends.native.record import Symbol, Verb
+from quickbrown.backends.native.record import Norm, Symbol, Verb
+
+Held = Callable[[Any], str]  # the format that a weight is held in
 
 
-def fuse(verbs: list[Verb], result: Symbol) -> list[Verb]:
+def fuse(verbs: list[Verb], result: Symbol, held: Held) -> list[Verb]:
     """A new list that computes the same `result`; the verbs given are not changed."""
-    for rewrite in (_join_linears, _gate, _rotate_in_attention, _norm_first, _add_residual):
+    verbs = _join_linears(verbs, held)
+    verbs = _gate(verbs, _uses(verbs, result), held)
+    for rewrite in (_rotate_in_attention, _norm_in_attention, _norm_first, _add_residual):
         verbs = rewrite(verbs, _uses(verbs, result))
     return verbs
 
@@ -32,37 +35,34 @@ def _makers(verbs: list[Verb]) -> dict[Symbol, Verb]:
     return {s: v for v in verbs for s in v.outputs}
 
 
-def _join_linears(verbs: list[Verb], uses: Counter[Symbol]) -> list[Verb]:
-    """Linears of the same input become one with several outputs, where the first of them stands."""
+def _join_linears(verbs: list[Verb], held: Held) -> list[Verb]:
+    """Linears of the same input become one with several outputs, where the first of them stands. Weights that round
+    their input differently cannot share it."""
     out: list[Verb] = []
     first: dict[tuple[Symbol, str], Verb] = {}
     for verb in verbs:
         if verb.name == "linear":
-            key = (verb.inputs[0], _activation(verb))
+            key = (verb.inputs[0], _native.activation(held(verb.weights[0])))
             if key in first:
                 first[key].outputs += verb.outputs
                 first[key].weights += verb.weights
+                first[key].biases += verb.biases
                 continue
-            verb = first[key] = Verb("linear", verb.inputs, list(verb.outputs), list(verb.weights))
+            verb = first[key] = Verb("linear", verb.inputs, list(verb.outputs), list(verb.weights), list(verb.biases))
         out.append(verb)
     return out
 
 
-def _activation(verb: Verb) -> str:
-    """Weights that round their input differently cannot share it."""
-    return _native.activation(verb.weights[0].format)
-
-
-def _gate(verbs: list[Verb], uses: Counter[Symbol]) -> list[Verb]:
-    """linear(x, gate), linear(x, up), swiglu become one verb whose panels alternate."""
+def _gate(verbs: list[Verb], uses: Counter[Symbol], held: Held) -> list[Verb]:
+    """linear(x, gate), linear(x, up), swiglu, without biases, become one verb whose panels alternate."""
     made = _makers(verbs)
     gone: set[int] = set()
     out: list[Verb] = []
     for verb in verbs:
         pair = made.get(verb.inputs[0]) if verb.name == "swiglu" else None
         if pair is not None and pair.outputs == verb.inputs and all(uses[s] == 1 for s in verb.inputs):
-            alike = len({(w.format, w.shape) for w in pair.weights}) == 1
-            if alike and pair.weights[0] is not pair.weights[1]:
+            alike = len({(held(w), w.shape) for w in pair.weights}) == 1
+            if alike and pair.biases == [None, None] and pair.weights[0] is not pair.weights[1]:
                 gone.add(id(pair))
                 verb = Verb("gated", pair.inputs, verb.outputs, pair.weights)
         out.append(verb)
@@ -79,20 +79,35 @@ def _rotate_in_attention(verbs: list[Verb], uses: Counter[Symbol]) -> list[Verb]
             q, k, v = verb.inputs
             q_turn, k_turn = made.get(q), made.get(k)
             alone = uses[q] == uses[k] == 1
-            if alone and q_turn is not None and k_turn is not None and _turns_alike(q_turn, k_turn):
+            if alone and q_turn and k_turn and q_turn.name == k_turn.name == "rope" and q_turn.rope is k_turn.rope:
                 gone |= {id(q_turn), id(k_turn)}
                 inputs = [q_turn.inputs[0], k_turn.inputs[0], v]
-                verb = dataclasses.replace(verb, inputs=inputs, frequencies=q_turn.frequencies)
+                verb = dataclasses.replace(verb, inputs=inputs, rope=q_turn.rope)
         out.append(verb)
     return [v for v in out if id(v) not in gone]
 
 
-def _turns_alike(a: Verb, b: Verb) -> bool:
-    return a.name == b.name == "rope" and np.array_equal(_frequencies(a), _frequencies(b))
+def _norm_in_attention(verbs: list[Verb], uses: Counter[Symbol]) -> list[Verb]:
+    """rms_norm of q's heads, of k's heads, attention become attention that normalises as it reads."""
+    made = _makers(verbs)
+    gone: set[int] = set()
+    out: list[Verb] = []
+    for verb in verbs:
+        if verb.name == "attention":
+            q, k, v = verb.inputs
+            makers = [made.get(q), made.get(k)]
+            norms = [_head_norm(maker, q.width // verb.heads) for maker in makers]
+            if uses[q] == uses[k] == 1 and norms[0] and norms[1] and norms[0][1] == norms[1][1]:
+                gone |= {id(maker) for maker in makers}
+                inputs = [*(maker.inputs[0] for maker in makers if maker), v]
+                verb = dataclasses.replace(verb, inputs=inputs, norms=(norms[0], norms[1]))
+        out.append(verb)
+    return [v for v in out if id(v) not in gone]
 
 
-def _frequencies(verb: Verb) -> npt.NDArray[np.float64]:
-    return np.zeros(0) if verb.frequencies is None else verb.frequencies
+def _head_norm(verb: Verb | None, dim: int) -> Norm | None:
+    """The norm of a verb that normalises parts of `dim` values."""
+    return verb.norm if verb and verb.name == "rms_norm" and verb.outputs[0].width == verb.heads * dim else None
 
 
 def _norm_first(verbs: list[Verb], uses: Counter[Symbol]) -> list[Verb]:
@@ -102,15 +117,15 @@ def _norm_first(verbs: list[Verb], uses: Counter[Symbol]) -> list[Verb]:
     out: list[Verb] = []
     for verb in verbs:
         norm = made.get(verb.inputs[0]) if verb.name in ("linear", "gated") else None
-        if norm is not None and norm.name == "rms_norm" and uses[verb.inputs[0]] == 1:
+        if norm is not None and norm.name == "rms_norm" and norm.heads == 1 and uses[verb.inputs[0]] == 1:
             gone.add(id(norm))
-            verb = Verb(verb.name, norm.inputs, verb.outputs, verb.weights, norm=norm.norm)
+            verb = dataclasses.replace(verb, inputs=norm.inputs, norm=norm.norm)
         out.append(verb)
     return [v for v in out if id(v) not in gone]
 
 
 def _add_residual(verbs: list[Verb], uses: Counter[Symbol]) -> list[Verb]:
-    """add(x, linear(h, w)) becomes a linear that adds as it stores."""
+    """add(x, linear(h, w)) becomes a linear that adds as it stores, unless it adds a bias already."""
     made = _makers(verbs)
     gone: set[int] = set()
     out: list[Verb] = []
@@ -118,8 +133,9 @@ def _add_residual(verbs: list[Verb], uses: Counter[Symbol]) -> list[Verb]:
         if verb.name == "add":
             residual, branch = verb.inputs
             linear = made.get(branch)
-            if linear is not None and linear.name == "linear" and linear.outputs == [branch] and uses[branch] == 1:
+            alone = linear is not None and linear.outputs == [branch] and uses[branch] == 1
+            if linear is not None and alone and linear.name == "linear" and linear.biases == [None]:
                 gone.add(id(linear))
-                verb = Verb("linear", linear.inputs, verb.outputs, linear.weights, linear.norm, residual)
+                verb = dataclasses.replace(linear, outputs=verb.outputs, residual=residual)
         out.append(verb)
     return [v for v in out if id(v) not in gone]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+from quickbrown.models.ops import Rope
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -17,6 +16,9 @@ class Symbol:
     rows: bool = False
 
 
+Norm = tuple[Any, float]  # weight, eps
+
+
 @dataclass(slots=True, eq=False)
 class Verb:
     """One verb as recorded, or several fused into one by `fuse.py`.
@@ -24,22 +26,32 @@ class Verb:
     inputs   symbols read, in the verb's order
     outputs  symbols written, in the order of `weights` for a linear
     weights  encoded weights it reads
+    biases   of a linear, None or a vector for each of `weights`
     norm     RMS norm applied to the input first: (weight, eps)
+    norms    of an attention, RMS norms of each head of q and of k: (weight, eps) each
     """
 
     name: str
     inputs: list[Symbol]
     outputs: list[Symbol]
     weights: list[Any] = field(default_factory=list)
-    norm: tuple[Any, float] | None = None
+    biases: list[Any] = field(default_factory=list)
+    norm: Norm | None = None
+    norms: tuple[Norm, Norm] | None = None
     residual: Symbol | None = None
-    frequencies: npt.NDArray[np.float64] | None = None
-    heads: int = 0
+    rope: Rope | None = None
+    heads: int = 1
     layer: int = 0
     scale: float = 0.0
+    window: int = 0
 
     def reads(self) -> list[Symbol]:
         return [*self.inputs, *([self.residual] if self.residual else [])]
+
+    def vectors(self) -> list[Any]:
+        """Every norm's weight and every bias."""
+        norms = [self.norm] if self.norm else self.norms or []
+        return [weight for weight, _ in norms] + [bias for bias in self.biases if bias is not None]
 
 
 class Recorder:
@@ -55,19 +67,30 @@ class Recorder:
     def embed(self, table: Any, tokens: Any) -> Symbol:
         return self._note(Verb("embed", [], [Symbol(table.shape[1])], [table]))
 
-    def linear(self, x: Symbol, w: Any) -> Symbol:
-        return self._note(Verb("linear", [x], [Symbol(w.shape[0], x.rows)], [w]))
+    def linear(self, x: Symbol, w: Any, bias: Any = None) -> Symbol:
+        return self._note(Verb("linear", [x], [Symbol(w.shape[0], x.rows)], [w], [bias]))
 
-    def rms_norm(self, x: Symbol, w: Any, eps: float) -> Symbol:
-        return self._note(Verb("rms_norm", [x], [Symbol(x.width, x.rows)], norm=(w, eps)))
+    def rms_norm(self, x: Symbol, w: Any, eps: float, heads: int = 1) -> Symbol:
+        return self._note(Verb("rms_norm", [x], [Symbol(x.width, x.rows)], norm=(w, eps), heads=heads))
 
-    def rope(self, x: Symbol, batch: Any, heads: int, frequencies: npt.NDArray[np.float64]) -> Symbol:
-        return self._note(Verb("rope", [x], [Symbol(x.width)], frequencies=frequencies, heads=heads))
+    def rope(self, x: Symbol, batch: Any, heads: int, rope: Rope) -> Symbol:
+        return self._note(Verb("rope", [x], [Symbol(x.width)], rope=rope, heads=heads))
 
     def attention(
-        self, layer: int, q: Symbol, k: Symbol, v: Symbol, batch: Any, heads: int, kv_heads: int, scale: float
+        self,
+        layer: int,
+        q: Symbol,
+        k: Symbol,
+        v: Symbol,
+        batch: Any,
+        heads: int,
+        kv_heads: int,
+        scale: float,
+        window: int = 0,
     ) -> Symbol:
-        return self._note(Verb("attention", [q, k, v], [Symbol(q.width)], heads=heads, layer=layer, scale=scale))
+        return self._note(
+            Verb("attention", [q, k, v], [Symbol(q.width)], heads=heads, layer=layer, scale=scale, window=window)
+        )
 
     def add(self, a: Symbol, b: Symbol) -> Symbol:
         return self._note(Verb("add", [a, b], [Symbol(a.width, a.rows)]))

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quickbrown import _native
-from quickbrown.backends.native.compile import PackedWeights, emit
+from quickbrown.backends.native.compile import Formats, PackedWeights, emit
 from quickbrown.backends.native.fuse import fuse
 from quickbrown.backends.native.record import Recorder
 from quickbrown.backends.native.threads import usable_threads
@@ -21,7 +21,9 @@ class NativeRunner:
     """Runs a family's model (an object with `config` and `forward`).
 
     blocks  KV blocks of 64 tokens; memory is taken from the system as they are first used
-    dtype   "auto": weights as published, keys and values in bf16; "float32": both in float32
+    dtype   "auto": weights as published, keys and values in bf16; "float32": both in float32; "bfloat16": weights of
+            floats and keys and values in bf16
+    hold    the format in which a weight of two axes is held, where that shall not be its own
     packed  called with a weight when bytes of it have been packed and its source may give them back
     """
 
@@ -36,18 +38,20 @@ class NativeRunner:
         dtype: str = "auto",
         fused: bool = True,
         packed: Callable[[Weight], None] | None = None,
+        hold: Callable[[Weight], str] | None = None,
     ) -> None:
         c = model.config
         recorder = Recorder()
         result = model.forward(recorder, None, None)
-        verbs = fuse(recorder.verbs, result) if fused else recorder.verbs
+        held = Formats(dtype, hold)
+        verbs = fuse(recorder.verbs, result, held) if fused else recorder.verbs
         self.vocab_size: int = c.vocab_size
         self.pool = _native.Pool(threads or usable_threads())
-        self.weights = PackedWeights(verbs, self.pool, dtype, packed)
+        self.weights = PackedWeights(verbs, self.pool, held, packed)
         kv = "f32" if dtype == "float32" else "bf16"
         self.kv = _native.KvMemory(kv, blocks, c.num_hidden_layers, c.num_key_value_heads, c.head_dim)
         self.plan = _native.Plan(self.pool, self.weights.arena, self.kv)
-        emit(verbs, result, self.weights, self.plan)
+        _, self.turns = emit(verbs, result, self.weights, self.plan)
         self.draws = _native.Draws(self.plan)
 
     def room(self) -> int:
@@ -70,6 +74,20 @@ class NativeRunner:
             draws.top_p,
             draws.min_p,
             draws.logprobs,
+            self.turns.of(batch.spans),
+        )
+
+    def redraw(self, draws: Draws, processed: npt.NDArray[np.float32]) -> list[tuple[int, float]]:
+        return self.draws.redraw(
+            draws.rows,
+            draws.seeds,
+            draws.positions,
+            draws.temperatures,
+            draws.top_k,
+            draws.top_p,
+            draws.min_p,
+            draws.logprobs,
+            processed,
         )
 
     def logits(self) -> npt.NDArray[np.float32]:

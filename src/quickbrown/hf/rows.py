@@ -1,0 +1,111 @@
+"""One prompt of a `generate` call: what its processors make of its logits, and when its criteria end it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from quickbrown.generation.processors import PrefixAllowedTokens
+from quickbrown.hf.arrays import as_kind, to_numpy
+from quickbrown.streams import Text
+from quickbrown.types import Finish, FinishReason
+
+Floats = npt.NDArray[np.float32]
+
+
+class Failure:
+    """What a caller's own code raised on the engine's thread, to be raised again where the caller is."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    def note(self, error: Exception) -> Exception:
+        self.error = self.error or error
+        return error
+
+
+class Processors:
+    """The logits processors of one prompt: the engine's Processor.
+
+    chain   in order; each is called with ids (1, length) and scores (1, vocabulary)
+    own     those of them that the caller wrote: they get arrays of the caller's kind, and the row as it was given
+    given   the row as it was given, padding included, (n,) int64
+    prompt  how many tokens of text it has
+    keep    what is kept of each row, "scores", "logits", for the outputs that were asked for
+    sample  which sample they are being called for
+    """
+
+    def __init__(
+        self,
+        chain: Sequence[Any],
+        own: Sequence[Any],
+        given: npt.NDArray[np.int64],
+        prompt: int,
+        kind: str,
+        keep: frozenset[str],
+        failure: Failure,
+    ) -> None:
+        self.chain, self.given, self.prompt = chain, given, prompt
+        self.own = {id(processor) for processor in own}
+        self.kind = "np" if kind == "list" else kind
+        self.keep, self.failure = keep, failure
+        self.sample = 0
+        self.rows: dict[str, dict[tuple[int, int], Floats]] = {name: {} for name in keep}  # by sample and new token
+
+    def __call__(self, tokens: Sequence[int], sample: int, logits: Floats) -> Floats:
+        self.sample = sample
+        text = np.asarray(tokens, np.int64)
+        as_given = np.concatenate([self.given, text[self.prompt :]])[None]
+        scores = logits[None]
+        for processor in self.chain:
+            try:
+                if id(processor) in self.own:
+                    ids = as_kind(as_given.copy(), self.kind)
+                    scores = to_numpy(processor(ids, as_kind(scores.copy(), self.kind)))
+                else:
+                    scores = processor(as_given if isinstance(processor, PrefixAllowedTokens) else text[None], scores)
+            except Exception as error:
+                raise self.failure.note(error) from None
+        row = scores.reshape(-1) if scores.shape == (1, len(logits)) else scores
+        for name, value in (("scores", row), ("logits", logits)):
+            if name in self.keep:
+                self.rows[name][sample, len(tokens) - self.prompt] = np.array(value, np.float32)
+        return row
+
+
+class Criteria:
+    """The stopping criteria of one prompt, each called after every token with ids (1, length): the engine's watch.
+
+    scores  of the row so far, one (1, vocabulary) for each new token, if they are kept; else criteria get None
+    """
+
+    def __init__(
+        self,
+        criteria: Sequence[Any],
+        given: npt.NDArray[np.int64],
+        kind: str,
+        processors: Processors | None,
+        failure: Failure,
+    ) -> None:
+        self.criteria, self.given, self.failure = criteria, given, failure
+        self.kind = "np" if kind == "list" else kind
+        self.processors = processors if processors is not None and "scores" in processors.keep else None
+
+    def __call__(self, text: Text) -> Finish | None:
+        ids = as_kind(np.concatenate([self.given, np.asarray(text.tokens, np.int64)])[None], self.kind)
+        scores = None
+        if self.processors is not None:
+            kept = self.processors.rows["scores"]
+            scores = tuple(as_kind(kept[text.sample, i][None], self.kind) for i in range(len(text.tokens)))
+        for criterion in self.criteria:
+            try:
+                done = bool(to_numpy(criterion(ids, scores)).any())
+            except Exception as error:
+                raise self.failure.note(error) from None
+            if done:
+                reason = getattr(criterion, "reason", FinishReason.STOP)
+                return Finish(reason, type(criterion).__name__ if reason is FinishReason.STOP else None)
+        return None

@@ -1,0 +1,231 @@
+"""Vocabulary and chat templates from a folder as Hugging Face publishes them. Files are not trusted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quickbrown.text.template import SOURCE, ChatTemplate, TemplateError
+from quickbrown.text.tokenizer import Tokenizer
+from quickbrown.weights.source import bad_file, read_json
+
+if TYPE_CHECKING:
+    import tokenizers
+
+TOKENIZER_BYTES = 128 << 20  # of tokenizer.json, at most; the largest known has 34 MB
+SETTINGS_BYTES = 16 << 20  # of any other JSON file, at most
+MOST_TOKENS = 1 << 24  # ids are below this
+NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+
+_OTHER_KINDS = ("tokenizer.model", "tiktoken.model", "tekken.json", "vocab.json", "spiece.model", "vocab.txt")
+_FLAGS = ("lstrip", "rstrip", "single_word", "normalized")
+
+
+def tokenizer_from_folder(folder: str | Path) -> Tokenizer:
+    """The tokenizer of a folder that holds tokenizer.json.
+
+    Its ends are those of generation_config.json, or else of config.json, and the tokenizer's own; whether a text begins
+    with a token is found by asking what tokenizer.json puts before one.
+
+    Raises BadFile, with one sentence, for files that are missing, damaged or of a kind that is not supported.
+    """
+    folder = Path(folder)
+    settings = tokenizer_settings(folder)
+    return core_tokenizer(raw_tokenizer(folder, settings), settings, folder)
+
+
+def template_from_folder(folder: str | Path, tokenizer: Tokenizer) -> ChatTemplate | None:
+    """The folder's chat template, of several the one named default, if there is one. Raises BadFile for a bad one."""
+    folder = Path(folder)
+    settings = tokenizer_settings(folder)
+    source = templates_from_folder(folder, settings).get("default")
+    if source is None:
+        return None
+    bos = None if tokenizer.bos_id is None else tokenizer.raw.id_to_token(tokenizer.bos_id)
+    try:
+        return ChatTemplate(source, content(settings.get("bos_token")) or bos, content(settings.get("eos_token")))
+    except TemplateError as error:
+        raise bad_file(folder, f"its chat template cannot be used: {str(error).rstrip('.')}") from None
+
+
+def tokenizer_settings(folder: Path) -> dict[str, Any]:
+    """What tokenizer_config.json says, completed by special_tokens_map.json. Raises BadFile.
+
+    Special tokens are texts, or dicts with `content` and how they are matched.
+    """
+    settings = _object(folder / "tokenizer_config.json")
+    marked = {} if "added_tokens_decoder" in settings else _object(folder / "special_tokens_map.json")
+    settings |= {name: value for name, value in marked.items() if value is not None}
+    older = settings.pop("additional_special_tokens", None)
+    extra = settings.pop("extra_special_tokens", None) or older or []
+    if isinstance(extra, dict):  # with names of their own
+        settings |= {name: token for name, token in extra.items() if name.endswith("_token")}
+        extra = []
+    for name, value in [*((name, settings.get(name)) for name in NAMED), *(("extra_special_tokens", t) for t in extra)]:
+        if value is not None and content(value) is None:
+            raise bad_file(folder / "tokenizer_config.json", f"the setting {name!r} must be a token's text")
+    return settings | {"extra_special_tokens": list(extra)}
+
+
+def named_tokens(settings: dict[str, Any]) -> dict[str, Any]:
+    """The special tokens that have a name, the usual ones first; a model may have some of its own."""
+    own = sorted(name for name in settings if name.endswith("_token") and name not in NAMED)
+    return {name: settings[name] for name in (*NAMED, *own) if content(settings.get(name)) is not None}
+
+
+def raw_tokenizer(folder: Path, settings: dict[str, Any]) -> tokenizers.Tokenizer:
+    """What tokenizer.json describes, with the special tokens of the settings. Raises BadFile.
+
+    How it pads goes into the settings, where they do not say: the tokenizer itself neither pads nor truncates.
+    """
+    import tokenizers
+
+    path = folder / "tokenizer.json"
+    try:
+        with open(path, "rb") as file:
+            data = file.read(TOKENIZER_BYTES + 1)
+    except FileNotFoundError:
+        there = next((name for name in _OTHER_KINDS if (folder / name).is_file()), None)
+        has = f"it has {there}, which is not read" if there else "it has no vocabulary"
+        raise bad_file(folder, f"{has}; the file tokenizer.json is needed") from None
+    except OSError as error:
+        raise bad_file(path, f"cannot be read: {error.strerror}") from None
+    if len(data) > TOKENIZER_BYTES:
+        raise bad_file(path, f"is larger than {TOKENIZER_BYTES >> 20} MiB")
+    try:
+        raw = tokenizers.Tokenizer.from_buffer(data)
+    except BaseException as error:  # the library raises plain Exception, and panics are no Exception
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise bad_file(path, f"is no vocabulary that can be read: {str(error).rstrip('.')}") from None
+    if raw.padding is not None:
+        settings.setdefault("pad_token", raw.padding["pad_token"])
+        settings.setdefault("padding_side", raw.padding["direction"])
+    raw.no_truncation()
+    raw.no_padding()
+    _add(raw, settings, folder)
+    return raw
+
+
+def core_tokenizer(raw: tokenizers.Tokenizer, settings: dict[str, Any], folder: Path) -> Tokenizer:
+    """The tokenizer, with what the folder's files say of its ends. Raises BadFile."""
+    config, written = _object(folder / "config.json"), _object(folder / "generation_config.json")
+    own = max(raw.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+    if not 0 < own <= MOST_TOKENS:
+        raise bad_file(folder / "tokenizer.json", f"has token ids above {MOST_TOKENS:,}" if own else "has no tokens")
+    ids = max([own, *_ids(config, "vocab_size", folder / "config.json", MOST_TOKENS + 1)])
+    ends = _ids(written, "eos_token_id", folder / "generation_config.json", ids)
+    ends = ends or _ids(config, "eos_token_id", folder / "config.json", ids)
+    ends += [i for i in [_id(raw, settings.get("eos_token"))] if i is not None]
+    first = first_token(raw, folder / "tokenizer.json")
+    known = [first, _id(raw, settings.get("bos_token")), *_ids(config, "bos_token_id", folder / "config.json", ids)]
+    bos = next((i for i in known if i is not None), None)
+    try:
+        return Tokenizer(raw, eos_ids=ends, bos_id=bos, add_bos=first is not None, vocab_size=ids)
+    except ValueError as error:
+        raise bad_file(folder / "tokenizer.json", str(error)) from None
+
+
+def first_token(raw: tokenizers.Tokenizer, where: object) -> int | None:
+    """The token that is put before every text, if one is. Raises BadFile for several."""
+    try:
+        asked = raw.encode("a", add_special_tokens=True)
+    except Exception as error:  # the library raises plain Exception
+        raise bad_file(where, f"cannot encode a text: {str(error).rstrip('.')}") from None
+    before = asked.special_tokens_mask.index(0) if 0 in asked.special_tokens_mask else 0
+    if before > 1:
+        raise bad_file(where, f"begins every text with {before} tokens; one is supported")
+    first: int | None = asked.ids[0] if before else None
+    return first
+
+
+def templates_from_folder(folder: Path, settings: dict[str, Any]) -> dict[str, str]:
+    """The source of each chat template by its name; files in the folder go before the settings. Raises BadFile.
+
+    chat_template.jinja is the default, chat_templates/NAME.jinja are others; the settings hold one, or several as a
+    list of {name, template}.
+    """
+    found: dict[str, str] = {}
+    path = folder / "chat_template.jinja"
+    if path.is_file():
+        found["default"] = _text(path)
+    for path in sorted((folder / "chat_templates").glob("*.jinja")):
+        found[path.stem] = _text(path)
+    if found:
+        return found
+    listed = settings.get("chat_template")
+    if isinstance(listed, str):
+        return {"default": listed}
+    try:
+        found = {entry["name"]: entry["template"] for entry in listed or ()}
+    except (TypeError, KeyError):
+        found = {"": ""}
+    if not all(isinstance(text, str) and text for entry in found.items() for text in entry):
+        what = "the setting 'chat_template' must be a text, or a list of {name, template}"
+        raise bad_file(folder / "tokenizer_config.json", what)
+    return found
+
+
+def content(token: Any) -> str | None:
+    """The text of a special token as settings give it: a text, or a dict with its content."""
+    text = token.get("content") if isinstance(token, dict) else token
+    return text if isinstance(text, str) and text else None
+
+
+def _add(raw: tokenizers.Tokenizer, settings: dict[str, Any], folder: Path) -> None:
+    """Make special tokens whole in any text that tokenizer.json does not: those of the settings, in their order."""
+    from tokenizers import AddedToken
+
+    known = {token.content for token in raw.get_added_tokens_decoder().values()}
+    listed = settings.get("added_tokens_decoder") or {}
+    path = folder / "tokenizer_config.json"
+    if not isinstance(listed, dict) or not all(i.isdecimal() and len(i) < 9 and content(listed[i]) for i in listed):
+        raise bad_file(path, "the setting 'added_tokens_decoder' must be tokens by their ids")
+    tokens = [listed[i] for i in sorted(listed, key=int)]
+    special = [*named_tokens(settings).values(), *settings["extra_special_tokens"]]
+    for token in [*tokens, *special]:
+        text = content(token)
+        if text is None or text in known:
+            continue
+        known.add(text)
+        flags = {name: bool(token[name]) for name in _FLAGS if name in token} if isinstance(token, dict) else {}
+        is_special = token not in tokens or bool(token.get("special"))
+        raw.add_tokens([AddedToken(text, special=is_special, **{"normalized": not is_special, **flags})])
+
+
+def _id(raw: tokenizers.Tokenizer, token: Any) -> int | None:
+    text = content(token)
+    return None if text is None else raw.token_to_id(text)
+
+
+def _ids(settings: dict[str, Any], name: str, path: Path, below: int) -> list[int]:
+    """A setting that is an id, several, or missing. Raises BadFile."""
+    value = settings.get(name)
+    found = value if isinstance(value, list) else [] if value is None else [value]
+    if not all(type(i) is int and 0 <= i < below for i in found):
+        raise bad_file(path, f"the setting {name!r} is {value!r}, and ids go from 0 to {below - 1}")
+    return list(found)
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file, empty where there is no such file."""
+    try:
+        return read_json(path, SETTINGS_BYTES)
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise bad_file(path, f"cannot be read: {error.strerror}") from None
+
+
+def _text(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(4 * SOURCE + 1)
+        text = data.decode("utf-8")
+    except OSError as error:
+        raise bad_file(path, f"cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise bad_file(path, "is not valid UTF-8") from None
+    if len(data) > 4 * SOURCE:
+        raise bad_file(path, f"is larger than {4 * SOURCE >> 20} MiB")
+    return text

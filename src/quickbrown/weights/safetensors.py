@@ -1,0 +1,246 @@
+"""Checkpoints in safetensors files, as Hugging Face publishes them: one file, or several and an index.
+
+A file is the length of its header (u64), the header (a JSON object: name -> dtype, shape, first and last byte), and the
+tensors end to end. It is not trusted. Every length, offset and size is checked against the file before it is used, and
+every fault is a `BadFile`. Weights stay in the mapped files.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+import re
+from pathlib import Path
+from struct import Struct
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from quickbrown.quant.formats import FORMATS
+from quickbrown.quant.weight import Weight
+from quickbrown.weights.config import read_config
+from quickbrown.weights.names import shapes
+from quickbrown.weights.source import bad_file, parse_json, read_json
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+HEADER = 1 << 24  # bytes, the most that the header of one file may take
+_MOST_AXES = 8
+_MOST_FILES = 4096
+_U64 = Struct("<Q")
+_FORMATS = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
+_PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,250}\.safetensors", re.ASCII)
+_HARMLESS = re.compile(r"(model\.|model\.layers\.\d+\.self_attn\.)rotary_emb\.inv_freq")  # of old conversions; computed
+_EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
+_SLICE = 1 << 24
+
+
+class _Tensor(NamedTuple):
+    """Where a tensor lies: bytes `at` to `at + bytes` of a file. `dtype` is what the file says."""
+
+    map: mmap.mmap
+    dtype: str
+    shape: tuple[int, ...]
+    at: int
+    bytes: int
+
+    @property
+    def format(self) -> str:
+        return _FORMATS[self.dtype]
+
+
+class SafetensorsSource:
+    """The weights of a folder with config.json and safetensors files. A `Source`.
+
+    config    the fields of config.json that the family reads, and `model_type`
+    metadata  empty: what GGUF files say about themselves, safetensors files do not
+    formats   format name -> how many weights have it, the most frequent first
+    bytes     of all weights as encoded
+
+    Raises BadFile for anything wrong with the contents, OSError where a file cannot be opened. The files are mapped:
+    they must not be changed or cut while the source lives.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.path = Path(folder)
+        self.metadata: dict[str, Any] = {}
+        self.config = read_config(self.path)
+        found: dict[str, _Tensor] = {}
+        places = _places(self.path)
+        for file in sorted(set(places.values())) if places else [WEIGHTS]:
+            for name, tensor in _tensors(self.path / file).items():
+                if places is not None and places.get(name, file) != file:
+                    raise bad_file(self.path / file, f"holds the tensor {name!r}, which {INDEX} places elsewhere")
+                if name in found:
+                    raise bad_file(self.path / file, f"holds the tensor {name!r}, which another file holds too")
+                found[name] = tensor
+        self._weights = self._check(found)
+        self.bytes = sum(t.bytes for t in self._weights.values())
+        names = [t.format for t in self._weights.values()]
+        self.formats = {f: names.count(f) for f in sorted(set(names), key=lambda f: (-names.count(f), f))}
+
+    def names(self) -> list[str]:
+        return list(self._weights)
+
+    def get(self, name: str) -> Weight:
+        """A view of the mapped file, or a copy of a tensor whose numbers do not lie at multiples of their size."""
+        tensor = self._weights[name]
+        data = _view(tensor, 0, tensor.bytes)
+        if tensor.at % FORMATS[tensor.format].block_bytes:
+            data = data.copy()
+        rows = math.prod(tensor.shape[:-1])
+        return Weight(tensor.format, tensor.shape, data.reshape(rows, tensor.bytes // rows))
+
+    def release(self, name: str) -> None:
+        """Tell the system that the file's pages of this weight may leave memory, where it can be told."""
+        _release(self._weights[name])
+
+    def _check(self, found: dict[str, _Tensor]) -> dict[str, _Tensor]:
+        """The tensors of the config, in the order of the forward pass: all of them, with their shapes and no others."""
+        if self.config["tie_word_embeddings"] and _HEAD in found:
+            # Both may be published. One is as good as the other if they are equal; if not, the config is wrong.
+            if _EMBEDDING not in found:
+                found[_EMBEDDING] = found[_HEAD]
+            if _equal(found[_EMBEDDING], found[_HEAD]):
+                del found[_HEAD]
+            else:
+                self.config["tie_word_embeddings"] = False
+        if (layers := self.config["num_hidden_layers"]) > len(found):
+            raise bad_file(self.path, f"claims {layers} layers and holds {len(found)} tensors")
+        expected = shapes(self.config)
+        for name, tensor in found.items():
+            if _HARMLESS.fullmatch(name):
+                continue
+            if name not in expected:
+                raise bad_file(
+                    self.path, f"holds the tensor {name!r}, which this {self.config['model_type']} does not have"
+                )
+            if tensor.dtype not in _FORMATS:
+                supported = ", ".join(_FORMATS)
+                raise bad_file(self.path, f"tensor {name!r} is of type {tensor.dtype}; supported are {supported}")
+            if tensor.shape != expected[name]:
+                raise bad_file(
+                    self.path, f"tensor {name!r} has shape {tensor.shape}, but its config needs {expected[name]}"
+                )
+        if missing := [name for name in expected if name not in found]:
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise bad_file(self.path, f"the tensor {missing[0]!r}{more} is missing")
+        return {name: found[name] for name in expected}
+
+
+def _view(tensor: _Tensor, start: int, stop: int) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(tensor.map, np.uint8, min(stop, tensor.bytes) - start, tensor.at + start)
+
+
+def _release(tensor: _Tensor) -> None:
+    start = -(-tensor.at // mmap.PAGESIZE) * mmap.PAGESIZE
+    stop = (tensor.at + tensor.bytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    if start < stop and hasattr(mmap, "MADV_DONTNEED"):
+        tensor.map.madvise(mmap.MADV_DONTNEED, start, stop - start)
+
+
+def _equal(a: _Tensor, b: _Tensor) -> bool:
+    if (a.dtype, a.shape) != (b.dtype, b.shape):
+        return False
+    same = all(np.array_equal(_view(a, i, i + _SLICE), _view(b, i, i + _SLICE)) for i in range(0, a.bytes, _SLICE))
+    _release(a)
+    _release(b)
+    return same
+
+
+def _places(folder: Path) -> dict[str, str] | None:
+    """Tensor name -> file name, or None where all are in one file."""
+    if (folder / WEIGHTS).is_file():
+        return None
+    if not (folder / INDEX).is_file():
+        _none(folder)
+    places = index(folder / INDEX)
+    for file in sorted(set(places.values())):
+        if not (folder / file).is_file():
+            raise bad_file(folder, f"the file {file} is missing, which {INDEX} names")
+    return places
+
+
+def index(path: Path) -> dict[str, str]:
+    """Tensor name -> file name, of an index: the names of files beside it. Raises BadFile."""
+    places = read_json(path, HEADER).get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise bad_file(path, "has no 'weight_map' that says which file holds which tensor")
+    for file in places.values():
+        if not isinstance(file, str) or not _PLAIN.fullmatch(file):
+            raise bad_file(path, f"names the file {file!r}; only plain names of .safetensors files are read")
+    if (count := len(set(places.values()))) > _MOST_FILES:
+        raise bad_file(path, f"names {count} files, more than {_MOST_FILES}")
+    return places
+
+
+def _none(folder: Path) -> None:
+    """Raises the BadFile that says why a folder has no weights that can be read."""
+    pickled = [*folder.glob("pytorch_model*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth"), *folder.glob("*.ckpt")]
+    if pickled:
+        name = min(path.name for path in pickled)
+        raise bad_file(
+            folder,
+            f"its weights are pickled ({name}), and pickles are not read because they can run code; convert them to "
+            "safetensors, or take a revision that has those",
+        )
+    raise bad_file(folder, f"holds no {WEIGHTS} and no {INDEX}")
+
+
+def _tensors(path: Path) -> dict[str, _Tensor]:
+    """Every tensor of a file."""
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size < 8:
+            raise bad_file(path, "is empty" if not size else "is too short for a safetensors file")
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    length = _U64.unpack_from(data, 0)[0]
+    if length > min(HEADER, len(data) - 8):
+        what = f"its header is to be {length} bytes long"
+        limit = f"more than {HEADER >> 20} MiB" if length > HEADER else f"and the file has {len(data)}: it is truncated"
+        raise bad_file(path, f"{what}, {limit} or not a safetensors file")
+    if data[8:9] != b"{":
+        raise bad_file(path, "is not a safetensors file (its header does not begin with '{')")
+    start = 8 + length
+    header = parse_json(data[8:start], path)
+    header.pop("__metadata__", None)
+    found = {name: _tensor(path, name, entry, data, start) for name, entry in header.items()}
+    _tile(path, found, start, len(data))
+    return found
+
+
+def _tensor(path: Path, name: str, entry: Any, data: mmap.mmap, start: int) -> _Tensor:
+    """The place that one entry of a header describes."""
+    if not name or len(name) > 1024:
+        raise bad_file(path, f"has a tensor whose name is {len(name)} characters long")
+    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+        raise bad_file(path, f"tensor {name!r} must have 'dtype', 'shape' and 'data_offsets', and nothing else")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str):
+        raise bad_file(path, f"tensor {name!r} has a dtype that is no text")
+    if not _naturals(shape) or len(shape) > _MOST_AXES:
+        raise bad_file(path, f"tensor {name!r} has no shape of up to {_MOST_AXES} sizes")
+    if not _naturals(offsets) or len(offsets) != 2 or not offsets[0] <= offsets[1] <= len(data) - start:
+        raise bad_file(path, f"tensor {name!r} lies beyond the end of the file: it is truncated or damaged")
+    size = offsets[1] - offsets[0]
+    if dtype in _FORMATS and size != math.prod(shape) * FORMATS[_FORMATS[dtype]].block_bytes:
+        raise bad_file(path, f"tensor {name!r} has {size} bytes, which are not {dtype} values of shape {tuple(shape)}")
+    return _Tensor(data, dtype, tuple(shape), start + offsets[0], size)
+
+
+def _naturals(value: Any) -> bool:
+    return isinstance(value, list) and all(type(n) is int and 0 <= n < 1 << 63 for n in value)
+
+
+def _tile(path: Path, found: dict[str, _Tensor], start: int, end: int) -> None:
+    """The tensors lie end to end and fill the file, as the format demands; a file that does not is damaged."""
+    at, before = start, ""
+    for name, tensor in sorted(found.items(), key=lambda item: (item[1].at, item[1].bytes)):
+        if tensor.at < at:
+            raise bad_file(path, f"the tensors {before!r} and {name!r} overlap")
+        if tensor.at > at:
+            raise bad_file(path, f"there is a gap of {tensor.at - at} bytes before the tensor {name!r}")
+        at, before = tensor.at + tensor.bytes, name
+    if at != end:
+        raise bad_file(path, f"{end - at} bytes behind the last tensor belong to none")

@@ -1,0 +1,57 @@
+"""Every family against logits and texts of transformers (tests/golden/transformers/make_logits.py), without torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import rounding
+import theirs
+import tiny
+from quickbrown.backends.native.runner import NativeRunner
+from quickbrown.backends.reference import ReferenceRunner
+from quickbrown.weights.tiny import TinySource
+
+CASES = json.loads((Path(__file__).parents[1] / "golden/transformers/logits.json").read_text("utf-8"))["cases"]
+RUNNERS = {
+    "reference": lambda model: ReferenceRunner(model, kv="f32"),
+    "native": lambda model: NativeRunner(model, blocks=16, threads=2, dtype="float32"),
+}
+# Not where angles follow the length of the text: transformers' at every step, ours from the start.
+WRITTEN = {name: case for name, case in CASES.items() if case["written"]}
+
+
+def model_of(case):
+    return tiny.model(TinySource(seed=case["seed"], **case["config"]))
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
+def test_the_reference_has_their_logits(case):
+    """Within what their float32 sums and angles explain, and the six digits that were kept: a thousandth of what a
+    wrong bias, norm, window or rotation would change."""
+    model, tokens = model_of(case), np.array(case["tokens"])
+    table = np.arange(-(-len(tokens) // tiny.BLOCK))
+    part = tiny.Part(tokens, 0, len(tokens), table, case["positions"], model.ropes[0].span(len(tokens)))
+    side = {"any_order": True, "angle_steps": theirs.angle_steps(model.config.rope_parameters, model.config.head_dim)}
+    want = np.array(case["logits"], np.float32)
+    gap, allowed = rounding.close("logits", want, model, tokens, tiny.batch([part], table), "f32", **side)
+    assert 0 < gap <= allowed < 1e-3
+
+
+@pytest.mark.parametrize("case", WRITTEN.values(), ids=list(WRITTEN))
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_the_likeliest_tokens_are_theirs(case, runner):
+    """16 tokens, one a step: keys and values of what was read before come from memory."""
+    model, text, past = model_of(case), list(case["tokens"]), 0
+    runner = RUNNERS[runner](model)
+    longest = len(text) + len(case["written"])
+    table, span = np.arange(-(-longest // tiny.BLOCK)), model.ropes[0].span(longest)
+    for want in case["written"]:
+        part = tiny.Part(np.array(text), past, len(text), table, [-1], span)
+        runner.run(tiny.batch([part], table if not past else tiny.NONE))
+        assert int(runner.logits()[0].argmax()) == want, f"after {len(text)} tokens"
+        past = len(text)
+        text.append(want)

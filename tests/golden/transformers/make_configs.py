@@ -1,0 +1,134 @@
+"""Makes configs.json: run `python tests/golden/transformers/make_configs.py` where transformers 5.23 is.
+
+What transformers takes config.json files to mean: those of well-known models as they were published, and files in which
+fields are missing.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+FILE = Path(__file__).with_name("configs.json")
+
+SMALL = {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 3, "vocab_size": 128}
+LLAMA3 = {
+    "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192,
+    "rope_type": "llama3",
+}  # fmt: skip
+QWEN = {
+    "attention_dropout": 0.0, "hidden_act": "silu", "initializer_range": 0.02, "rms_norm_eps": 1e-06,
+    "torch_dtype": "bfloat16", "use_cache": True, "eos_token_id": 151645, "bos_token_id": 151643,
+}  # fmt: skip
+CASES: dict[str, dict[str, Any]] = {
+    "llama 2": {
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096, "intermediate_size": 11008,
+        "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 32, "max_position_embeddings": 4096,
+        "rms_norm_eps": 1e-05, "rope_scaling": None, "tie_word_embeddings": False, "vocab_size": 32000,
+        "hidden_act": "silu", "pretraining_tp": 1, "torch_dtype": "float16", "use_cache": True,
+    },
+    "llama 3.1": {
+        "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32,
+        "num_hidden_layers": 32, "num_key_value_heads": 8, "max_position_embeddings": 131072, "rms_norm_eps": 1e-05,
+        "rope_theta": 500000.0, "rope_scaling": LLAMA3, "tie_word_embeddings": False, "vocab_size": 128256,
+        "attention_bias": False, "mlp_bias": False, "eos_token_id": [128001, 128008, 128009],
+    },
+    "mistral v0.1": {
+        "model_type": "mistral", "hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32,
+        "num_hidden_layers": 32, "num_key_value_heads": 8, "max_position_embeddings": 32768, "rms_norm_eps": 1e-05,
+        "rope_theta": 10000.0, "sliding_window": 4096, "tie_word_embeddings": False, "vocab_size": 32000,
+    },
+    "mistral v0.3": {
+        "model_type": "mistral", "hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32,
+        "num_hidden_layers": 32, "num_key_value_heads": 8, "max_position_embeddings": 32768, "rms_norm_eps": 1e-05,
+        "rope_theta": 1000000.0, "sliding_window": None, "vocab_size": 32768,
+    },
+    "qwen2.5": QWEN | {
+        "model_type": "qwen2", "hidden_size": 896, "intermediate_size": 4864, "num_attention_heads": 14,
+        "num_hidden_layers": 24, "num_key_value_heads": 2, "max_position_embeddings": 32768, "max_window_layers": 21,
+        "rope_theta": 1000000.0, "sliding_window": 32768, "use_sliding_window": False, "tie_word_embeddings": True,
+        "use_mrope": False, "vocab_size": 151936,
+    },
+    "qwen2.5 stretched": QWEN | SMALL | {
+        "model_type": "qwen2", "num_key_value_heads": 2, "max_position_embeddings": 32768, "rope_theta": 1000000.0,
+        "rope_scaling": {"factor": 4.0, "original_max_position_embeddings": 16384, "type": "yarn"},
+    },
+    "qwen3": QWEN | {
+        "model_type": "qwen3", "hidden_size": 1024, "intermediate_size": 3072, "num_attention_heads": 16,
+        "num_hidden_layers": 28, "num_key_value_heads": 8, "head_dim": 128, "max_position_embeddings": 40960,
+        "max_window_layers": 28, "rope_scaling": None, "rope_theta": 1000000, "sliding_window": None,
+        "use_sliding_window": False, "tie_word_embeddings": True, "attention_bias": False, "vocab_size": 151936,
+    },
+    "nothing but a size, llama": SMALL | {"model_type": "llama"},
+    "nothing but a size, mistral": SMALL | {"model_type": "mistral", "num_attention_heads": 8},
+    "nothing but a size, qwen2": SMALL | {"model_type": "qwen2", "num_attention_heads": 32},
+    "nothing but a size, qwen3": SMALL | {"model_type": "qwen3", "num_attention_heads": 32},
+    "nulls": SMALL | {"model_type": "llama", "num_key_value_heads": None, "head_dim": None, "rope_parameters": None},
+    "new spelling": SMALL | {
+        "model_type": "llama", "head_dim": 32, "dtype": "bfloat16", "attention_bias": True, "mlp_bias": True,
+        "rope_parameters": {"rope_type": "linear", "rope_theta": 5e5, "factor": 2.0},
+    },
+    "both spellings": SMALL | {
+        "model_type": "llama", "rope_theta": 7.0, "rope_scaling": {"rope_type": "dynamic", "factor": 8.0},
+        "rope_parameters": {"rope_type": "linear", "rope_theta": 5.0, "factor": 2.0},
+    },
+    "two names of a type": SMALL | {
+        "model_type": "llama", "rope_scaling": {"type": "default", "rope_type": "linear", "factor": 3.0},
+    },
+    "llama3 without the trained length": SMALL | {
+        "model_type": "llama", "max_position_embeddings": 4096, "original_max_position_embeddings": 99,
+        "rope_scaling": {key: LLAMA3[key] for key in LLAMA3 if key[0] != "o"},
+    },
+    "longrope": SMALL | {
+        "model_type": "llama",
+        "rope_scaling": {"type": "longrope", "short_factor": [1.0] * 8, "long_factor": [2.0] * 8, "factor": 4.0},
+    },
+    "windows from a layer on": SMALL | {
+        "model_type": "qwen2", "num_key_value_heads": 4, "use_sliding_window": True, "sliding_window": 16,
+        "max_window_layers": 1,
+    },
+    "windows listed": SMALL | {
+        "model_type": "qwen3", "num_key_value_heads": 4, "use_sliding_window": True, "sliding_window": 16,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"], "attention_bias": True,
+    },
+    "a window that is not used": SMALL | {"model_type": "qwen3", "num_key_value_heads": 4, "sliding_window": 16},
+    "heads of their own size": SMALL | {"model_type": "qwen2", "num_key_value_heads": 4, "head_dim": 8},
+}  # fmt: skip
+
+SHARED = (
+    "model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+    "vocab_size", "max_position_embeddings", "rms_norm_eps", "tie_word_embeddings",
+)  # fmt: skip
+OWN = {
+    "llama": ("attention_bias", "mlp_bias"),
+    "mistral": ("sliding_window",),
+    "qwen2": ("sliding_window", "layer_types"),
+    "qwen3": ("sliding_window", "layer_types", "attention_bias"),
+}
+
+
+def main() -> None:
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    cases = []
+    for name, given in CASES.items():
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "config.json").write_text(json.dumps(given))
+            config = transformers.AutoConfig.from_pretrained(folder)
+        means = {field: getattr(config, field) for field in (*SHARED, *OWN[config.model_type])}
+        means["head_dim"] = getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
+        means["rope_parameters"] = {k: v for k, v in config.rope_parameters.items() if k != "type"}
+        cases.append({"name": name, "given": given, "means": means})
+    golden = {
+        "made_by": "tests/golden/transformers/make_configs.py",
+        "transformers": transformers.__version__,
+        "cases": cases,
+    }
+    FILE.write_text(json.dumps(golden, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
