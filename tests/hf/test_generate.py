@@ -21,6 +21,7 @@ from quickbrown import (
     PromptHint,
     StoppingCriteria,
     StoppingCriteriaList,
+    TextIteratorStreamer,
     TooLong,
     UnknownOption,
     set_seed,
@@ -127,7 +128,8 @@ class TestArrays:
             ([[5], [6, 7]], None, "differ in length"),
             ([[0.5]], None, "whole numbers"),
             ([[]], None, "at least one token"),
-            ([["a"]], None, "whole numbers"),
+            ([["a"]], None, "makes them of a text"),
+            ("text", None, "makes them of a text"),
             ([[5, 600]], None, "outside the vocabulary"),
             ([[5, 6]], [[1]], "shape of input_ids"),
             ([[5, 6]], [[[1, 1]]], "shape of input_ids"),
@@ -316,6 +318,14 @@ class TestOwnCode:
         with pytest.raises(OSError, match="paper"):
             model.generate(**one, max_new_tokens=200, streamer=streamer)
 
+    @pytest.mark.parametrize("wrong", [{"max_new_token": 3}, {"logits_processor": [lambda ids, scores: 1 / 0]}])
+    def test_whoever_reads_a_stream_does_not_wait_for_ever(self, model, tokenizer, one, wrong):
+        """A call that fails, before or in the middle, ends the iteration in the other thread."""
+        streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, timeout=20)
+        with pytest.raises((UnknownOption, ZeroDivisionError)):
+            model.generate(**one, streamer=streamer, **wrong)
+        assert list(streamer) == []
+
 
 class TestRefusals:
     @pytest.mark.parametrize(
@@ -330,10 +340,18 @@ class TestRefusals:
             ({"num_return_sequences": 2}, "num_return_sequences"),
             ({"output_scores": True}, "return_dict_in_generate"),
             ({"temperature": 0.0, "do_sample": True}, "temperature"),
+            ({"seed": -1, "do_sample": True}, "seed must be"),
+            ({"seed": [1, 2], "do_sample": True}, "2 rows"),
+            ({"logits_processor": 5}, "list of callables"),
+            ({"stopping_criteria": [5]}, "list of callables"),
+            ({"logits_processor": [lambda ids, scores: None]}, "returned None"),
+            ({"stopping_criteria": [lambda ids, scores: None]}, "returned None"),
+            ({"streamer": print}, "put"),
+            ({"generation_config": {"max_new_tokens": 3}}, "GenerationConfig"),
         ],
     )
     def test_by_name(self, model, one, keywords, said):
-        with pytest.raises((ValueError, UnknownOption), match=said):
+        with pytest.raises((ValueError, TypeError), match=said):
             model.generate(**one, **keywords)
 
     def test_from_pretrained(self, folder):

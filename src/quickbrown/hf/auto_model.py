@@ -104,7 +104,10 @@ def dtype_name(dtype: Any) -> str:
 
 def quantization(in_4bit: bool, in_8bit: bool, config: BitsAndBytesConfig | Mapping[str, Any] | None) -> str | None:
     """What `LLM` calls it. Raises ValueError for two answers at once."""
-    if bool(in_4bit) + bool(in_8bit) + (config is not None) > 1:
+    for name, value in (("load_in_4bit", in_4bit), ("load_in_8bit", in_8bit)):
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} must be True or False, not {value!r}")
+    if in_4bit + in_8bit + (config is not None) > 1:
         raise ValueError("load_in_4bit, load_in_8bit and quantization_config exclude each other; give one of them")
     if config is not None:
         config = BitsAndBytesConfig.from_dict(dict(config)) if isinstance(config, Mapping) else config

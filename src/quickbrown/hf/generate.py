@@ -19,7 +19,7 @@ from quickbrown.hf.inputs import Prompts
 from quickbrown.hf.outputs import GenerateDecoderOnlyOutput
 from quickbrown.hf.rows import Criteria, Failure, Processors
 from quickbrown.llm import LLM, MOST_SAMPLES, Job
-from quickbrown.streams import Reader, Text
+from quickbrown.streams import Reader, Text, Watch
 from quickbrown.text.pieces import Pieces
 from quickbrown.text.tokenizer import Tokenizer
 from quickbrown.types import Finish, SamplingParams
@@ -39,7 +39,9 @@ class Call:
         eos: tuple[int, ...],
         pad: int | None,
         tokenizer: Any,
+        streamed: bool,
     ) -> None:
+        self.streamed = streamed
         self.llm, self.config, self.given, self.eos = model.llm, config, given, eos
         self.pad = 0 if pad is None else pad
         self.core: Tokenizer | None = self.llm.vocabulary or getattr(tokenizer, "core", tokenizer)
@@ -56,10 +58,13 @@ class Call:
         criteria: Sequence[Any],
         prefix_fn: Callable[[int, Any], Any] | None,
         chosen: bool,
-        seed: int | Sequence[int] | None,
+        seed: int | tuple[int, ...] | list[int] | None,
     ) -> None:
         """Everything that can be refused is refused here, before anything is computed."""
         config, width = self.config, self.given.ids.shape[1]
+        for name, functions in (("logits_processor", own), ("stopping_criteria", criteria)):
+            if not isinstance(functions, (list, tuple)) or not all(map(callable, functions)):
+                raise TypeError(f"{name} must be a list of callables, not {functions!r}")
         if not 1 <= self.samples <= MOST_SAMPLES:
             raise ValueError(f"num_return_sequences must be from 1 to {MOST_SAMPLES:,}, not {self.samples}")
         count = new_tokens(config, width)
@@ -81,7 +86,7 @@ class Call:
             stop=stop,
             logprobs=bool(config.return_dict_in_generate),
         )
-        own_seed = seed if seed is None or isinstance(seed, int) else tuple(seed)
+        own_seed = SamplingParams(seed=tuple(seed) if isinstance(seed, list) else seed).seed  # which checks it
         if own_seed is None and not config.do_sample:
             own_seed = 0  # what draws nothing takes no number of the default seed's calls
         seeds = row_seeds(own_seed, len(self.given.ids), self.samples)
@@ -134,8 +139,10 @@ class Call:
         made = Processors(chain, own, given, len(tokens), self.given.kind, keep, self.failure)
         return made
 
-    def watch(self, criteria: Criteria | None) -> Callable[[Text, tuple[int, ...]], Finish | None]:
-        """Hands tokens to the streamer's side as soon as no stop string can take them back, and asks the criteria."""
+    def watch(self, criteria: Criteria | None) -> Watch | None:
+        """Asks the criteria, and hands tokens to a streamer's side as soon as no stop string can take them back."""
+        if not self.streamed:
+            return None if criteria is None else lambda text, tokens: criteria(text)
         passed: dict[int, int] = {}  # row -> how many of its tokens
 
         def watch(text: Text, tokens: tuple[int, ...]) -> Finish | None:
@@ -147,10 +154,10 @@ class Call:
         return watch
 
     def write(self, streamer: Any) -> list[Text]:
-        """Write all rows; the streamer is told, in this thread, what comes."""
+        """Write all rows; the streamer, if there is one, is told in this thread what comes."""
         reader = Reader(self.llm, self.llm.begin(self.jobs, self.out))
-        feed = None
         try:
+            feed = None
             if streamer is not None:
                 feed = Feed(streamer, np.repeat(self.given.ids, self.samples, 0), self.given.kind, self.pad)
             passed = [0] * len(reader.texts)
@@ -165,8 +172,6 @@ class Call:
                     feed.put(row, tokens, ended)
         finally:
             reader.close()
-            if feed is not None:
-                feed.end()
         if self.failure.error is not None:
             raise self.failure.error
         reader.checked()
@@ -254,9 +259,6 @@ class Feed:
         while any(self.waiting) and all(self.waiting[row] for row in self.open):
             step = [tokens.pop(0) if tokens else self.pad for tokens in self.waiting]
             self.streamer.put(as_kind(np.array(step, np.int64), self.kind))
-
-    def end(self) -> None:
-        self.streamer.end()
 
 
 def cut(core: Tokenizer, tokens: Sequence[int], text: str) -> list[int]:

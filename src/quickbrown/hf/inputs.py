@@ -52,6 +52,8 @@ def read(ids: Any, mask: Any, *, pad: int | None = None, eos: Collection[int] = 
     """
     kind = kind_of(ids)
     rows = to_numpy(ids)
+    if rows.dtype.kind in "US":
+        raise ValueError("input_ids must be token ids; a tokenizer makes them of a text: generate(**tokenizer([text]))")
     if rows.ndim == 1 and rows.size:
         raise ValueError("input_ids must be rows of token ids, (batch, length); a single row is [ids]")
     if rows.ndim != 2 or not rows.size:

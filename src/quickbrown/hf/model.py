@@ -161,7 +161,7 @@ class PreTrainedModel:
         *,
         streamer: Any = None,
         tokenizer: Any = None,
-        seed: int | Sequence[int] | None = None,
+        seed: int | tuple[int, ...] | list[int] | None = None,
         **kwargs: Any,
     ) -> Any:
         """Continue rows of token ids (B, n): numpy, torch or lists, and the result is of the same kind.
@@ -182,32 +182,43 @@ class PreTrainedModel:
         Raises ValueError for arguments out of range, UnknownOption for one that nothing honours, TooLong for a text
         beyond the context, GenerationError if the model fails, and what the caller's own code raises.
         """
-        mask, input_ids = kwargs.pop("attention_mask", None), kwargs.pop("input_ids", None)
-        refuse_absent(kwargs)
-        config, unknown = merge(kwargs, generation_config, self.generation_config)
-        for name in unknown:
-            known = [*arguments(PreTrainedModel.generate), "input_ids", "attention_mask"]
-            raise UnknownOption(name, [*known, *GenerationConfig.fields()])
-        eos = tuple_of(config.eos_token_id)
-        pad = config.pad_token_id
-        if pad is None:
-            pad = next((token for token in eos if token >= 0), None)
-        ids, mask = prompts.split(inputs, input_ids, mask)
-        if ids is None:
-            if config.bos_token_id is None:
-                raise ValueError("there is nothing to continue: give input_ids; the model has no token to begin with")
-            ids = np.array([[config.bos_token_id]])
-        given = prompts.read(ids, mask, pad=pad, eos=eos)
-        chosen = any(
-            value is not None
-            for name in ("max_new_tokens", "max_length")
-            for value in (kwargs.get(name), getattr(generation_config, name, None))
-        )
-        call = Call(self, config, given, eos, pad, tokenizer)
-        call.prepare(logits_processor or (), stopping_criteria or (), prefix_allowed_tokens_fn, chosen, seed)
-        self._hint(given)
-        texts = call.write(streamer)
-        return call.result(texts)
+        if streamer is not None and not (hasattr(streamer, "put") and hasattr(streamer, "end")):
+            raise TypeError(f"a streamer must have put() and end(), as TextStreamer(tokenizer) has, not {streamer!r}")
+        if generation_config is not None and not isinstance(generation_config, GenerationConfig):
+            kind = type(generation_config).__name__
+            raise TypeError(f"generation_config must be a GenerationConfig, not {kind}; keywords are given as they are")
+        try:
+            mask, input_ids = kwargs.pop("attention_mask", None), kwargs.pop("input_ids", None)
+            refuse_absent(kwargs)
+            config, unknown = merge(kwargs, generation_config, self.generation_config)
+            for name in unknown:
+                known = [*arguments(PreTrainedModel.generate), "input_ids", "attention_mask"]
+                raise UnknownOption(name, [*known, *GenerationConfig.fields()])
+            eos = tuple_of(config.eos_token_id)
+            pad = config.pad_token_id
+            if pad is None:
+                pad = next((token for token in eos if token >= 0), None)
+            ids, mask = prompts.split(inputs, input_ids, mask)
+            if ids is None:
+                if config.bos_token_id is None:
+                    raise ValueError(
+                        "there is nothing to continue: give input_ids; the model has no token to begin with"
+                    )
+                ids = np.array([[config.bos_token_id]])
+            given = prompts.read(ids, mask, pad=pad, eos=eos)
+            chosen = any(
+                value is not None
+                for name in ("max_new_tokens", "max_length")
+                for value in (kwargs.get(name), getattr(generation_config, name, None))
+            )
+            call = Call(self, config, given, eos, pad, tokenizer, streamer is not None)
+            call.prepare(logits_processor or (), stopping_criteria or (), prefix_allowed_tokens_fn, chosen, seed)
+            self._hint(given)
+            texts = call.write(streamer)
+            return call.result(texts)
+        finally:
+            if streamer is not None:  # who reads it in another thread must not wait for ever, whatever happened here
+                streamer.end()
 
     def compute_transition_scores(
         self, sequences: Any, scores: Sequence[Any], beam_indices: Any = None, normalize_logits: bool = False

@@ -64,7 +64,10 @@ class Processors:
             try:
                 if id(processor) in self.own:
                     ids = as_kind(as_given.copy(), self.kind)
-                    scores = to_numpy(processor(ids, as_kind(scores.copy(), self.kind)))
+                    changed = processor(ids, as_kind(scores.copy(), self.kind))
+                    if changed is None:
+                        raise TypeError(f"{name_of(processor)} returned None; a logits processor returns the scores")
+                    scores = to_numpy(changed)
                 else:
                     scores = processor(as_given if isinstance(processor, PrefixAllowedTokens) else text[None], scores)
             except Exception as error:
@@ -102,10 +105,18 @@ class Criteria:
             scores = tuple(as_kind(kept[text.sample, i][None], self.kind) for i in range(len(text.tokens)))
         for criterion in self.criteria:
             try:
-                done = bool(to_numpy(criterion(ids, scores)).any())
+                answer = criterion(ids, scores)
+                if answer is None:
+                    raise TypeError(f"{name_of(criterion)} returned None; a stopping criterion returns True or False")
+                done = bool(to_numpy(answer).any())
             except Exception as error:
                 raise self.failure.note(error) from None
             if done:
                 reason = getattr(criterion, "reason", FinishReason.STOP)
-                return Finish(reason, type(criterion).__name__ if reason is FinishReason.STOP else None)
+                return Finish(reason, name_of(criterion) if reason is FinishReason.STOP else None)
         return None
+
+
+def name_of(code: Any) -> str:
+    """What a caller's function or object is called."""
+    return str(getattr(code, "__name__", type(code).__name__))
