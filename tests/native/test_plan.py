@@ -297,6 +297,41 @@ def test_a_plan_needs_a_result_and_steps():
         plan.result(0)
 
 
+def test_verbs_that_do_not_fit_are_refused():
+    """Biases, norms of heads, rotations and windows, each in a sentence."""
+    pool = _native.Pool(1)
+    weights, kv = _native.Weights(1 << 16, pool), _native.KvMemory("bf16", 1, 1, 2, 16)
+    w = weights.add("f32", 64, [np.zeros((32, 256), np.uint8)])
+    long, bias = (weights.add_vector(np.ones(n, np.float32)) for n in (33, 32))
+    head = weights.add_vector(np.ones(16, np.float32))
+    plan = _native.Plan(pool, weights, kv)
+    x, y, q, out = (plan.buffer(n) for n in (64, 32, 64, 64))
+    turn = plan.rotation(np.ones((1, 8)), np.ones(1))
+    other = plan.rotation(np.ones((2, 16)), np.ones(2))
+    plan.linear(x, [(w, y, bias)])
+    plan.rms_norm(x, head, 1e-5, out, 4)
+    plan.attention(0, q, y, y, out, 4, 0.25, turn, 5, head, head, 1e-5)
+    wrong = {
+        "a bias does not fit its output": lambda: plan.linear(x, [(w, y, long)]),
+        "a linear adds a bias or a residual, not both": lambda: plan.linear(x, [(w, y, bias)], residual=y),
+        "a norm of heads needs equal parts of a multiple of 16 values": lambda: plan.rms_norm(x, head, 1e-5, out, 8),
+        "a norm's weight does not fit its input": lambda: plan.rms_norm(x, head, 1e-5, out, 2),
+        "a rotation needs frequencies": lambda: plan.rotation(np.ones((1, 8)), np.ones(0)),
+        "a rotation's variants do not fit its heads": lambda: plan.turn(turn, np.ones((2, 9)), np.ones(2)),
+        "no rotation of that number": lambda: plan.turn(2, np.ones((2, 8)), np.ones(2)),
+        "rope: heads and frequencies do not fit": lambda: plan.rope(x, turn, 3, out),
+        "attention: frequencies do not fit the heads": lambda: plan.attention(0, q, y, y, out, 4, 0.25, other),
+        "attention: a window cannot be negative": lambda: plan.attention(0, q, y, y, out, 4, 0.25, turn, -1),
+        "both or not at all": lambda: plan.attention(0, q, y, y, out, 4, 0.25, turn, 0, head),
+    }
+    for sentence, ask in wrong.items():
+        with pytest.raises(ValueError, match=sentence):
+            ask()
+    with pytest.raises(IndexError, match="no vector of that number"):
+        plan.linear(x, [(w, y, 9)])
+    assert plan.instructions == 3
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_wrong_sizes_are_refused_at_packing(format):
     pool = _native.Pool(2)
