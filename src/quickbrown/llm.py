@@ -283,6 +283,15 @@ class LLM:
             "threads": self.runner.pool.threads,
         }
 
+    @functools.cached_property
+    def _ends(self) -> frozenset[int]:
+        """The tokens that end a text."""
+        if self.vocabulary is not None:
+            return self.vocabulary.eos_ids
+        from quickbrown.text.files import ends_from_folder
+
+        return frozenset(ends_from_folder(self.path))
+
     # -- from prompts to rows ----------------------------------------------------------------------------------------
 
     @property
@@ -292,9 +301,9 @@ class LLM:
 
     @property
     def longest(self) -> int:
-        """The most tokens that a text can have by the model's positions; dynamic ones stretch."""
-        stretch = max((getattr(rope, "stretch", 1.0) for rope in self.model.ropes), default=1.0)
-        return int(self.config.max_position_embeddings * stretch)
+        """The most tokens that a text can have by the model's positions."""
+        positions = self.config.max_position_embeddings
+        return min((rope.reach(positions) for rope in self.model.ropes), default=positions)
 
     def _span(self, length: int) -> int:
         """What of a text's final length the model's rotations depend on (models/rope.py)."""
@@ -329,7 +338,7 @@ class LLM:
         # what draws nothing takes no number of the default seed's calls
         seed = 0 if params.temperature == 0 and params.seed is None else params.seed
         seeds = row_seeds(seed, len(ids), samples)
-        stop_tokens = frozenset() if params.ignore_eos else self.tokenizer.eos_ids
+        stop_tokens = frozenset() if params.ignore_eos else self._ends
         return self.begin(
             [
                 Job(prompt=tokens, params=its_params, seeds=its_seeds, stop_tokens=stop_tokens)

@@ -140,3 +140,27 @@ def test_a_model_is_never_held_twice(tmp_path_factory, option):
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     taken, held = map(int, run.stdout.split())
     assert taken < 1.2 * held + 40 * 1024
+
+
+@pytest.mark.parametrize(
+    ("rope", "shares"),
+    [({"rope_type": "dynamic", "factor": 4.0}, False), ({"rope_type": "linear", "factor": 4.0}, True)],
+)
+def test_a_text_rotated_by_its_length_shares_memory_with_its_like(tmp_path, rope, shares):
+    """Dynamic rope turns every position by the length that the text may reach: with another one, the keys are others."""
+    longest = 64 if rope["rope_type"] == "dynamic" else 256
+    folder = write_checkpoint(
+        tmp_path / "long",
+        model_type="llama",
+        tokenizer=None,
+        rope_parameters={"rope_theta": 10000.0} | rope,
+        max_position_embeddings=longest,
+    )
+    llm = LLM(folder, memory="8MB")
+    prompt = [1 + i * i % 300 for i in range(130)]
+    first, again, longer = (llm.generate([prompt], max_new_tokens=n)[0] for n in (10, 10, 11))
+    assert (first.reused_tokens, again.reused_tokens) == (0, 128)
+    assert again.tokens == first.tokens
+    assert longer.reused_tokens == (128 if shares else 0)
+    if shares:
+        assert longer.tokens[:10] == first.tokens

@@ -100,3 +100,10 @@ def test_heads_that_cannot_be_turned(dim):
         rope(THETA, dim, 128)
     with pytest.raises(ValueError, match="at least 4"):
         rope({"rope_type": "dynamic", "factor": 2.0} | THETA, 2, 128)
+
+
+@pytest.mark.parametrize(("kind", "reach"), [("dynamic", 1024), ("linear", 256)])
+def test_a_dynamic_rotation_reaches_further(kind, reach):
+    """A linear one is trained with its factor: its positions are those of config.json."""
+    turn = rope({"rope_type": kind, "rope_theta": 10000.0, "factor": 4.0}, 16, 256)
+    assert turn.reach(256) == reach

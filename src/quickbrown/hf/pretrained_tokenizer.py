@@ -34,8 +34,7 @@ class PreTrainedTokenizer(SpecialTokens, ChatTemplates):
 
     core                  what `LLM` takes: the vocabulary, and the model's ends
     name_or_path          what it was made from
-    padding_side          "left" or "right": where rows are padded unless a call says; models continue texts at their
-                          right end, so for `generate` it is to be "left"
+    padding_side          "left" or "right": where rows are padded unless a call says; `generate` takes either
     truncation_side       "left" or "right": where rows are cut
     model_max_length      how many tokens the model takes, 10**30 where that is not known
     model_input_names     what a call returns unless it says

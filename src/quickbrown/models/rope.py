@@ -38,6 +38,10 @@ class Rope:
         """
         return 0
 
+    def reach(self, positions: int) -> int:
+        """How long a text may be, of a model with so many positions."""
+        return positions
+
     def angles(self, span: int = 0) -> tuple[Angles, float]:
         """(D / 2,) radians a position of texts of this span, and the factor on cos and sin."""
         return self.frequencies, self.factor
@@ -53,6 +57,9 @@ class Dynamic(Rope):
 
     def span(self, length: int) -> int:
         return length if length > self.trained else 0
+
+    def reach(self, positions: int) -> int:
+        return int(positions * self.stretch)
 
     def angles(self, span: int = 0) -> tuple[Angles, float]:
         if not span:

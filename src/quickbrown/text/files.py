@@ -109,13 +109,12 @@ def raw_tokenizer(folder: Path, settings: dict[str, Any]) -> tokenizers.Tokenize
 
 def core_tokenizer(raw: tokenizers.Tokenizer, settings: dict[str, Any], folder: Path) -> Tokenizer:
     """The tokenizer, with what the folder's files say of its ends. Raises BadFile."""
-    config, written = _object(folder / "config.json"), _object(folder / "generation_config.json")
+    config = _object(folder / "config.json")
     own = max(raw.get_vocab(with_added_tokens=True).values(), default=-1) + 1
     if not 0 < own <= MOST_TOKENS:
         raise bad_file(folder / "tokenizer.json", f"has token ids above {MOST_TOKENS:,}" if own else "has no tokens")
     ids = max([own, *_ids(config, "vocab_size", folder / "config.json", MOST_TOKENS + 1)])
-    ends = _ids(written, "eos_token_id", folder / "generation_config.json", ids)
-    ends = ends or _ids(config, "eos_token_id", folder / "config.json", ids)
+    ends = ends_from_folder(folder, ids)
     ends += [i for i in [_id(raw, settings.get("eos_token"))] if i is not None]
     first = first_token(raw, folder / "tokenizer.json")
     known = [first, _id(raw, settings.get("bos_token")), *_ids(config, "bos_token_id", folder / "config.json", ids)]
@@ -124,6 +123,14 @@ def core_tokenizer(raw: tokenizers.Tokenizer, settings: dict[str, Any], folder: 
         return Tokenizer(raw, eos_ids=ends, bos_id=bos, add_bos=first is not None, vocab_size=ids)
     except ValueError as error:
         raise bad_file(folder / "tokenizer.json", str(error)) from None
+
+
+def ends_from_folder(folder: Path, below: int = MOST_TOKENS) -> list[int]:
+    """The tokens that end a text, by generation_config.json, or else by config.json. Raises BadFile."""
+    for name in ("generation_config.json", "config.json"):
+        if found := _ids(_object(folder / name), "eos_token_id", folder / name, below):
+            return found
+    return []
 
 
 def first_token(raw: tokenizers.Tokenizer, where: object) -> int | None:
