@@ -339,6 +339,9 @@ class LLM:
         seed = 0 if params.temperature == 0 and params.seed is None else params.seed
         seeds = row_seeds(seed, len(ids), samples)
         stop_tokens = frozenset() if params.ignore_eos else self._ends
+        if params.stop:
+            named = (self.tokenizer.special_id(text) for text in params.stop)
+            stop_tokens |= {token for token in named if token is not None}
         return self.begin(
             [
                 Job(prompt=tokens, params=its_params, seeds=its_seeds, stop_tokens=stop_tokens)

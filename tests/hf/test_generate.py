@@ -439,3 +439,24 @@ class TestHint:
                 [{"role": "user", "content": "How are you?"}], add_generation_prompt=True, return_tensors="np"
             )
             model.generate(inputs, max_new_tokens=1)
+
+
+def test_a_special_token_is_a_stop_string_too(tmp_path):
+    """It has no text that could be found in what is written: the token itself ends the row, and is cut off."""
+    folder = write_checkpoint(tmp_path / "tiny", model_type="llama", tokenizer="bytelevel")
+    model = AutoModelForCausalLM.from_pretrained(folder, memory="8MB")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    start = tokenizer.convert_tokens_to_ids("<|im_start|>")
+    inputs = tokenizer(["red, blue"], return_tensors="np")
+    streamer = TextIteratorStreamer(tokenizer, skip_prompt=True)
+    out = model.generate(
+        **inputs,
+        max_new_tokens=9,
+        streamer=streamer,
+        stop_strings=["<|im_start|>", "never"],
+        prefix_allowed_tokens_fn=lambda row, ids: [70] if len(ids) < inputs.input_ids.shape[1] + 3 else [start],
+        return_dict_in_generate=True,
+    )
+    assert out.sequences[0, inputs.input_ids.shape[1] :].tolist() == [70] * 3
+    assert "".join(streamer) == tokenizer.decode([70] * 3)
+    assert (out.finish_reasons, out.stopped_by) == (["stop"], ["<|im_start|>"])

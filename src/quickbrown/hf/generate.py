@@ -38,13 +38,13 @@ class Call:
         given: Prompts,
         eos: tuple[int, ...],
         pad: int | None,
-        tokenizer: Any,
         streamed: bool,
     ) -> None:
         self.streamed = streamed
         self.llm, self.config, self.given, self.eos = model.llm, config, given, eos
         self.pad = 0 if pad is None else pad
-        self.core: Tokenizer | None = self.llm.vocabulary or getattr(tokenizer, "core", tokenizer)
+        self.core = self.llm.vocabulary
+        self.special_stops: dict[int, str] = {}  # stop strings that are a token's text
         self.samples: int = config.num_return_sequences
         self.failure = Failure()
         self.jobs: list[Job] = []
@@ -70,7 +70,10 @@ class Call:
         count = new_tokens(config, width)
         stop = (config.stop_strings,) if isinstance(config.stop_strings, str) else tuple(config.stop_strings or ())
         if stop and self.core is None:
-            raise ValueError("stop_strings need a vocabulary, and this model came without one; pass tokenizer=")
+            raise ValueError(f"stop_strings need a vocabulary, and there is no tokenizer.json in {self.llm.path}")
+        for text in stop:
+            if self.core is not None and (token := self.core.special_id(text)) is not None and token not in self.eos:
+                self.special_stops[token] = text
         keep = frozenset(name for name in ("scores", "logits") if getattr(config, f"output_{name}"))
         # Filters run natively, behind the processors; here only if somebody wants to see what they leave, or a rare one
         # stands among them.
@@ -100,7 +103,7 @@ class Call:
                     prompt=tokens,
                     params=self.llm.limited(params, len(tokens), chosen),
                     seeds=seeds[row],
-                    stop_tokens=frozenset(self.eos),
+                    stop_tokens=frozenset({*self.eos, *self.special_stops}),
                     processor=processor,
                     watch=self.watch(ends),
                 )
@@ -146,7 +149,7 @@ class Call:
         passed: dict[int, int] = {}  # row -> how many of its tokens
 
         def watch(text: Text, tokens: tuple[int, ...]) -> Finish | None:
-            if text.certain:
+            if text.certain and tokens[-1] not in self.special_stops:
                 first, passed[text.row] = passed.get(text.row, 0), len(text.tokens)
                 self.queue.put((text.row, text.tokens[first:]))
             return criteria(text) if criteria is not None else None
@@ -184,6 +187,8 @@ class Call:
 
     def kept(self, text: Text) -> list[int]:
         """The tokens of a text that has ended, cut before its stop string."""
+        if text.finish is not None and text.finish.detail in self.special_stops:
+            return text.tokens[:-1]
         if text.stopped is None:
             return text.tokens
         assert self.core is not None
@@ -210,7 +215,7 @@ class Call:
             sequences=as_kind(sequences, kind),
             logprobs=as_kind(logprobs, kind),
             finish_reasons=[str(finish.reason) for finish in finishes],
-            stopped_by=[finish.detail for finish in finishes],
+            stopped_by=[self.special_stops.get(finish.detail, finish.detail) for finish in finishes],  # type: ignore[arg-type]
             scores=self.steps("scores", rows, longest) if self.config.output_scores else None,
             logits=self.steps("logits", rows, longest) if self.config.output_logits else None,
         )

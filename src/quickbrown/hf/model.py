@@ -172,6 +172,7 @@ class PreTrainedModel:
         stopping_criteria         called for each row after each token, with ids (1, length)
         prefix_allowed_tokens_fn  (row, ids) to the tokens that may follow
         streamer                  gets tokens as they are chosen, of any number of rows
+        tokenizer                 not needed: the model has its own
         seed                      one for the call, or one a prompt; else `set_seed` decides
         kwargs                    every field of `GenerationConfig`
 
@@ -211,7 +212,7 @@ class PreTrainedModel:
                 for name in ("max_new_tokens", "max_length")
                 for value in (kwargs.get(name), getattr(generation_config, name, None))
             )
-            call = Call(self, config, given, eos, pad, tokenizer, streamer is not None)
+            call = Call(self, config, given, eos, pad, streamer is not None)
             call.prepare(logits_processor or (), stopping_criteria or (), prefix_allowed_tokens_fn, chosen, seed)
             self._hint(given)
             texts = call.write(streamer)

@@ -105,6 +105,11 @@ class Tokenizer:
             self._bytes[token] = found
         return found
 
+    def special_id(self, text: str) -> int | None:
+        """The id that a special token's text, such as <|im_end|>, stands for; None for any other text."""
+        token = self.raw.token_to_id(text)
+        return token if token in self.special_ids else None
+
     def spell(self, text: str) -> list[int]:
         """Tokens whose bytes, joined, are those of a text: the longest first, whatever a model would take for it.
 
