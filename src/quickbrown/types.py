@@ -7,6 +7,7 @@ import difflib
 import enum
 import math
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import NamedTuple
 
 
@@ -45,7 +46,7 @@ class UnknownOption(TypeError):
 
 def is_seed(value: object) -> bool:
     """Whether noise can be keyed by a value: a whole number from 0 to 2**64 - 1."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**64
+    return isinstance(value, Integral) and not isinstance(value, bool) and 0 <= int(value) < 2**64
 
 
 class TooLong(ValueError):
@@ -84,6 +85,13 @@ class SamplingParams:
     logprobs: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("max_new_tokens", "temperature", "top_k", "top_p", "min_p", "seed", "max_time"):
+            value = getattr(self, name)
+            if isinstance(value, Integral) and not isinstance(value, bool):  # numpy's become Python's
+                object.__setattr__(self, name, int(value))
+            elif isinstance(value, Real) and not isinstance(value, bool):
+                object.__setattr__(self, name, float(value))
+
         def check(name: str, kind: type, good: bool, meaning: str) -> None:
             value = getattr(self, name)
             if (isinstance(value, bool) and kind is not bool) or not good:
@@ -106,7 +114,9 @@ class SamplingParams:
         check("top_k", int, integer(self.top_k) and 0 <= self.top_k <= most, "a whole number of at least 0 (0 is off)")
         check("top_p", float, number(self.top_p) and 0 < self.top_p <= 1, "above 0 and at most 1")
         check("min_p", float, number(self.min_p) and 0 <= self.min_p <= 1, "between 0 and 1")
-        seed = tuple(self.seed) if isinstance(self.seed, list) else self.seed
+        seed = self.seed
+        if isinstance(seed, (list, tuple)):
+            seed = tuple(int(one) if is_seed(one) else one for one in seed)
         object.__setattr__(self, "seed", seed)
         check(
             "seed",

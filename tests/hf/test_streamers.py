@@ -188,3 +188,11 @@ def test_a_base_streamer_must_be_filled_in() -> None:
         BaseStreamer().put(1)
     with pytest.raises(NotImplementedError, match="no end"):
         BaseStreamer().end()
+
+
+@pytest.mark.parametrize("row", [[0, 0, *HELLO], [*HELLO, 0, 0]])
+def test_pads_of_a_prompt_are_not_shown_on_either_side(row):
+    """The pad may be the end of a text too: then it would be printed by its name."""
+    streamer = Noted(Face())
+    streamer.put([row, HELLO[:1] * len(row)])
+    assert streamer.told[0] == "hello"

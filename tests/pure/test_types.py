@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 
 from quickbrown.types import Finish, FinishReason, SamplingParams, UnknownOption
@@ -92,3 +93,14 @@ def test_params_cannot_be_changed():
 def test_reasons_are_their_words():
     assert [str(reason) for reason in FinishReason] == ["stop", "length", "time", "cancelled", "error"]
     assert f"{Finish(FinishReason.STOP, 2).reason}" == "stop" == FinishReason.STOP
+
+
+def test_numpys_numbers_are_numbers():
+    params = SamplingParams(
+        temperature=np.float32(0.5), top_k=np.int64(3), seed=[np.uint64(2**63), 1], max_time=np.float64(2)
+    )
+    assert params == SamplingParams(temperature=0.5, top_k=3, seed=(2**63, 1), max_time=2.0)
+    assert {type(value) for value in (params.temperature, params.max_time)} == {float}
+    assert {type(value) for value in (params.top_k, *params.seed)} == {int}
+    with pytest.raises(ValueError, match="max_new_tokens"):
+        SamplingParams(max_new_tokens=np.float32(3))

@@ -22,7 +22,7 @@ class Seeds:
         if not is_seed(seed):
             raise ValueError(f"the seed must be a whole number from 0 to 2**64 - 1, not {seed!r}")
         with self._lock:
-            self._default, self._calls = seed, 0
+            self._default, self._calls = int(seed), 0
 
     def next(self) -> tuple[int, int]:
         """The seed and the number of the next call that names none."""

@@ -92,8 +92,8 @@ class TextStreamer(BaseStreamer):
         pad = getattr(self.tokenizer, "pad_token_id", None) if len(prompts) > 1 else None
         for row, prompt in enumerate(prompts.tolist()):
             if not self.skip_prompt:
-                first = next((i for i, token in enumerate(prompt) if token != pad), len(prompt))
-                self.put_row(row, prompt[first:])
+                text = [i for i, token in enumerate(prompt) if token != pad]  # pads may stand on either side
+                self.put_row(row, prompt[text[0] : text[-1] + 1] if text else [])
 
     def _take(self, row: int, text: str) -> None:
         """Some text of a row."""
