@@ -337,6 +337,7 @@ class TestRefusals:
             ({"assistant_model": object()}, "assistant_model"),
             ({"past_key_values": object()}, "past_key_values"),
             ({"position_ids": [[0]]}, "position_ids"),
+            ({"inputs_embeds": np.zeros((1, 2, 64))}, "give input_ids"),
             ({"num_return_sequences": 2}, "num_return_sequences"),
             ({"output_scores": True}, "return_dict_in_generate"),
             ({"temperature": 0.0, "do_sample": True}, "temperature"),

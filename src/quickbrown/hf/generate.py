@@ -48,9 +48,8 @@ class Call:
         self.samples: int = config.num_return_sequences
         self.failure = Failure()
         self.jobs: list[Job] = []
-        self.queue: SimpleQueue[tuple[int, list[int] | None]] = (
-            SimpleQueue()
-        )  # a row and its tokens; None: it has ended
+        # A row and its tokens, or None when it has ended.
+        self.queue: SimpleQueue[tuple[int, list[int] | None]] = SimpleQueue()
 
     def prepare(
         self,
@@ -298,7 +297,8 @@ def refuse_absent(kwargs: dict[str, Any]) -> None:
         "synced_gpus": "there are no GPUs to keep in step",
     }
     for name, why in absent.items():
-        if kwargs.pop(name, None):
+        value = kwargs.pop(name, None)
+        if value is not None and value is not False:
             raise ValueError(f"{name} is not honoured: {why}; leave it out")
     kwargs.pop("trust_remote_code", None)
 
