@@ -381,6 +381,13 @@ class TestModel:
             with pytest.raises(ValueError, match=r"CPU|train"):
                 wrong()
 
+    def test_what_it_does_not_have_is_said_with_the_reason(self, model):
+        assert not hasattr(model, "save_pretrained")
+        with pytest.raises(AttributeError, match=r"dtype=\.\.\."):
+            model.half()
+        with pytest.raises(AttributeError, match=r"no 'haff'$"):
+            model.haff()
+
     def test_logits_do_not_depend_on_padding(self, model, tokenizer, three):
         logits = model(**three).logits
         for row, text in enumerate(THREE):

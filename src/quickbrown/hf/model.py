@@ -25,6 +25,25 @@ HINT = (
 )
 
 
+_PACKED = "weights are packed as they are loaded, and there are no tensors to hand out"
+_DTYPE = "weights are packed as they are loaded; choose with from_pretrained(..., dtype=...)"
+NOT_HERE = {
+    "half": _DTYPE,
+    "float": _DTYPE,
+    "bfloat16": _DTYPE,
+    "parameters": _PACKED,
+    "named_parameters": _PACKED,
+    "state_dict": _PACKED,
+    "get_input_embeddings": _PACKED,
+    "get_output_embeddings": _PACKED,
+    "resize_token_embeddings": _PACKED,
+    "save_pretrained": "models are read and not written; the files it was loaded from are at model.llm.path",
+    "push_to_hub": "models are read and not written",
+    "generate_batch": "every call of generate() joins what is being computed; call it from several threads",
+    "set_attn_implementation": "there is one attention, which gives what all of them give",
+}
+
+
 class PromptHint(UserWarning):
     """A prompt works better if it is written another way. Given once for each model."""
 
@@ -51,6 +70,10 @@ class PreTrainedModel:
         self.config: PretrainedConfig = AutoConfig.from_pretrained(llm.path)
         self.generation_config = generation_config or GenerationConfig.from_model(llm.path, llm.vocabulary)
         self._hinted = False
+
+    def __getattr__(self, name: str) -> Any:
+        why = f"; {NOT_HERE[name]}" if name in NOT_HERE else ""
+        raise AttributeError(f"a {type(self).__name__} of quickbrown has no {name!r}{why}")
 
     # -- what it is ----------------------------------------------------------------------------------------------------
 
