@@ -37,8 +37,8 @@ NOT_HERE = {
     "get_input_embeddings": _PACKED,
     "get_output_embeddings": _PACKED,
     "resize_token_embeddings": _PACKED,
-    "save_pretrained": "models are read and not written; the files it was loaded from are at model.llm.path",
-    "push_to_hub": "models are read and not written",
+    "save_pretrained": "writing models is not supported yet; the files it was loaded from are at model.llm.path",
+    "push_to_hub": "writing models is not supported yet",
     "generate_batch": "every call of generate() joins what is being computed; call it from several threads",
     "set_attn_implementation": "there is one attention, which gives what all of them give",
 }
