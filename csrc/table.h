@@ -7,8 +7,24 @@
 namespace qb {
 
 // How weights are packed. Panels of 16 output rows; see core/weights.h for the bytes of each.
-enum class Format : uint8_t { f32, f16, bf16, q8_0, q4_0, q4_1, nf4, fp4 };
-constexpr int kFormats = 8;
+enum class Format : uint8_t {
+    f32,
+    f16,
+    bf16,
+    q8_0,
+    q4_0,
+    q4_1,
+    nf4,
+    fp4,  // those that numbers can be encoded in, first
+    q4_k,
+    q6_k,
+    q5_0,
+    q5_1,
+    q5_k,
+    iq4_nl,
+    mxfp4
+};
+constexpr int kFormats = 15, kEncodable = 8;
 
 // What the input of a linear is rounded to; it follows from the weight's format.
 enum class Activation : uint8_t { f32, bf16, int8 };
@@ -42,6 +58,10 @@ inline constexpr float kFp4[16] = {
     0.0f,  0.005208333333f,  2.0f / 3,  1.0f,  1.0f / 3,  0.5f,  1.0f / 6,  0.25f,
     -0.0f, -0.005208333333f, -2.0f / 3, -1.0f, -1.0f / 3, -0.5f, -1.0f / 6, -0.25f,
 };
+
+// What the nibbles of iq4_nl stand for, plus 128, and those of mxfp4, doubled, plus 16: as unsigned bytes.
+inline constexpr uint8_t kIq4Nl[16] = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
+inline constexpr uint8_t kMxfp4[16] = {16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4};
 
 constexpr int kLanes = 16;   // rows of a panel, floats of a vector
 constexpr int kTile = 4;     // most tokens in one register tile, and in one tile of packed activations
@@ -122,7 +142,7 @@ struct Kernels {
     void (*rope)(const float* x, const float* cos, const float* sin, int head_dim, float* out);
 
     // n values, whole blocks, encoded as published; q4_1 with a search for the best d and m. The same bytes everywhere.
-    void (*encode[kFormats])(const float* x, size_t n, uint8_t* out);
+    void (*encode[kEncodable])(const float* x, size_t n, uint8_t* out);
 
     size_t (*attend_scratch_bytes)();
     void (*store_kv[2])(uint8_t* keys, int slot, int head_dim, const float* k, const float* v);

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from quickbrown.backends.reference import ACTIVATION, CHUNK, ROUND, ReferenceOps, turns
 from quickbrown.engine.batch import Batch
 from quickbrown.models.rope import Rope
+from quickbrown.quant.formats import FORMATS
 from quickbrown.quant.weight import Weight
 
 Floats = npt.NDArray[Any]
@@ -44,13 +45,18 @@ def compare(what: str, got: Floats, want: Floats, bound: Floats | float) -> floa
     return float(gap.max(initial=0)) / largest
 
 
+# Formats with a minimum, and the byte of a block from which on there are only the q.
+MINIMA = {"q4_1": 4, "q5_1": 4, "q4_k": 16, "q5_k": 16}
+
+
 def parts(w: Weight) -> Floats:
     """Magnitudes that a kernel adds up for each weight: |w|, but |d q| + |m| where the minimum is added apart."""
     values = w.decode().astype(np.float64)
-    if w.format != "q4_1":
+    if w.format not in MINIMA:
         return np.abs(values)
-    blocks = w.data.reshape(w.shape[0], -1, 20)
-    least = np.repeat(np.ascontiguousarray(blocks[..., 2:4]).view("<f2")[..., 0].astype(np.float64), 32, -1)
+    bare = w.data.reshape(w.shape[0], -1, FORMATS[w.format].block_bytes).copy()
+    bare[..., MINIMA[w.format] :] = 0
+    least = Weight(w.format, w.shape, bare.reshape(w.data.shape)).decode().astype(np.float64)
     return np.abs(values - least) + np.abs(least)
 
 
@@ -66,7 +72,7 @@ def linear(x: Floats, w: Weight, bias: Weight | None = None, any_order: bool = F
     elif activation == "int8":
         # a group: its scale, its product and the sums over groups (twice where a minimum is added);
         # the reference: the decoded weight, the decoded input, the result
-        steps = inputs // 32 * (2 if w.format == "q4_1" else 1) + 2 + 3
+        steps = inputs // 32 * (2 if w.format in MINIMA else 1) + 2 + 3
     else:
         # four chains over padded inputs, a product, two joins; the reference's rounding
         steps = -(-inputs // 8) * 2 + 1 + 2 + 1

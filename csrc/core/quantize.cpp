@@ -10,6 +10,7 @@ namespace qb {
 
 void quantize(Format format, std::span<const float> values, size_t inputs, Pool& pool, const Kernels& kernels,
               std::span<uint8_t> out) {
+    if (static_cast<int>(format) >= kEncodable) throw std::invalid_argument("numbers cannot be encoded in this format");
     const size_t row_bytes = source_row_bytes(format, inputs), rows = values.size() / inputs;
     if (out.size() != rows * row_bytes) throw std::invalid_argument("quantize: the result does not fit its rows");
     const size_t threads = static_cast<size_t>(pool.threads());

@@ -1,8 +1,12 @@
 #include "core/weights.h"
 
 #include <algorithm>
+#include <array>
+#include <cmath>
 #include <cstring>
 #include <string>
+#include <tuple>
+#include <utility>
 
 namespace qb {
 
@@ -39,6 +43,13 @@ Layout layout(Format format) {
         case Format::q4_1: return {32, 20, 320};
         case Format::nf4:
         case Format::fp4: return {64, 36, 576};
+        case Format::q4_k: return {256, 144, 64 + 8 * 288};
+        case Format::q6_k: return {256, 210, 32 + 8 * 416};
+        case Format::q5_0: return {32, 22, 352};
+        case Format::q5_1: return {32, 24, 384};
+        case Format::q5_k: return {256, 176, 64 + 8 * 352};
+        case Format::iq4_nl: return {32, 18, 288};
+        case Format::mxfp4: return {32, 17, 272};
     }
     throw std::invalid_argument("unknown weight format");
 }
@@ -58,6 +69,69 @@ void pack_nibbles(const uint8_t* source, uint8_t* vectors, size_t r) {
     put(vectors + 64 + r * 4, (q2 & low) | (q3 & low) << 4);
     put(vectors + 128 + r * 4, (q0 >> 4 & low) | (q1 & high));
     put(vectors + 192 + r * 4, (q2 >> 4 & low) | (q3 & high));
+}
+
+// 32 values of up to 8 bits each, four a word, in the order of k.
+using Group = std::array<uint32_t, 8>;
+
+// Their nibbles into row r of the four vectors of a group, their bits 4 and up into those behind: `upper` bits of each.
+void pack_group(const Group& q, int upper, uint8_t* vectors, size_t r) {
+    constexpr uint32_t low = 0x0f0f0f0f, byte = 0x01010101;
+    for (size_t j = 0; j < 4; j++) put(vectors + j * 64 + r * 4, (q[2 * j] & low) | (q[2 * j + 1] & low) << 4);
+    if (upper == 0) return;
+    const size_t fields = 8 / upper;  // in a byte
+    for (size_t v = 0; v < 8 / fields; v++) {
+        uint32_t bits = 0;
+        for (size_t f = 0; f < fields; f++) bits |= (q[v * fields + f] >> 4 & byte * ((1u << upper) - 1)) << f * upper;
+        put(vectors + 256 + v * 64 + r * 4, bits);
+    }
+}
+
+// 16 published bytes of nibbles (low: k 0..15, high: k 16..31) and the fifth bits, bit k for k.
+Group five_bits(const uint8_t* nibbles, uint32_t fifth) {
+    Group q;
+    for (size_t u = 0; u < 8; u++) {
+        const uint32_t bits = (fifth >> 4 * u & 15) * 0x00204081 & 0x01010101;  // 4 bits, one to a byte
+        q[u] = (word(nibbles + u % 4 * 4) >> (u < 4 ? 0 : 4) & 0x0f0f0f0f) | bits << 4;
+    }
+    return q;
+}
+
+// Of q4_k and q5_k: the 6-bit scale and minimum of group s, from the 12 bytes that hold those of 8.
+std::pair<uint8_t, uint8_t> scale_and_min(const uint8_t* p, size_t s) {
+    if (s < 4) return {p[s] & 63, p[s + 4] & 63};
+    return {(p[s + 4] & 15) | p[s - 4] >> 6 << 4, p[s + 4] >> 4 | p[s] >> 6 << 4};
+}
+
+void pack_q4_k(const uint8_t* source, bool fifth, uint8_t* panel, size_t r) {
+    const uint8_t *fifths = source + 16, *nibbles = source + (fifth ? 48 : 16);
+    std::memcpy(panel + r * 2, source, 2);
+    panel[32 + r * 2] = source[2], panel[33 + r * 2] = source[3] ^ 0x80;  // -dmin
+    for (size_t s = 0; s < 8; s++) {
+        uint8_t* group = panel + 64 + s * (fifth ? 352 : 288);
+        std::tie(group[r], group[16 + r]) = scale_and_min(source + 4, s);
+        Group q;
+        for (size_t u = 0; u < 8; u++) {
+            q[u] = word(nibbles + s / 2 * 32 + u * 4) >> s % 2 * 4 & 0x0f0f0f0f;
+            if (fifth) q[u] |= (word(fifths + u * 4) >> s & 0x01010101) << 4;
+        }
+        pack_group(q, fifth, group + 32, r);
+    }
+}
+
+void pack_q6_k(const uint8_t* source, uint8_t* panel, size_t r) {
+    const uint8_t *upper = source + 128, *scales = source + 192;
+    std::memcpy(panel + r * 2, source + 208, 2);
+    for (size_t s = 0; s < 8; s++) {
+        uint8_t* group = panel + 32 + s * 416;
+        group[r] = scales[2 * s], group[16 + r] = scales[2 * s + 1];
+        const size_t half = s / 4, field = s % 4;  // of 128 values, and of the four groups in it
+        Group q;
+        for (size_t u = 0; u < 8; u++)
+            q[u] = (word(source + half * 64 + field % 2 * 32 + u * 4) >> field / 2 * 4 & 0x0f0f0f0f) |
+                   (word(upper + half * 32 + u * 4) >> field * 2 & 0x03030303) << 4;
+        pack_group(q, 2, group + 32, r);
+    }
 }
 
 // One row of a source into row r of its panel. The panel was zero.
@@ -81,6 +155,7 @@ void pack_row(Format format, const uint8_t* source, size_t inputs, uint8_t* pane
             }
             return;
         case Format::q4_0:
+        case Format::iq4_nl:
             for (size_t g = 0; g < blocks; g++, source += l.block_bytes, panel += l.group_bytes) {
                 std::memcpy(panel + r * 2, source, 2);
                 pack_nibbles(source + 2, panel + 32, r);
@@ -101,6 +176,33 @@ void pack_row(Format format, const uint8_t* source, size_t inputs, uint8_t* pane
                     const uint32_t w = word(source + 4 + j * 4);
                     put(panel + 64 + j * 64 + r * 4, (w >> 4 & 0x0f0f0f0f) | (w << 4 & 0xf0f0f0f0));
                 }
+            }
+            return;
+        case Format::q4_k:
+        case Format::q5_k:
+            for (size_t b = 0; b < blocks; b++)
+                pack_q4_k(source + b * l.block_bytes, format == Format::q5_k, panel + b * l.group_bytes, r);
+            return;
+        case Format::q6_k:
+            for (size_t b = 0; b < blocks; b++) pack_q6_k(source + b * l.block_bytes, panel + b * l.group_bytes, r);
+            return;
+        case Format::q5_0:
+            for (size_t g = 0; g < blocks; g++, source += l.block_bytes, panel += l.group_bytes) {
+                std::memcpy(panel + r * 2, source, 2);
+                pack_group(five_bits(source + 6, word(source + 2)), 1, panel + 32, r);
+            }
+            return;
+        case Format::q5_1:
+            for (size_t g = 0; g < blocks; g++, source += l.block_bytes, panel += l.group_bytes) {
+                std::memcpy(panel + r * 2, source, 2);
+                std::memcpy(panel + 32 + r * 2, source + 2, 2);
+                pack_group(five_bits(source + 8, word(source + 4)), 1, panel + 64, r);
+            }
+            return;
+        case Format::mxfp4:
+            for (size_t g = 0; g < blocks; g++, source += l.block_bytes, panel += l.group_bytes) {
+                panel[r] = source[0];
+                pack_nibbles(source + 1, panel + 16, r);
             }
             return;
     }
@@ -213,6 +315,20 @@ std::span<const float> Weights::vector(size_t index) const {
     return vectors_[index];
 }
 
+namespace {
+
+// Value i of row r, of a group's vectors of nibbles and of `upper` bits each behind them.
+int quant(const uint8_t* vectors, int upper, size_t i, size_t r) {
+    const uint8_t both = vectors[i / 8 * 64 + r * 4 + i % 4];
+    const int nibble = i % 8 < 4 ? both & 15 : both >> 4;
+    if (upper == 0) return nibble;
+    const size_t fields = 8 / upper, u = i / 4;
+    const int bits = vectors[256 + u / fields * 64 + r * 4 + i % 4] >> u % fields * upper;
+    return nibble | (bits & ((1 << upper) - 1)) << 4;
+}
+
+}  // namespace
+
 void decode_row(const PackedWeight& w, size_t row, float* out) {
     const uint8_t* panel = w.data + row / kLanes * w.panel_stride;
     const size_t r = row % kLanes;
@@ -255,6 +371,35 @@ void decode_row(const PackedWeight& w, size_t row, float* out) {
                 out[k] = largest * (w.format == Format::nf4 ? kNf4 : kFp4)[nibble];
                 break;
             }
+            case Format::q4_k:
+            case Format::q5_k: {
+                const int upper = w.format == Format::q5_k;
+                const uint8_t* part = group + 64 + i / 32 * (upper ? 352 : 288);
+                const float scale = half_to_float(half(group + r * 2)) * part[r];
+                const float min = half_to_float(half(group + 32 + r * 2)) * part[16 + r];
+                out[k] = scale * static_cast<float>(quant(part + 32, upper, i % 32, r)) + min;
+                break;
+            }
+            case Format::q6_k: {
+                const uint8_t* part = group + 32 + i / 32 * 416;
+                const float scale = half_to_float(half(group + r * 2)) * static_cast<int8_t>(part[i / 16 % 2 * 16 + r]);
+                out[k] = scale * static_cast<float>(quant(part + 32, 2, i % 32, r) - 32);
+                break;
+            }
+            case Format::q5_0:
+                out[k] = half_to_float(half(group + r * 2)) * static_cast<float>(quant(group + 32, 1, i, r) - 16);
+                break;
+            case Format::q5_1:
+                out[k] = half_to_float(half(group + r * 2)) * static_cast<float>(quant(group + 64, 1, i, r)) +
+                         half_to_float(half(group + 32 + r * 2));
+                break;
+            case Format::iq4_nl:
+                out[k] =
+                    half_to_float(half(group + r * 2)) * static_cast<float>(kIq4Nl[quant(group + 32, 0, i, r)] - 128);
+                break;
+            case Format::mxfp4:
+                out[k] = std::ldexp(1.0f, group[r] - 128) * static_cast<float>(kMxfp4[quant(group + 16, 0, i, r)] - 16);
+                break;
         }
     }
 }

@@ -9,7 +9,23 @@
 // Float formats: a panel is K/unit units of 16 rows:
 //   bf16  [16 rows][2 k]   f16, f32  [16 rows][1 k]
 
-struct Q8_0 {
+//   q5_0  as q4_0, q5_1 as q4_1, then [64 B]    bit 2j+h of byte r*4+b: the fifth bit of k = 8j+4h+b; w = u5 - 16
+//   iq4_nl  as q4_0, value d * book[u4]         mxfp4  [16 u8 e][4 x 64 B], value 2^(e-128) * book[u4]
+// K-quants: a panel is K/256 super-blocks, each a head of fp16 factors and 8 groups of 16 rows x 32 k whose scales are
+// integers. The product of a factor and a scale has at most 19 bits: float32 holds it exactly.
+//   q4_k  [16 d][16 -dmin]  [16 u8 s][16 u8 m][4 x 64 B]             value d * s * u4 + -dmin * m
+//   q5_k  [16 d][16 -dmin]  [16 u8 s][16 u8 m][4 x 64 B][64 B]       as q5_1 has the fifth bits
+//   q6_k  [16 d]            [16 s8 s][16 s8 s][4 x 64 B][2 x 64 B]   a scale for each 16 k, value d * s * (u6 - 32);
+//         bits 2f, 2f+1 of byte r*4+b of vector h: the upper ones of k = 16h+4f+b
+
+// Where the scales of a group are: fp16 numbers in front of it.
+struct Scales {
+    QB_INLINE const uint8_t* group(const uint8_t* panel, size_t g, size_t bytes) { return panel + g * bytes; }
+    QB_INLINE F scale(const uint8_t* group, size_t) { return load_half(reinterpret_cast<const uint16_t*>(group)); }
+    QB_INLINE F min(const uint8_t* group, size_t) { return load_half(reinterpret_cast<const uint16_t*>(group) + 16); }
+};
+
+struct Q8_0 : Scales {
     static constexpr int kGroupBytes = 544, kZeroShift = 7;  // zero point 128 = 1 << 7
     static constexpr bool kHasMin = false;
     QB_INLINE void vectors(const uint8_t* group, int j, Bytes& first4, Bytes& next4) {
@@ -19,7 +35,7 @@ struct Q8_0 {
     QB_INLINE I dot(I acc, Bytes w, I x) { return dot4(acc, w, x); }
 };
 
-template <bool Min> struct Nibbles {
+template <bool Min> struct Nibbles : Scales {
     static constexpr int kScaleBytes = Min ? 64 : 32;
     static constexpr int kGroupBytes = kScaleBytes + 256, kZeroShift = Min ? -1 : 3;
     static constexpr bool kHasMin = Min;
@@ -32,6 +48,95 @@ template <bool Min> struct Nibbles {
 };
 using Q4_0 = Nibbles<false>;
 using Q4_1 = Nibbles<true>;
+
+// The vectors of nibbles at `at`, each with its fifth bit from the vector behind them.
+QB_INLINE void five_bits(const uint8_t* at, int j, Bytes& first4, Bytes& next4) {
+    const Bytes both = load_bytes(at + j * 64), fifth = load_bytes(at + 256);
+    first4 = join_bits(low_nibbles(both), fifth, 2 * j, 1);
+    next4 = join_bits(high_nibbles(both), fifth, 2 * j + 1, 1);
+}
+template <bool Min> struct Fives : Scales {
+    static constexpr int kScaleBytes = Min ? 64 : 32;
+    static constexpr int kGroupBytes = kScaleBytes + 320, kZeroShift = Min ? -1 : 4;
+    static constexpr bool kHasMin = Min;
+    QB_INLINE void vectors(const uint8_t* group, int j, Bytes& first4, Bytes& next4) {
+        five_bits(group + kScaleBytes, j, first4, next4);
+    }
+    QB_INLINE I dot(I acc, Bytes w, I x) { return dot4_narrow(acc, w, x); }
+};
+using Q5_0 = Fives<false>;
+using Q5_1 = Fives<true>;
+
+struct Iq4Nl : Scales {
+    static constexpr int kGroupBytes = 288, kZeroShift = 7;
+    static constexpr bool kHasMin = false;
+    QB_INLINE void vectors(const uint8_t* group, int j, Bytes& first4, Bytes& next4) {
+        const Bytes both = load_bytes(group + 32 + j * 64);
+        first4 = choose_bytes(kIq4Nl, low_nibbles(both));
+        next4 = choose_bytes(kIq4Nl, high_nibbles(both));
+    }
+    QB_INLINE I dot(I acc, Bytes w, I x) { return dot4_wide(acc, w, x); }
+};
+
+struct Mxfp4 : Scales {
+    static constexpr int kGroupBytes = 272, kZeroShift = 4;
+    static constexpr bool kHasMin = false;
+    QB_INLINE F scale(const uint8_t* group, size_t) {  // 2^(e-128) as 2^down * 2^up: neither leaves float32
+        const F power = sub(to_float(load_u8(group)), set(128.0f)), up = max(power, set(0.0f)), down = sub(power, up);
+        const F small = mul(scale2(set(1.0f), add(down, set(2.0f))), set(0.25f));
+        return mul(small, scale2(set(1.0f), up));
+    }
+    QB_INLINE void vectors(const uint8_t* group, int j, Bytes& first4, Bytes& next4) {
+        const Bytes both = load_bytes(group + 16 + j * 64);
+        first4 = choose_bytes(kMxfp4, low_nibbles(both));
+        next4 = choose_bytes(kMxfp4, high_nibbles(both));
+    }
+    QB_INLINE I dot(I acc, Bytes w, I x) { return dot4_narrow(acc, w, x); }
+};
+
+// Group g of a super-block format, and the head of the super-block that it is in.
+template <int HeadBytes, int GroupBytes> struct Super {
+    static constexpr int kGroupBytes = GroupBytes;
+    QB_INLINE const uint8_t* group(const uint8_t* panel, size_t g, size_t) {
+        return panel + (g / 8 + 1) * HeadBytes + g * GroupBytes;
+    }
+    QB_INLINE F factor(const uint8_t* group, size_t g, int which) {
+        const uint8_t* head = group - g % 8 * GroupBytes - HeadBytes;
+        return load_half(reinterpret_cast<const uint16_t*>(head) + which * 16);
+    }
+    QB_INLINE F scale(const uint8_t* group, size_t g) { return mul(factor(group, g, 0), to_float(load_u8(group))); }
+    QB_INLINE F min(const uint8_t* group, size_t g) { return mul(factor(group, g, 1), to_float(load_u8(group + 16))); }
+};
+
+struct Q4_K : Super<64, 288> {
+    static constexpr int kZeroShift = -1;
+    static constexpr bool kHasMin = true;
+    QB_INLINE void vectors(const uint8_t* group, int j, Bytes& first4, Bytes& next4) {
+        const Bytes both = load_bytes(group + 32 + j * 64);
+        first4 = low_nibbles(both);
+        next4 = high_nibbles(both);
+    }
+    QB_INLINE I dot(I acc, Bytes w, I x) { return dot4_narrow(acc, w, x); }
+};
+
+struct Q5_K : Super<64, 352> {
+    static constexpr int kZeroShift = -1;
+    static constexpr bool kHasMin = true;
+    QB_INLINE void vectors(const uint8_t* group, int j, Bytes& first4, Bytes& next4) {
+        five_bits(group + 32, j, first4, next4);
+    }
+    QB_INLINE I dot(I acc, Bytes w, I x) { return dot4_narrow(acc, w, x); }
+};
+
+struct Q6_K : Super<32, 416> {
+    static constexpr int kHalfZeroShift = 5;
+    QB_INLINE void vectors(const uint8_t* group, int j, Bytes& first4, Bytes& next4) {
+        const Bytes both = load_bytes(group + 32 + j * 64), upper = load_bytes(group + 288 + j / 2 * 64);
+        first4 = join_bits(low_nibbles(both), upper, j % 2 * 4, 3);
+        next4 = join_bits(high_nibbles(both), upper, j % 2 * 4 + 2, 3);
+    }
+    QB_INLINE I dot(I acc, Bytes w, I x) { return dot4_narrow(acc, w, x); }
+};
 
 struct Nf4 {
     static constexpr int kValues = 64, kBlockBytes = 576;

@@ -22,7 +22,8 @@ extern const Kernels table;
 const Kernels table = {
     .name = QB_STRING(QB_ISA),
     .linear = {linear<F32>, linear<F16>, linear<Bf16>, linear<Q8_0>, linear<Q4_0>, linear<Q4_1>, linear<Nf4>,
-               linear<Fp4>},
+               linear<Fp4>, linear<Q4_K>, linear<Q6_K>, linear<Q5_0>, linear<Q5_1>, linear<Q5_K>, linear<Iq4Nl>,
+               linear<Mxfp4>},
     .prepare = prepare,
     .rms_norm = rms_norm,
     .add = add_rows,

@@ -1,6 +1,6 @@
 // The one GEMM core. Each output element is one chain of operations, ascending k, the same for every number of tokens:
 //   quantized: per group of 32 an exact integer dot, then f = fma(dot, w_scale * x_scale, f) and for formats with a
-//              minimum f = fma(min, x_scale * x_sum, f)
+//              minimum f = fma(min, x_scale * x_sum, f); for q6_k the dot is that of two halves, times their scales
 //   float:     four chains over units 0,1,2,3 mod 4, joined as (0 + 1) + (2 + 3)
 //   by book:   per block of 64 four such chains over what the nibbles stand for, then f = fma(absmax, joined, f)
 
@@ -15,7 +15,7 @@ QB_INLINE void integer_tile(const uint8_t* panels, size_t stride, const uint8_t*
     for (int m = 0; m < M; m++)
         for (int n = 0; n < N; n++) f[m][n] = set(0.0f);
     for (size_t g = 0; g < groups; g++) {
-        const uint8_t* group = panels + g * Format::kGroupBytes;
+        const uint8_t* group = Format::group(panels, g, Format::kGroupBytes);
         const uint8_t* values = x + g * kGroup * M;
         if constexpr (N == 1)
             for (int line = 0; line < Format::kGroupBytes; line += 64) fetch(group + kAhead + line);
@@ -37,15 +37,65 @@ QB_INLINE void integer_tile(const uint8_t* panels, size_t stride, const uint8_t*
         }
         const float* scale = reinterpret_cast<const float*>(scales + g * M * 12);
         for (int n = 0; n < N; n++) {
-            const uint16_t* half = reinterpret_cast<const uint16_t*>(group + n * stride);
-            F w_scale = load_half(half);
+            const F w_scale = Format::scale(group + n * stride, g);
             for (int m = 0; m < M; m++) {
                 I dot = dots[m][n];
                 if constexpr (Format::kZeroShift >= 0)
                     dot = sub_i(dot, shift_left<Format::kZeroShift>(broadcast4(scale + 2 * M + m)));
                 f[m][n] = fma(to_float(dot), mul(w_scale, set(scale[m])), f[m][n]);
-                if constexpr (Format::kHasMin) f[m][n] = fma(load_half(half + 16), set(scale[M + m]), f[m][n]);
+                if constexpr (Format::kHasMin)
+                    f[m][n] = fma(Format::min(group + n * stride, g), set(scale[M + m]), f[m][n]);
             }
+        }
+    }
+}
+
+// Groups of 32 whose halves have a scale each: the scaled dot stays below 2^24, which float32 holds exactly.
+template <class Format, int M, int N>
+QB_INLINE void halves_tile(const uint8_t* panels, size_t stride, const uint8_t* x, size_t inputs, F (&f)[M][N]) {
+    const uint8_t* scales = x + inputs * M;  // as in integer_tile
+    const Bytes ones = set_bytes(1);
+    for (int m = 0; m < M; m++)
+        for (int n = 0; n < N; n++) f[m][n] = set(0.0f);
+    for (size_t g = 0; g < inputs / kGroup; g++) {
+        const uint8_t* group = Format::group(panels, g, Format::kGroupBytes);
+        const uint8_t* values = x + g * kGroup * M;
+        const float* scale = reinterpret_cast<const float*>(scales + g * M * 12);
+        if constexpr (N == 1)
+            for (int line = 0; line < Format::kGroupBytes; line += 64) fetch(group + kAhead + line);
+        I whole[M][N], sums[M];  // sums of x: of the first half counted, of the other by what the group's leaves
+        for (int m = 0; m < M; m++) {
+            sums[m] = zero_i();
+            for (int u = 0; u < 4; u++) sums[m] = dot4_narrow(sums[m], ones, broadcast4(values + (u * M + m) * 4));
+        }
+#pragma GCC unroll 2
+        for (int half = 0; half < 2; half++) {
+            I dots[M][N];
+            for (int m = 0; m < M; m++)
+                for (int n = 0; n < N; n++) dots[m][n] = zero_i();
+#pragma GCC unroll 2
+            for (int j = 2 * half; j < 2 * half + 2; j++) {
+                Bytes w[N], w_next[N];
+                for (int n = 0; n < N; n++) Format::vectors(group + n * stride, j, w[n], w_next[n]);
+                for (int m = 0; m < M; m++) {
+                    I x4 = broadcast4(values + (2 * j * M + m) * 4);
+                    for (int n = 0; n < N; n++) dots[m][n] = Format::dot(dots[m][n], w[n], x4);
+                    x4 = broadcast4(values + ((2 * j + 1) * M + m) * 4);
+                    for (int n = 0; n < N; n++) dots[m][n] = Format::dot(dots[m][n], w_next[n], x4);
+                }
+            }
+            for (int m = 0; m < M; m++) {
+                const I sum = half ? sub_i(broadcast4(scale + 2 * M + m), sums[m]) : sums[m];
+                for (int n = 0; n < N; n++) {
+                    const I by = load_s8(group + n * stride + half * 16);
+                    const I dot = mul_i(sub_i(dots[m][n], shift_left<Format::kHalfZeroShift>(sum)), by);
+                    whole[m][n] = half ? add_i(whole[m][n], dot) : dot;
+                }
+            }
+        }
+        for (int n = 0; n < N; n++) {
+            const F factor = Format::factor(group + n * stride, g, 0);
+            for (int m = 0; m < M; m++) f[m][n] = fma(to_float(whole[m][n]), mul(factor, set(scale[m])), f[m][n]);
         }
     }
 }
@@ -109,7 +159,9 @@ QB_INLINE void book_tile(const uint8_t* panels, size_t stride, const uint8_t* x,
 
 template <class Format, int M, int N>
 QB_INLINE void tile(const uint8_t* panels, size_t stride, const uint8_t* x, size_t inputs, F (&f)[M][N]) {
-    if constexpr (requires { Format::kGroupBytes; })
+    if constexpr (requires { Format::kHalfZeroShift; })
+        halves_tile<Format, M, N>(panels, stride, x, inputs, f);
+    else if constexpr (requires { Format::kGroupBytes; })
         integer_tile<Format, M, N>(panels, stride, x, inputs, f);
     else if constexpr (requires { Format::kBook; })
         book_tile<Format, M, N>(panels, stride, x, inputs, f);

@@ -32,7 +32,6 @@ from quickbrown.quant.weight import Weight
 from quickbrown.streams import BatchStream, NoPieces, Out, Piece, Reader, Stream, Text, Texts, Watch, ends
 from quickbrown.text.gguf_vocab import template_from_gguf, tokenizer_from_gguf
 from quickbrown.text.pieces import Pieces
-from quickbrown.text.template import ChatTemplate
 from quickbrown.text.tokenizer import Tokenizer
 from quickbrown.types import Completion, SamplingParams, TooLong
 from quickbrown.weights import hub
@@ -40,6 +39,7 @@ from quickbrown.weights.gguf import GgufSource
 from quickbrown.weights.source import Source
 
 if TYPE_CHECKING:
+    from quickbrown.text.template import ChatTemplate
     from quickbrown.weights.safetensors import SafetensorsSource
 
 Messages = Sequence[Mapping[str, str]]
@@ -143,7 +143,7 @@ class LLM:
     def _vocabulary(self) -> Tokenizer | None:
         """The tokenizer that came with the weights, if one did."""
         if isinstance(self.source, GgufSource):
-            return tokenizer_from_gguf(self.source.metadata, self.path)
+            return tokenizer_from_gguf(self.source.metadata, self.path, lazy=True)
         from quickbrown.text.files import tokenizer_from_folder
 
         return tokenizer_from_folder(self.path) if (self.path / "tokenizer.json").exists() else None

@@ -25,7 +25,8 @@ ALLOWED = {
     "llm": {"text", "weights", "backends", "engine", "generation", "quant", "models", "streams"},
     "async_llm": {"llm", "streams"},
     "hf": {"llm", "text", "weights", "backends", "engine", "generation", "quant", "models", "streams"},
-    "cli": {"llm", "hf", "weights.hub", "backends.native"},
+    "bench": {"", "llm", "backends.native"},
+    "cli": {"llm", "hf", "bench", "weights.hub", "backends.native"},
 }  # fmt: skip
 ALLOWED["cli"].add("")  # `from quickbrown import LLM`: the public names
 

@@ -27,13 +27,13 @@ from driving import LENGTH, Watch, ask
 from quickbrown.backends.native.runner import NativeRunner
 from quickbrown.engine.batch import NO_DRAWS, Batch
 from quickbrown.engine.engine import Engine
-from quickbrown.quant.formats import FORMATS
+from quickbrown.quant.quantize import ENCODABLE
 from quickbrown.weights.tiny import TinySource
 
 VOCAB = 80
 KV_HEADS = (4, 2)  # of 4 query heads: each its own, and grouped
 WINDOWED = "windowed"  # a kind of model besides those of each format: biases, norms of heads, and windows in one layer
-KINDS = (*FORMATS, WINDOWED)
+KINDS = (*ENCODABLE, WINDOWED)
 THREADS = (1, 2, 3)
 CHUNKS = (1, 3, 17, 64, 1 << 30)
 SIZES = (1, 2, 3, 4, 5, 8, 17, 33)

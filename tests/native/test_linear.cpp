@@ -9,6 +9,21 @@ using namespace qb;
 
 namespace {
 
+// Values a block.
+size_t block_of(Format format) {
+    switch (format) {
+        case Format::f32:
+        case Format::f16:
+        case Format::bf16: return 1;
+        case Format::nf4:
+        case Format::fp4: return 64;
+        case Format::q4_k:
+        case Format::q5_k:
+        case Format::q6_k: return 256;
+        default: return 32;
+    }
+}
+
 // Encoded rows whose every byte pattern is legal; scales are ordinary fp16 numbers.
 std::vector<uint8_t> encoded(Format format, size_t rows, size_t inputs, std::mt19937& random) {
     const size_t bytes = source_row_bytes(format, inputs);
@@ -19,7 +34,12 @@ std::vector<uint8_t> encoded(Format format, size_t rows, size_t inputs, std::mt1
         const uint16_t h = static_cast<uint16_t>((random() & 0x8000) | ((10 + random() % 4) << 10) | (random() & 1023));
         std::memcpy(p, &h, 2);
     };
-    const size_t block = format == Format::q8_0 ? 34 : format == Format::q4_0 ? 18 : 20;
+    const auto has_min = [&] {
+        for (Format f : {Format::q4_1, Format::q5_1, Format::q4_k, Format::q5_k})
+            if (f == format) return true;
+        return false;
+    };
+    const size_t block = source_row_bytes(format, block_of(format));
     for (size_t i = 0; i < data.size();) {
         switch (format) {
             case Format::f32: {
@@ -35,6 +55,8 @@ std::vector<uint8_t> encoded(Format format, size_t rows, size_t inputs, std::mt1
                 i += 2;
                 break;
             }
+            case Format::q6_k: half(&data[i + 208]), i += 210; break;
+            case Format::mxfp4: data[i] = static_cast<uint8_t>(120 + random() % 4), i += 17; break;
             case Format::nf4:
             case Format::fp4: {
                 const float largest = std::abs(normal(random));
@@ -44,7 +66,7 @@ std::vector<uint8_t> encoded(Format format, size_t rows, size_t inputs, std::mt1
             }
             default:
                 half(&data[i]);
-                if (format == Format::q4_1) half(&data[i + 2]);
+                if (has_min()) half(&data[i + 2]);
                 i += block;
         }
     }
@@ -153,8 +175,9 @@ void same_for_any_company(const Kernels& kernels, Format format, size_t rows, si
                 want += decoded[k] * values[k];
                 magnitude += std::abs(decoded[k] * values[k]);
             }
-            // q4_1 adds d*q and m apart, each as large as the sum of its own magnitudes
+            // d*q and m are added apart, each as large as the sum of its own magnitudes
             if (format == Format::q4_1) magnitude *= 16;
+            if (format == Format::q5_1 || format == Format::q4_k || format == Format::q5_k) magnitude *= 64;
             exact = std::abs(got[r] - want);
             const double chain = static_cast<double>(inputs) + 8;
             CHECK(exact <= magnitude * chain * 0x1p-24 + 1e-38 * chain,
@@ -169,8 +192,9 @@ void same_for_any_company(const Kernels& kernels, Format format, size_t rows, si
 void test_linear() {
     for (const Kernels* kernels : variants())
         for (int format = 0; format < kFormats; format++)
-            for (auto [rows, inputs] : {std::pair<size_t, size_t>{16, 32}, {40, 96}, {64, 576}, {3, 64}, {40, 128}})
-                if (format < static_cast<int>(Format::nf4) || inputs % 64 == 0)
+            for (auto [rows, inputs] :
+                 {std::pair<size_t, size_t>{16, 32}, {40, 96}, {64, 576}, {3, 64}, {40, 128}, {40, 512}})
+                if (inputs % block_of(static_cast<Format>(format)) == 0)
                     same_for_any_company(*kernels, static_cast<Format>(format), rows, inputs);
     // float formats take any K
     for (const Kernels* kernels : variants())

@@ -147,7 +147,7 @@ def test_a_model_is_never_held_twice(tmp_path_factory, option):
     [({"rope_type": "dynamic", "factor": 4.0}, False), ({"rope_type": "linear", "factor": 4.0}, True)],
 )
 def test_a_text_rotated_by_its_length_shares_memory_with_its_like(tmp_path, rope, shares):
-    """Dynamic rope turns every position by the length that the text may reach: with another one, the keys are others."""
+    """Dynamic rope turns every position by the length that the text may reach: with another, the keys are others."""
     longest = 64 if rope["rope_type"] == "dynamic" else 256
     folder = write_checkpoint(
         tmp_path / "long",

@@ -15,6 +15,7 @@ import pytest
 
 import rounding
 import variants
+from encoded import random_weight
 from quickbrown import _native
 from quickbrown.backends.native.compile import PackedWeights, emit
 from quickbrown.backends.native.eager import NativeOps
@@ -34,6 +35,8 @@ WHOLE = (
     (40, 128),
     (33, 288),
     (5, 576),
+    (33, 256),
+    (20, 768),
 )  # rows, inputs: for formats of blocks of 32
 ODD = ((1, 1), (5, 7), (17, 33), (16, 16), (100, 257), (48, 100))  # for the others
 WIDTHS = (1, 7, 16, 33, 64, 100, 257)
@@ -54,10 +57,14 @@ def random(request):
     return np.random.default_rng(list(request.node.name.encode()))
 
 
+def sizes(random, count):
+    """Very different ones, (count, 1)."""
+    return 10.0 ** random.uniform(-3, 3, (count, 1))
+
+
 def normal(random, *shape):
     """Rows of very different size."""
-    sizes = 10.0 ** random.uniform(-3, 3, (shape[0], *[1] * (len(shape) - 1)))
-    return (random.standard_normal(shape) * sizes).astype(np.float32)
+    return (random.standard_normal(shape) * sizes(random, shape[0]).reshape(-1, *[1] * (len(shape) - 1))).astype("f")
 
 
 def shapes(format):
@@ -76,7 +83,7 @@ def one_sequence(count, blocks=1):
 def test_embed(format, native, reference, random):
     """Rows decode to the same bits: each value is one product and at most one sum, in float32 on both sides."""
     for rows, width in shapes(format):
-        table = quantize(normal(random, rows, width), format)
+        table = random_weight(format, (rows, width), random, sizes(random, rows))
         for count in TOKENS:
             tokens = random.integers(0, rows, count).astype(np.int32)
             got, want = native.embed(table, tokens), reference.embed(table, tokens)
@@ -87,7 +94,7 @@ def test_embed(format, native, reference, random):
 def test_linear(format, native, reference, random):
     """Ordinary inputs, a row of zeros, a group of 32 zeros, and an outlier that leaves the others few bits."""
     for rows, inputs in shapes(format):
-        w = quantize(normal(random, rows, inputs), format)
+        w = random_weight(format, (rows, inputs), random, sizes(random, rows))
         for count in TOKENS:
             x = normal(random, count, inputs)
             x[-1, :32] = 0

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from encoded import random_weight
 from gguf_writer import Typed, tiny_llama, write_gguf, write_tiny_llama
 from quickbrown.quant.formats import FORMATS
-from quickbrown.quant.quantize import quantize
+from quickbrown.quant.quantize import ENCODABLE, quantize
 from quickbrown.text.gguf_vocab import template_from_gguf, tokenizer_from_gguf
 from quickbrown.weights.gguf import GgufSource
 from quickbrown.weights.source import BadFile
@@ -22,7 +23,7 @@ SMALL = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
 
 
 @pytest.mark.parametrize("version", [2, 3])
-@pytest.mark.parametrize("format", [f.name for f in FORMATS.values() if f.ggml_type is not None])
+@pytest.mark.parametrize("format", [f for f in ENCODABLE if FORMATS[f].ggml_type is not None])
 @pytest.mark.parametrize("tied", [True, False])
 def test_reads_what_was_written(tmp_path, format, version, tied):
     path = write_tiny_llama(tmp_path / "m.gguf", format, seed=7, version=version, tie_word_embeddings=tied)
@@ -45,6 +46,19 @@ def test_reads_what_was_written(tmp_path, format, version, tied):
     assert source.formats[format] == (matrices if format != "f32" else len(source.names()))
     with pytest.raises(KeyError):
         source.get("model.layers.9.input_layernorm.weight")
+
+
+@pytest.mark.parametrize("format", [f for f in FORMATS if f not in ENCODABLE])
+def test_reads_formats_that_are_only_read(tmp_path, format):
+    metadata, tensors = tiny_llama("f32", hidden_size=256, intermediate_size=256, num_hidden_layers=1)
+    dice = np.random.default_rng(3)
+    tensors = {n: random_weight(format, w.shape, dice) if len(w.shape) == 2 else w for n, w in tensors.items()}
+    source = GgufSource(write_gguf(tmp_path / "m.gguf", metadata, tensors))
+    assert source.formats[format] == 8
+    for name, published in (("mlp.down_proj", "ffn_down"), ("self_attn.o_proj", "attn_output")):
+        weight, written = source.get(f"model.layers.0.{name}.weight"), tensors[f"blk.0.{published}.weight"]
+        assert (weight.format, weight.shape) == (format, written.shape)
+        assert (weight.data == written.data).all()
 
 
 def test_settings_of_every_type(tmp_path):
@@ -225,7 +239,8 @@ PATCHES = [
     (12, "<Q", 2**63, "beyond the end"),
     (4, "<Q", 2**64 - 32, "beyond the end"),
     (12, "<Q", 31, "has shape (31, 32)"),
-    (20, "<I", 12, "has type Q4_K; the supported types are F32, F16, BF16, Q8_0, Q4_0, Q4_1"),
+    (20, "<I", 10, "has type Q2_K; the supported types are F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K, Q6_K, Q5_0"),
+    (20, "<I", 14, "multiple of 256 values, not 32"),
     (20, "<I", 4711, "has type 4711"),
     (24, "<Q", 0, "overlap"),
     (24, "<Q", 33, "not a multiple of 32"),

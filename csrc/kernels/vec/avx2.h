@@ -133,13 +133,36 @@ QB_INLINE __m256i dot4_half(__m256i acc, __m256i u8, __m256i s8) {
     return _mm256_add_epi32(acc, _mm256_madd_epi16(u_odd, s_odd));
 }
 QB_INLINE I dot4(I acc, Bytes u8, I s8) { return {dot4_half(acc.a, u8.a, s8.a), dot4_half(acc.b, u8.b, s8.b)}; }
-// The same for u8 <= 15: 2 * 15 * 127 fits 16 bits, so maddubs is exact.
+// The same for u8 <= 63: 2 * 63 * 128 fits 16 bits, so maddubs is exact.
 QB_INLINE __m256i dot4_nibbles_half(__m256i acc, __m256i u4, __m256i s8) {
     return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(u4, s8), _mm256_set1_epi16(1)));
 }
 QB_INLINE I dot4_nibbles(I acc, Bytes u4, I s8) {
     return {dot4_nibbles_half(acc.a, u4.a, s8.a), dot4_nibbles_half(acc.b, u4.b, s8.b)};
 }
+
+QB_INLINE I dot4_narrow(I acc, Bytes u6, I s8) { return dot4_nibbles(acc, u6, s8); }  // for u8 <= 63
+QB_INLINE I dot4_wide(I acc, Bytes u8, I s8) { return dot4(acc, u8, s8); }
+// `low` with two or one bits of each byte of `high` on top: bits `shift` and up of it, as far as `mask` goes.
+QB_INLINE __m256i join_bits_half(__m256i low, __m256i high, int shift, int mask) {
+    const __m256i wanted = _mm256_and_si256(_mm256_srli_epi32(high, shift), _mm256_set1_epi8(static_cast<char>(mask)));
+    return _mm256_or_si256(low, _mm256_slli_epi32(wanted, 4));
+}
+QB_INLINE Bytes join_bits(Bytes low, Bytes high, int shift, int mask) {
+    return {join_bits_half(low.a, high.a, shift, mask), join_bits_half(low.b, high.b, shift, mask)};
+}
+QB_INLINE Bytes set_bytes(int x) {
+    return {_mm256_set1_epi8(static_cast<char>(x)), _mm256_set1_epi8(static_cast<char>(x))};
+}
+// Each byte, of 0 to 15, names one of 16.
+QB_INLINE Bytes choose_bytes(const uint8_t* table, Bytes x) {
+    const __m256i entries = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
+    return {_mm256_shuffle_epi8(entries, x.a), _mm256_shuffle_epi8(entries, x.b)};
+}
+QB_INLINE I mul_i(I x, I y) { return {_mm256_mullo_epi32(x.a, y.a), _mm256_mullo_epi32(x.b, y.b)}; }
+QB_INLINE __m128i load_8(const uint8_t* p) { return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)); }
+QB_INLINE I load_u8(const uint8_t* p) { return {_mm256_cvtepu8_epi32(load_8(p)), _mm256_cvtepu8_epi32(load_8(p + 8))}; }
+QB_INLINE I load_s8(const uint8_t* p) { return {_mm256_cvtepi8_epi32(load_8(p)), _mm256_cvtepi8_epi32(load_8(p + 8))}; }
 
 struct Book {
     __m256 low, high;

@@ -85,6 +85,29 @@ QB_INLINE Bytes high_nibbles(Bytes x) { return {_mm512_and_si512(_mm512_srli_epi
 QB_INLINE I dot4(I acc, Bytes u8, I s8) { return {_mm512_dpbusd_epi32(acc.v, u8.v, s8.v)}; }
 QB_INLINE I dot4_nibbles(I acc, Bytes u4, I s8) { return dot4(acc, u4, s8); }
 
+QB_INLINE I dot4_narrow(I acc, Bytes u6, I s8) { return dot4_nibbles(acc, u6, s8); }  // for u8 <= 63
+QB_INLINE I dot4_wide(I acc, Bytes u8, I s8) { return dot4(acc, u8, s8); }
+// `low` with two or one bits of each byte of `high` on top: bits `shift` and up of it, as far as `mask` goes.
+QB_INLINE Bytes join_bits(Bytes low, Bytes high, int shift, int mask) {
+    typedef uint32_t Words __attribute__((vector_size(64)));
+    const __m512i wanted =
+        _mm512_and_si512((__m512i)((Words)high.v >> shift), _mm512_set1_epi8(static_cast<char>(mask)));
+    return {_mm512_or_si512(low.v, _mm512_slli_epi32(wanted, 4))};
+}
+QB_INLINE Bytes set_bytes(int x) { return {_mm512_set1_epi8(static_cast<char>(x))}; }
+// Each byte, of 0 to 15, names one of 16.
+QB_INLINE Bytes choose_bytes(const uint8_t* table, Bytes x) {
+    const __m128i entries = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
+    return {_mm512_shuffle_epi8(_mm512_broadcast_i32x4(entries), x.v)};
+}
+QB_INLINE I mul_i(I a, I b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
+QB_INLINE I load_u8(const uint8_t* p) {
+    return {_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+}
+QB_INLINE I load_s8(const uint8_t* p) {
+    return {_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+}
+
 struct Book {
     __m512 v;
 };  // 16 floats to look up

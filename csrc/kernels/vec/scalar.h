@@ -139,6 +139,33 @@ QB_INLINE I dot4(I acc, Bytes u8, I s8) {
 }
 QB_INLINE I dot4_nibbles(I acc, Bytes u4, I s8) { return dot4(acc, u4, s8); }
 
+// Not inlined: without vector instructions each is hundreds of plain ones, in dozens of tiles.
+static __attribute__((noinline)) I dot4_wide(I acc, Bytes u8, I s8) { return dot4(acc, u8, s8); }
+QB_INLINE I dot4_narrow(I acc, Bytes u6, I s8) { return dot4_wide(acc, u6, s8); }  // for u8 <= 63
+// `low` with two or one bits of each byte of `high` on top: bits `shift` and up of it, as far as `mask` goes.
+static __attribute__((noinline)) Bytes join_bits(Bytes low, Bytes high, int shift, int mask) {
+    return {low.v | (high.v >> shift & static_cast<uint32_t>(mask) * 0x01010101u) << 4};
+}
+QB_INLINE Bytes set_bytes(int x) { return {static_cast<uint32_t>(x) * 0x01010101u - Words{}}; }
+// Each byte, of 0 to 15, names one of 16.
+static __attribute__((noinline)) Bytes choose_bytes(const uint8_t* table, Bytes x) {
+    uint8_t bytes[64];
+    __builtin_memcpy(bytes, &x.v, 64);
+    for (int i = 0; i < 64; i++) bytes[i] = table[bytes[i]];
+    return load_bytes(bytes);
+}
+QB_INLINE I mul_i(I a, I b) { return {a.v * b.v}; }
+static __attribute__((noinline)) I load_u8(const uint8_t* p) {
+    I r;
+    for (int i = 0; i < 16; i++) r.v[i] = p[i];
+    return r;
+}
+static __attribute__((noinline)) I load_s8(const uint8_t* p) {
+    I r;
+    for (int i = 0; i < 16; i++) r.v[i] = static_cast<int8_t>(p[i]);
+    return r;
+}
+
 struct Book {
     const float* entries;
 };  // 16 floats to look up

@@ -26,7 +26,8 @@ CHUNK = 256  # keys in an attention chunk, anchored at absolute position 0
 # What the input of a linear is rounded to, by the format of its weight.
 ACTIVATION = {
     "f32": "f32", "f16": "f32", "bf16": "bf16", "q8_0": "int8", "q4_0": "int8", "q4_1": "int8",
-    "nf4": "f32", "fp4": "f32",
+    "nf4": "f32", "fp4": "f32", "q4_k": "int8", "q6_k": "int8", "q5_0": "int8", "q5_1": "int8", "q5_k": "int8",
+    "iq4_nl": "int8", "mxfp4": "int8",
 }  # fmt: skip
 
 

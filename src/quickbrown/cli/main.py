@@ -3,20 +3,42 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import os
-import shlex
 import sys
+from collections.abc import Iterator, Mapping
 
 from quickbrown import __version__
-from quickbrown.cli.chat import CHAT
 from quickbrown.cli.command import INTERRUPTED, USAGE_ERROR, Command, note, write
-from quickbrown.cli.doctor import DOCTOR
-from quickbrown.cli.generate import GENERATE
-from quickbrown.cli.info import INFO
-from quickbrown.cli.models import LIST, PULL, RM
 
-COMMANDS = {command.name: command for command in (GENERATE, CHAT, PULL, LIST, RM, INFO, DOCTOR)}
+_FILES = {
+    "generate": "generate",
+    "chat": "chat",
+    "pull": "models",
+    "list": "models",
+    "rm": "models",
+    "info": "info",
+    "bench": "bench",
+    "doctor": "doctor",
+}
 PIPE_CLOSED = 141
+
+
+class _Commands(Mapping[str, Command]):
+    """The commands by name, in the order in which they are shown. Only the file of the one that runs is loaded."""
+
+    def __getitem__(self, name: str) -> Command:
+        command: Command = getattr(importlib.import_module(f"quickbrown.cli.{_FILES[name]}"), name.upper())
+        return command
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_FILES)
+
+    def __len__(self) -> int:
+        return len(_FILES)
+
+
+COMMANDS = _Commands()
 
 
 class NotACommand(Exception):
@@ -24,6 +46,8 @@ class NotACommand(Exception):
 
 
 def main() -> None:
+    # The threads that numpy's linear algebra starts when it is imported wait by spinning, and nothing here asks them.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     sys.exit(call(sys.argv[1:]))
 
 
@@ -63,14 +87,16 @@ def dispatch(argv: list[str]) -> int:
 def choose(argv: list[str]) -> tuple[Command, list[str]]:
     """The command and its arguments. A single word near a command's name is taken for a slip, not for a prompt."""
     first = argv[0]
-    if first in COMMANDS:
+    if first in _FILES:
         return COMMANDS[first], argv[1:]
     near = difflib.get_close_matches(first, COMMANDS, n=1, cutoff=0.7)
     if near and not first.startswith("-") and len(first.split()) == 1:
+        import shlex
+
         prompt = shlex.quote(first)
         prompt = prompt if prompt != first else f"'{first}'"
         raise NotACommand(f"did you mean `qb {near[0]}`? To use it as a prompt: qb generate {prompt}")
-    return GENERATE, argv
+    return COMMANDS["generate"], argv
 
 
 def overview() -> str:

@@ -1,15 +1,24 @@
 """What a weight's bytes mean: one row a format. The numpy `decode` is the specification of the kernels.
 
-Block formats cut a row into blocks of 32 or 64 values; multi-byte numbers are little-endian.
+Block formats cut a row into blocks of 32, 64 or 256 values; multi-byte numbers are little-endian.
 
     q8_0  34 bytes  float16 d | 32 x int8 q               value = d * q
     q4_0  18 bytes  float16 d | 16 bytes of nibbles       value = d * (q - 8)
     q4_1  20 bytes  float16 d | float16 m | 16 bytes      value = d * q + m
+    q5_0  22 bytes  float16 d | 32 fifth bits | 16 bytes  value = d * (q - 16)
+    q5_1  24 bytes  float16 d | float16 m | 32 fifth bits | 16 bytes  value = d * q + m
+    iq4_nl 18 bytes float16 d | 16 bytes of nibbles       value = d * IQ4_NL[q]
+    mxfp4 17 bytes  uint8 e | 16 bytes of nibbles         value = 2^(e - 128) * MXFP4[q]
     nf4   36 bytes  float32 a | 32 bytes of nibbles       value = a * NF4[q]
     fp4   36 bytes  float32 a | 32 bytes of nibbles       value = a * FP4[q]
+    q4_k 144 bytes  float16 d | float16 n | 12 bytes of s, m | 128 bytes of nibbles               value = d s q - n m
+    q5_k 176 bytes  float16 d | float16 n | 12 bytes of s, m | 32 of fifth bits | 128 of nibbles  value = d s q - n m
+    q6_k 210 bytes  128 bytes of nibbles | 64 of upper bits | 16 x int8 s | float16 d             value = d s (q - 32)
 
-In 16 bytes of nibbles, byte j holds q of value j in its low half and q of value j + 16 in its high half. In 32 bytes,
-byte j holds q of value 2j in its high half and q of value 2j + 1 in its low half.
+In 16 bytes of nibbles, byte j holds q of value j in its low half and q of value j + 16 in its high half; bit j of the
+fifth bits belongs to value j. In the 32 bytes of nf4 and fp4, byte j holds q of value 2j in its high half and q of
+value 2j + 1 in its low half. A block of 256 values has a scale s for each 32 (q6_k: 16). Its nibbles come in 4 times 32
+bytes: low halves 32 values, high halves the next 32 (q6_k: twice 64 bytes, low halves 64 values, high ones the next).
 """
 
 from __future__ import annotations
@@ -36,6 +45,9 @@ NF4: Floats = np.array(
 )  # fmt: skip
 _FP4_MAGNITUDES = np.array([0, 0.0625, 8, 12, 4, 6, 2, 3]) / 12
 FP4: Floats = np.concatenate([_FP4_MAGNITUDES, -_FP4_MAGNITUDES]).astype(np.float32)
+IQ4_NL: Floats = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.float32)
+_MXFP4_MAGNITUDES = np.array([0, 1, 2, 3, 4, 6, 8, 12])  # twice those of a 4-bit float, for half the scale
+MXFP4: Floats = np.concatenate([_MXFP4_MAGNITUDES, -_MXFP4_MAGNITUDES]).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +125,77 @@ def _q4_1(data: Bytes) -> Floats:
     return values.reshape(data.shape[0], -1)
 
 
+def _fifth(bits: Bytes) -> Bytes:
+    """(rows, blocks, 4) -> (rows, blocks, 32): 16 where bit j of the 32 is set, else 0."""
+    return np.unpackbits(bits, axis=-1, bitorder="little") * np.uint8(16)
+
+
+def _q5_0(data: Bytes) -> Floats:
+    blocks = _blocks(data, 22)
+    values = _scales(blocks, 0) * (_nibbles(blocks[..., 6:]) + _fifth(blocks[..., 2:6]) - np.float32(16))
+    return values.reshape(data.shape[0], -1)
+
+
+def _q5_1(data: Bytes) -> Floats:
+    blocks = _blocks(data, 24)
+    values = _scales(blocks, 0) * (_nibbles(blocks[..., 8:]) + _fifth(blocks[..., 4:8])) + _scales(blocks, 2)
+    return values.reshape(data.shape[0], -1)
+
+
+def _iq4_nl(data: Bytes) -> Floats:
+    blocks = _blocks(data, 18)
+    values = _scales(blocks, 0) * IQ4_NL[_nibbles(blocks[..., 2:]).astype(np.intp)]
+    return values.reshape(data.shape[0], -1)
+
+
+def _mxfp4(data: Bytes) -> Floats:
+    blocks = _blocks(data, 17)
+    scales = np.ldexp(np.float32(1), blocks[..., :1].astype(np.int32) - 128).astype(np.float32)
+    return np.asarray(scales * MXFP4[_nibbles(blocks[..., 1:]).astype(np.intp)], np.float32).reshape(data.shape[0], -1)
+
+
+def _with_minima(blocks: Bytes, q: Bytes) -> Floats:
+    """(rows, blocks, size), and q (rows, blocks, 8, 32) -> (rows, blocks * 256).
+
+    Of the 12 bytes, 0 to 3 hold s of groups 0 to 3 in 6 bits, 4 to 7 hold m; 8 to 11 the lower 4 bits of s and of m of
+    groups 4 to 7, whose upper 2 bits are the upper ones of bytes 0 to 7.
+    """
+    first, second, third = blocks[..., 4:8], blocks[..., 8:12], blocks[..., 12:16]
+    s = np.concatenate([first & 63, third & 15 | first >> 6 << 4], -1).astype(np.float32)
+    m = np.concatenate([second & 63, third >> 4 | second >> 6 << 4], -1).astype(np.float32)
+    values = (_scales(blocks, 0) * s)[..., None] * q.astype(np.float32) - (_scales(blocks, 2) * m)[..., None]
+    return values.reshape(len(blocks), -1)
+
+
+def _pairs(packed: Bytes, bytes: int) -> Bytes:
+    """(rows, blocks, 128) nibbles -> (rows, blocks, 256): of so many bytes the low halves, then the high halves."""
+    parts = packed.reshape(*packed.shape[:2], -1, bytes)
+    return np.stack([parts & 15, parts >> 4], axis=-2).reshape(*packed.shape[:2], 256)
+
+
+def _q4_k(data: Bytes) -> Floats:
+    blocks = _blocks(data, 144)
+    return _with_minima(blocks, _pairs(blocks[..., 16:], 32).reshape(*blocks.shape[:2], 8, 32))
+
+
+def _q5_k(data: Bytes) -> Floats:
+    """Bit g of the fifth bits' byte j belongs to value j of group g."""
+    blocks = _blocks(data, 176)
+    q = _pairs(blocks[..., 48:], 32).reshape(*blocks.shape[:2], 8, 32)
+    fifth = blocks[..., None, 16:48] >> np.arange(8, dtype=np.uint8)[:, None] & np.uint8(1)
+    return _with_minima(blocks, q + fifth * np.uint8(16))
+
+
+def _q6_k(data: Bytes) -> Floats:
+    """Bits 2g and 2g + 1 of byte j of 32 upper ones belong to value j of group g of 32; four groups to 32 bytes."""
+    blocks = _blocks(data, 210)
+    shape = blocks.shape[:2]
+    upper = blocks[..., 128:192].reshape(*shape, 2, 1, 32) >> np.arange(0, 8, 2, dtype=np.uint8)[:, None] & 3
+    q = (_pairs(blocks[..., :128], 64) | upper.reshape(*shape, 256) << 4).astype(np.float32) - 32
+    scales = _scales(blocks, 208) * blocks[..., 192:208].view(np.int8).astype(np.float32)
+    return np.asarray(scales[..., None] * q.reshape(*shape, 16, 16), np.float32).reshape(len(blocks), -1)
+
+
 def _by_book(data: Bytes, book: Floats) -> Floats:
     blocks = _blocks(data, 36)
     packed = blocks[..., 4:]
@@ -140,5 +223,12 @@ FORMATS: dict[str, Format] = {
         Format("q4_1", 3, 32, 20, _q4_1),
         Format("nf4", None, 64, 36, _nf4),
         Format("fp4", None, 64, 36, _fp4),
+        Format("q4_k", 12, 256, 144, _q4_k),
+        Format("q6_k", 14, 256, 210, _q6_k),
+        Format("q5_0", 6, 32, 22, _q5_0),
+        Format("q5_1", 7, 32, 24, _q5_1),
+        Format("q5_k", 13, 256, 176, _q5_k),
+        Format("iq4_nl", 20, 32, 18, _iq4_nl),
+        Format("mxfp4", 39, 32, 17, _mxfp4),
     )
 }

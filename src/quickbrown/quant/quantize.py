@@ -40,12 +40,14 @@ def holding(quantize: str, head: Weight, embedding: Weight) -> Callable[[Weight]
 
 
 def quantize(values: Floats, format: str) -> Weight:
-    """Encode float32 values of shape (out, in) or (n,) in a format of `FORMATS`.
+    """Encode float32 values of shape (out, in) or (n,) in a format of `ENCODABLE`.
 
-    Raises ValueError for an unknown format, for rows that are not whole blocks, and for values that are not finite.
+    Raises ValueError for a format that is not in `ENCODABLE`, for rows that are not whole blocks, and for values that
+    are not finite.
     """
-    if format not in FORMATS:
-        raise ValueError(f"unknown format {format!r}; known: {', '.join(FORMATS)}")
+    if format not in ENCODABLE:
+        fault = "can only be read" if format in FORMATS else "is unknown"
+        raise ValueError(f"the format {format!r} {fault}; numbers can be encoded in {', '.join(ENCODABLE)}")
     return _encode(values, format, _ENCODERS[format])
 
 
@@ -224,3 +226,4 @@ _ENCODERS: dict[str, Callable[[Floats], Bytes]] = {
     "f32": _f32, "f16": _f16, "bf16": _bf16, "q8_0": _q8_0, "q4_0": _q4_0, "q4_1": _q4_1,
     "nf4": _nf4, "fp4": _fp4,
 }  # fmt: skip
+ENCODABLE = tuple(_ENCODERS)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import tokenizers
@@ -19,14 +20,33 @@ def _alphabet() -> dict[str, int]:
 
 
 BYTE_OF = _alphabet()
+LETTERS = {byte: letter for letter, byte in BYTE_OF.items()}
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+
+
+_BUILDING = Lock()
+
+
+class Unbuilt(Protocol):
+    """A vocabulary that was found good, and of which the library's own form has not been made yet."""
+
+    def token(self, token: int) -> str | None:
+        """The letters of one of its tokens; None for an id that it does not know."""
+
+    def whole(self) -> tokenizers.Tokenizer:
+        """All of it."""
+
+    def around(self, text: str) -> tokenizers.Tokenizer | None:
+        """As much of it as gives the tokens of this text as the whole does; None where that is not much less."""
 
 
 class Tokenizer:
     """A vocabulary, byte-level (as of GPT-2, Llama 3, Qwen) or of the SentencePiece kind (as of Llama 2, Mistral), and
     what a model says about its ends.
 
-    raw            the `tokenizers.Tokenizer` behind it, which neither truncates nor pads
+    raw            the `tokenizers.Tokenizer` behind it, which neither truncates nor pads; where it was given `unbuilt`,
+                   and in `raw` only the added tokens, it is made when the second text comes, or a long one, or somebody
+                   asks for it: a process that continues one short text never waits for it
     vocab_size     ids are 0 to vocab_size - 1; those that the vocabulary does not know have no text
     eos_ids        tokens that end a text; chat models end a turn with another one than a document
     bos_id         the token that begins a text, if the model has one
@@ -47,14 +67,18 @@ class Tokenizer:
         bos_id: int | None = None,
         add_bos: bool = False,
         vocab_size: int = 0,
+        unbuilt: Unbuilt | None = None,
     ) -> None:
-        self.raw = raw
+        self._raw = raw
+        self._unbuilt = unbuilt
+        self._begun = False
         added = raw.get_added_tokens_decoder()
         self.vocab_size = max(vocab_size, raw.get_vocab_size(with_added_tokens=True), *(i + 1 for i in added), 0)
         self.eos_ids = frozenset(eos_ids)
         self.bos_id = bos_id
         self.add_bos = add_bos
         self.special_ids = frozenset(i for i, token in added.items() if token.special)
+        self._special = {token.content: i for i, token in added.items() if token.special}
         self._added = {i: token.content.encode() for i, token in added.items()}
         self._bytes: dict[int, bytes] = {}
         self._plain: tokenizers.Tokenizer | None = None
@@ -62,6 +86,15 @@ class Tokenizer:
         self._read, self.leading_blank = _reading(raw)
         for i in {*self.eos_ids, *(() if bos_id is None else (bos_id,))}:
             self._check(i)
+
+    @property
+    def raw(self) -> tokenizers.Tokenizer:
+        if self._unbuilt is not None:
+            with _BUILDING:
+                if self._unbuilt is not None:
+                    self._raw = self._unbuilt.whole()
+                    self._unbuilt = None
+        return self._raw
 
     def encode(self, text: str, special: bool = True, *, bos: bool = False) -> list[int]:
         """The token ids of a text.
@@ -72,8 +105,8 @@ class Tokenizer:
 
         Raises ValueError for a text that is no Unicode (lone surrogates), or that the vocabulary cannot write.
         """
-        raw = self.raw if special else self._without_special()
         try:
+            raw = self._reader(text) if special else self._without_special()
             ids: list[int] = raw.encode(text, add_special_tokens=False).ids
         except (UnicodeEncodeError, TypeError):
             if not isinstance(text, str):
@@ -100,15 +133,20 @@ class Tokenizer:
             self._check(token)
             found = self._added.get(token)
             if found is None:
-                text = self.raw.id_to_token(token)
+                text = self.token(token)
                 found = b"" if text is None else self._read(text)
             self._bytes[token] = found
         return found
 
+    def token(self, token: int) -> str | None:
+        """A token as the vocabulary writes it; None where it does not know the id."""
+        unbuilt = self._unbuilt
+        text: str | None = self._raw.id_to_token(token) if unbuilt is None else unbuilt.token(token)
+        return text
+
     def special_id(self, text: str) -> int | None:
         """The id that a special token's text, such as <|im_end|>, stands for; None for any other text."""
-        token = self.raw.token_to_id(text)
-        return token if token in self.special_ids else None
+        return self._special.get(text)
 
     def spell(self, text: str) -> list[int]:
         """Tokens whose bytes, joined, are those of a text: the longest first, whatever a model would take for it.
@@ -130,6 +168,15 @@ class Tokenizer:
     def _check(self, token: int) -> None:
         if not 0 <= token < self.vocab_size:
             raise ValueError(f"token id {token} is out of range: the vocabulary has {self.vocab_size} tokens")
+
+    def _reader(self, text: str) -> tokenizers.Tokenizer:
+        """What reads this text: of an unbuilt vocabulary its surroundings if it is the first, so that it waits less."""
+        unbuilt, begun = self._unbuilt, self._begun
+        self._begun = True
+        if unbuilt is None or begun or not isinstance(text, str):
+            return self.raw
+        raw = unbuilt.around(text)
+        return self.raw if raw is None else raw
 
     def _without_special(self) -> tokenizers.Tokenizer:
         """The same vocabulary, to which special tokens are plain text."""

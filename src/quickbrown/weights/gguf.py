@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
+import numpy.typing as npt
 
 from quickbrown.quant.formats import FORMATS
 from quickbrown.quant.weight import Weight
@@ -38,10 +39,9 @@ _U32, _U64 = Struct("<I"), Struct("<Q")
 
 _BY_TYPE = {f.ggml_type: f for f in FORMATS.values() if f.ggml_type is not None}
 _OTHER_TYPES = {
-    4: "Q4_2", 5: "Q4_3", 6: "Q5_0", 7: "Q5_1", 9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 12: "Q4_K", 13: "Q5_K", 14: "Q6_K",
-    15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S",
+    4: "Q4_2", 5: "Q4_3", 9: "Q8_1", 10: "Q2_K", 11: "Q3_K",
+    15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 21: "IQ3_S", 22: "IQ2_S",
     23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0",
-    39: "MXFP4",
 }  # fmt: skip
 
 # Settings of llama that are read, and those that are accepted with the one value that changes nothing.
@@ -161,12 +161,41 @@ class GgufSource:
 
     def _strings(self, at: int, count: int, what: str) -> tuple[list[str], int]:
         """`count` strings from a position on, and the position behind them."""
-        data, last, unpack = self._map, self._end - 8, _U64.unpack_from
+        data = self._map
         if not count:
             return [], at
         if count > (self._end - at) // 8:
             self._short(what)
         begin = at
+        heads, at = self._heads(at, count, what)
+        # One decoding for all: each length becomes one NUL. A character cut by a string's end stays invalid.
+        raw = np.frombuffer(data, np.uint8, at - begin, begin).copy()
+        places = heads - begin
+        keep = np.ones(raw.size, np.bool_)
+        for i in range(1, 8):
+            keep[places + i] = False
+        raw[places] = 0
+        try:
+            found = str(raw[keep].data, "utf-8").split("\0")[1:]
+            if len(found) != count:  # some string holds a NUL
+                ends = [*heads[1:].tolist(), at]
+                found = [str(data[head + 8 : end], "utf-8") for head, end in zip(heads.tolist(), ends, strict=True)]
+        except UnicodeDecodeError:
+            self._bad(f"{what} holds a string that is not valid UTF-8")
+        return found, at
+
+    def _heads(self, at: int, count: int, what: str) -> tuple[npt.NDArray[np.int64], int]:
+        """Where each of `count` strings from a position on begins, with its length, and the position behind them."""
+        data, last, unpack = self._map, self._end - 8, _U64.unpack_from
+        # Where all are of 1 to 255 bytes without NUL, they begin one byte before each run of NULs.
+        raw = np.frombuffer(data, np.uint8, min(self._end - at, 32 * count), at)
+        nul = raw == 0
+        places = np.flatnonzero(nul[1:] > nul[:-1])[:count]
+        if len(places) == count and not places[0]:
+            ends = places + 8 + raw[places]
+            joined = (ends[:-1] == places[1:]).all() and ends[-1] <= len(raw)
+            if joined and not any(raw[places + i].any() for i in range(1, 8)):
+                return places + at, at + int(ends[-1])
         heads: list[int] = []
         append = heads.append
         for _ in range(count):
@@ -176,21 +205,7 @@ class GgufSource:
             at += 8 + unpack(data, at)[0]
         if at > self._end:
             self._short(what)
-        # One decoding for all: each length becomes one NUL. A character cut by a string's end stays invalid.
-        raw = np.frombuffer(data, np.uint8, at - begin, begin).copy()
-        places = np.array(heads) - begin
-        keep = np.ones(raw.size, np.bool_)
-        for i in range(1, 8):
-            keep[places + i] = False
-        raw[places] = 0
-        try:
-            found = str(raw[keep].data, "utf-8").split("\0")[1:]
-            if len(found) != count:  # some string holds a NUL
-                ends = [*heads[1:], at]
-                found = [str(data[head + 8 : end], "utf-8") for head, end in zip(heads, ends, strict=True)]
-        except UnicodeDecodeError:
-            self._bad(f"{what} holds a string that is not valid UTF-8")
-        return found, at
+        return np.array(heads, np.int64), at
 
     def _value(self, at: int, what: str) -> tuple[Any, int]:
         """The typed value at a position, and the position behind it."""
