@@ -6,7 +6,7 @@ import contextlib
 import inspect
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,16 +24,13 @@ from quickbrown.text.pieces import Pieces
 from quickbrown.text.tokenizer import Tokenizer
 from quickbrown.types import Finish, SamplingParams
 
-if TYPE_CHECKING:
-    from quickbrown.hf.model import PreTrainedModel
-
 
 class Call:
     """One call of `generate`, from a resolved config to rows."""
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        llm: LLM,
         config: GenerationConfig,
         given: Prompts,
         eos: tuple[int, ...],
@@ -41,7 +38,7 @@ class Call:
         streamed: bool,
     ) -> None:
         self.streamed = streamed
-        self.llm, self.config, self.given, self.eos = model.llm, config, given, eos
+        self.llm, self.config, self.given, self.eos = llm, config, given, eos
         self.pad = 0 if pad is None else pad
         self.core = self.llm.vocabulary
         self.special_stops: dict[int, str] = {}  # stop strings that are a token's text

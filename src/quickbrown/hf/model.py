@@ -235,7 +235,7 @@ class PreTrainedModel:
                 for name in ("max_new_tokens", "max_length")
                 for value in (kwargs.get(name), getattr(generation_config, name, None))
             )
-            call = Call(self, config, given, eos, pad, streamer is not None)
+            call = Call(self.llm, config, given, eos, pad, streamer is not None)
             call.prepare(logits_processor or (), stopping_criteria or (), prefix_allowed_tokens_fn, chosen, seed)
             self._hint(given)
             texts = call.write(streamer)
