@@ -21,21 +21,21 @@ namespace {
 // Bytes a second that all threads together read, best of several passes over memory too large for the caches.
 double read_bandwidth(Pool& pool, size_t bytes, int passes) {
     Pages pages(bytes);
-    const size_t words = bytes / sizeof(uint64_t), threads = pool.threads();
+    const size_t words = bytes / sizeof(uint64_t);
     uint64_t* data = reinterpret_cast<uint64_t*>(pages.data());
-    const auto range = [&](size_t t) {
+    const auto range = [&](size_t t, size_t threads) {
         return std::pair{words * t / threads / 64 * 64, words * (t + 1) / threads / 64 * 64};
     };
-    pool.run([&](int t) {
-        const auto [begin, end] = range(t);
+    pool.run([&](int t, int threads) {
+        const auto [begin, end] = range(t, threads);
         std::fill(data + begin, data + end, uint64_t{1});
     });
-    std::vector<uint64_t> sums(threads);
+    std::vector<uint64_t> sums(pool.threads());
     double best = 0;
     for (int pass = 0; pass < passes; pass++) {
         const auto start = std::chrono::steady_clock::now();
-        pool.run([&](int t) {
-            const auto [begin, end] = range(t);
+        pool.run([&](int t, int threads) {
+            const auto [begin, end] = range(t, threads);
             uint64_t sum[8] = {};
             for (size_t i = begin; i < end; i += 8)
                 for (size_t j = 0; j < 8; j++) sum[j] += data[i + j];
@@ -63,6 +63,7 @@ void bind_machine(nb::module_& m) {
     nb::class_<Pool>(m, "Pool", "A persistent team of threads; the caller of a run is one of them.")
         .def(nb::init<int>(), "threads"_a)
         .def_prop_ro("threads", &Pool::threads)
+        .def_prop_ro("active", &Pool::active, "Of the last run: those whose cores are shared are left out for a while.")
         .def("read_bandwidth", &read_bandwidth, "bytes"_a = size_t{512} << 20, "passes"_a = 5,
              nb::call_guard<nb::gil_scoped_release>(), "Bytes a second read from memory by all threads together.");
 }

@@ -86,8 +86,7 @@ public:
             if (!rows.empty()) one(0, 0);
             return;
         }
-        const size_t threads = plan_.pool().threads();
-        plan_.pool().run([&](int thread) {
+        plan_.pool().run([&](int thread, int threads) {
             for (size_t i = rows.size() * thread / threads; i < rows.size() * (thread + 1) / threads; i++)
                 one(i, thread);
         });
@@ -264,6 +263,23 @@ void bind_plan(nb::module_& m) {
                 return nb::ndarray<nb::numpy, float>(values.data(), {values.size() / width, width}, self);
             },
             "buffer"_a, "stride"_a, "A buffer of the last step, (length, padded width) float32: for tests.")
+        .def("profile", &Plan::profile, "on"_a,
+             "From the next step on, time every instruction on every thread, or stop it.")
+        .def(
+            "stages",
+            [](const Plan& p) {
+                std::vector<std::tuple<double, std::vector<double>, std::vector<double>>> stages;
+                for (const Plan::Stage& stage : p.stages()) {
+                    auto& [bytes, work, wait] =
+                        stages.emplace_back(stage.bytes, std::vector<double>{}, std::vector<double>{});
+                    for (const Plan::Spent& spent : stage.threads)
+                        work.push_back(spent.work), wait.push_back(spent.wait);
+                }
+                return stages;
+            },
+            "Of each instruction since profile(True): bytes of weights read, seconds of each thread in it, and then "
+            "waiting.")
+        .def_prop_ro("profiled_steps", &Plan::profiled_steps)
         .def_prop_ro("instructions", &Plan::instructions)
         .def_prop_ro("growths", &Plan::growths, "How often scratch memory grew: constant after warm-up.");
 

@@ -13,8 +13,7 @@ void quantize(Format format, std::span<const float> values, size_t inputs, Pool&
     if (static_cast<int>(format) >= kEncodable) throw std::invalid_argument("numbers cannot be encoded in this format");
     const size_t row_bytes = source_row_bytes(format, inputs), rows = values.size() / inputs;
     if (out.size() != rows * row_bytes) throw std::invalid_argument("quantize: the result does not fit its rows");
-    const size_t threads = static_cast<size_t>(pool.threads());
-    pool.run([&](int thread) {
+    pool.run([&](int thread, int threads) {
         for (size_t r = rows * thread / threads; r < rows * (thread + 1) / threads; r++) {
             const float* row = values.data() + r * inputs;
             float largest = 0;

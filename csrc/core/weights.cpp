@@ -272,8 +272,8 @@ void Weights::fill(size_t index, size_t first_row, std::span<const uint8_t> byte
     if (first_row > w.rows || rows > w.rows - first_row || !whole_panels)
         throw std::invalid_argument(std::to_string(rows) + " rows from " + std::to_string(first_row) +
                                     " on are not whole panels of a weight of " + std::to_string(w.rows) + " rows");
-    const size_t panels = (rows + kLanes - 1) / kLanes, threads = static_cast<size_t>(pool_.threads());
-    pool_.run([&](int thread) {
+    const size_t panels = (rows + kLanes - 1) / kLanes;
+    pool_.run([&](int thread, int threads) {
         for (size_t p = panels * thread / threads; p < panels * (thread + 1) / threads; p++)
             for (size_t r = p * kLanes; r < std::min(rows, (p + 1) * kLanes); r++)
                 pack_row(w.format, bytes.data() + r * row_bytes, w.inputs,

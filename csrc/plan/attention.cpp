@@ -86,12 +86,12 @@ void Plan::store_keys(const Instruction& i, size_t token, size_t kv_head, Thread
 void Plan::run_attention(const Instruction& i, size_t index, int thread) {
     Attend& a = attends_[i.attend];
     if (a.store_first) {
-        const size_t work = tokens_ * kv_.kv_heads(), threads = pool_.threads();
+        const size_t work = tokens_ * kv_.kv_heads(), threads = pool_.active();
         for (size_t w = work * thread / threads; w < work * (thread + 1) / threads; w++)
             store_keys(i, w / kv_.kv_heads(), w % kv_.kv_heads(), threads_[thread]);
         pool_.barrier();
     }
-    const size_t items = a.items.size(), at_a_time = std::clamp<size_t>(items / (pool_.threads() * 6), 1, 8);
+    const size_t items = a.items.size(), at_a_time = std::clamp<size_t>(items / (pool_.active() * 6), 1, 8);
     claim(claims_[2 * index + 1], items, at_a_time, [&](size_t begin, size_t end) {
         for (size_t item = begin; item < end; item++) attend_item(i, a, item, end, thread);
     });

@@ -1,6 +1,7 @@
 #include "plan/plan.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <string>
@@ -311,8 +312,8 @@ void Plan::prepare_step(const BatchView& b) {
 void Plan::run(const BatchView& batch) {
     if (result_ < 0) refuse("the plan has no result");
     check(batch);
-    const auto walk = [this](int thread) {
-        const auto [begin, end] = share(tokens_, thread, pool_.threads());
+    const auto walk = [this](int thread, int threads) {
+        const auto [begin, end] = share(tokens_, thread, threads);
         for (Rope& rope : ropes_)
             for (size_t t = begin; t < end; t++) {
                 const size_t variant = batch_.turns.empty() ? 0 : batch_.turns[sequence_of_[t]], half = rope.half();
@@ -323,23 +324,44 @@ void Plan::run(const BatchView& batch) {
                     rope.sin(t)[i] = static_cast<float>(std::sin(angle) * factor);
                 }
             }
-        for (size_t i = 0; i < instructions_.size(); i++) {
-            execute(instructions_[i], i, thread);
-            pool_.barrier();
-        }
+        execute_all(thread);
     };
     try {
         prepare_step(batch);
         for (int32_t block : batch.fresh) kv_.clear(block);
         pool_.run(walk);
+        if (!spent_.empty()) profiled_steps_++;
     } catch (...) {
         tokens_ = rows_ = 0;  // what a failed step left is not to be read
         throw;
     }
 }
 
+void Plan::execute_all(int thread) {
+    if (spent_.empty()) {
+        for (size_t i = 0; i < instructions_.size(); i++) {
+            execute(instructions_[i], i, thread);
+            pool_.barrier();
+        }
+        return;
+    }
+    using Clock = std::chrono::steady_clock;
+    const auto since = [](Clock::time_point start) {
+        return std::chrono::duration<double>(Clock::now() - start).count();
+    };
+    for (size_t i = 0; i < instructions_.size(); i++) {
+        Spent& spent = spent_[thread * instructions_.size() + i];
+        const auto start = Clock::now();
+        execute(instructions_[i], i, thread);
+        spent.work += since(start);
+        const auto done = Clock::now();
+        pool_.barrier();
+        spent.wait += since(done);
+    }
+}
+
 void Plan::execute(const Instruction& i, size_t index, int thread) {
-    const int threads = pool_.threads();
+    const int threads = pool_.active();
     switch (i.verb) {
         case Verb::linear:
         case Verb::gated: return run_linear(i, index, thread);
@@ -398,7 +420,7 @@ void Plan::run_linear(const Instruction& i, size_t index, int thread) {
     const bool alone = tokens <= kTile;
     uint8_t* packed = alone ? own.activations.data() : activations_.data();
     const size_t tiles = (tokens + kTile - 1) / kTile;
-    const auto [first, last] = alone ? std::pair<size_t, size_t>{0, tiles} : share(tiles, thread, pool_.threads());
+    const auto [first, last] = alone ? std::pair<size_t, size_t>{0, tiles} : share(tiles, thread, pool_.active());
     for (size_t tile = first; tile < last; tile++) {
         const size_t token = tile * kTile;
         kernels_.prepare(type, x.row(token), x.stride, x.width,
@@ -410,7 +432,7 @@ void Plan::run_linear(const Instruction& i, size_t index, int thread) {
     size_t total = 0;
     for (const Output& o : i.outputs) total += weights_.weight(o.weight).panels;
     // An even number of panels at a time: kernels work on pairs.
-    const size_t at_a_time = std::max<size_t>(2, total / (pool_.threads() * 4) / 2 * 2);
+    const size_t at_a_time = std::max<size_t>(2, total / (pool_.active() * 4) / 2 * 2);
     claim(claims_[2 * index], total, at_a_time, [&](size_t begin, size_t end) {
         size_t base = 0;
         for (const Output& o : i.outputs) {
@@ -454,6 +476,25 @@ size_t Plan::result_width() const { return result_ < 0 ? 0 : buffers_[result_].w
 size_t Plan::result_stride() const { return result_ < 0 ? 0 : buffers_[result_].stride; }
 
 size_t Plan::instructions() const { return instructions_.size(); }
+
+void Plan::profile(bool on) {
+    spent_.assign(on ? instructions_.size() * threads_.size() : 0, {});
+    profiled_steps_ = 0;
+}
+
+std::vector<Plan::Stage> Plan::stages() const {
+    std::vector<Stage> stages(spent_.empty() ? 0 : instructions_.size());
+    for (size_t i = 0; i < stages.size(); i++) {
+        for (size_t t = 0; t < threads_.size(); t++) stages[i].threads.push_back(spent_[t * stages.size() + i]);
+        const Verb verb = instructions_[i].verb;
+        if (verb != Verb::linear && verb != Verb::gated) continue;
+        for (const Output& o : instructions_[i].outputs) {
+            const PackedWeight& w = weights_.weight(o.weight);
+            stages[i].bytes += static_cast<double>(profiled_steps_) * static_cast<double>(w.panels * w.panel_stride);
+        }
+    }
+    return stages;
+}
 
 std::span<float> Plan::contents(int buffer) {
     const Buffer& b = checked(buffer);

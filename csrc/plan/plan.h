@@ -80,6 +80,18 @@ public:
     std::span<float> contents(int buffer);       // of the last step, for tests and taps
     size_t growths() const { return growths_; }  // how often scratch memory grew: constant after warm-up
     size_t instructions() const;
+
+    // What the steps since profile(true) took, a thread and an instruction.
+    struct Spent {
+        double work = 0, wait = 0;  // seconds in it, and then until the last thread was through
+    };
+    struct Stage {
+        std::vector<Spent> threads;
+        double bytes = 0;  // of packed weights that it read, once each
+    };
+    void profile(bool on);
+    std::vector<Stage> stages() const;  // one an instruction; empty: no profile
+    size_t profiled_steps() const { return profiled_steps_; }
     Pool& pool() const { return pool_; }
     const Kernels& kernel_table() const { return kernels_; }
 
@@ -99,6 +111,7 @@ private:
     void prepare_step(const BatchView&);
     void plan_attention(Attend&);
     void execute(const Instruction&, size_t index, int thread);
+    void execute_all(int thread);
     void run_linear(const Instruction&, size_t index, int thread);
     void run_attention(const Instruction&, size_t index, int thread);
     void attend_item(const Instruction&, Attend&, size_t item, size_t last_item, int thread);
@@ -124,6 +137,8 @@ private:
     size_t tokens_ = 0, rows_ = 0, sequences_ = 0, growths_ = 0;
     std::vector<uint32_t> sequence_of_;  // per token
     Scratch activations_;
+    std::vector<Spent> spent_;  // (threads, instructions); empty: no profile
+    size_t profiled_steps_ = 0;
     size_t token_bytes_ = 0;  // most that any linear's packed activations need
     size_t widest_ = 0;
 };

@@ -28,6 +28,12 @@ class Pool:
     @property
     def threads(self) -> int: ...
 
+    @property
+    def active(self) -> int:
+        """
+        Of the last run: those whose cores are shared are left out for a while.
+        """
+
     def read_bandwidth(self, bytes: int = 536870912, passes: int = 5) -> float:
         """Bytes a second read from memory by all threads together."""
 
@@ -137,6 +143,19 @@ class Plan:
 
     def contents(self, buffer: int, stride: int) -> NDArray[numpy.float32]:
         """A buffer of the last step, (length, padded width) float32: for tests."""
+
+    def profile(self, on: bool) -> None:
+        """
+        From the next step on, time every instruction on every thread, or stop it.
+        """
+
+    def stages(self) -> list[tuple[float, list[float], list[float]]]:
+        """
+        Of each instruction since profile(True): bytes of weights read, seconds of each thread in it, and then waiting.
+        """
+
+    @property
+    def profiled_steps(self) -> int: ...
 
     @property
     def instructions(self) -> int: ...

@@ -201,20 +201,20 @@ const Kernels& faulty_kernels() {
 // Whether a step, told to fail at the `calls`th call on thread `victim`, did: there may be fewer.
 bool breaks_off(Pool& pool, Plan& plan, const Batch& batch, const std::vector<int32_t>& fresh, int victim, int calls) {
     bool broken = false;
-    pool.run([&](int thread) { calls_to_fault = thread == victim ? calls : 0; });
+    pool.run([&](int thread, int) { calls_to_fault = thread == victim ? calls : 0; });
     try {
         batch.run(plan, fresh);
     } catch (const Fault&) {
         broken = true;
     }
-    pool.run([](int) { calls_to_fault = 0; });
+    pool.run([](int, int) { calls_to_fault = 0; });
     return broken;
 }
 
 // A token whose past is two chunks, broken off at every call: run again, it leaves the row that it should.
 void every_break(const Model& model, const Text& text) {
     for (int threads : {1, 2}) {
-        Pool pool(threads);
+        Pool pool(threads, false);
         KvMemory kv(KvType::bf16, 6, kLayers, kKvHeads, kHeadDim);
         Plan plan(pool, model.weights(), kv, faulty_kernels());
         model.record(plan);
@@ -378,7 +378,7 @@ private:
         const int victim = static_cast<int>(below(kThreads));
         bool thrown = false;
         try {
-            pool_.run([&](int thread) {
+            pool_.run([&](int thread, int) {
                 for (size_t i = rows_.size() * thread / kThreads; i < rows_.size() * (thread + 1) / kThreads; i++) {
                     const auto [text, position] = rows_[i];
                     const Drawn drawn = samplers_[thread].draw(plan_.row(i), kVocabulary, draw_of(text, position)),
@@ -412,7 +412,7 @@ private:
 
     const std::vector<Text>& texts_;
     std::mt19937 random_;
-    Pool pool_{kThreads};
+    Pool pool_{kThreads, false};
     KvMemory kv_{KvType::bf16, kBlocks, kLayers, kKvHeads, kHeadDim};
     Plan plan_;
     std::vector<Sampler> samplers_ = std::vector<Sampler>(kThreads, Sampler(kernels()));

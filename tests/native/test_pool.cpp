@@ -14,14 +14,18 @@ namespace {
 
 // Every thread sees after a barrier what all wrote before it.
 void sound_run(Pool& pool, int round) {
-    const int threads = pool.threads(), want = threads * round + threads * (threads - 1) / 2;
-    std::vector<int> seen(threads), sums(threads);
-    pool.run([&](int thread) {
+    std::vector<int> seen(pool.threads()), sums(pool.threads());
+    int threads = 0;
+    pool.run([&](int thread, int active) {
+        if (thread == 0) threads = active;
         seen[thread] = round + thread;
         pool.barrier();
-        sums[thread] = std::accumulate(seen.begin(), seen.end(), 0);
+        sums[thread] = std::accumulate(seen.begin(), seen.begin() + active, 0);
         pool.barrier();
     });
+    CHECK(threads >= 1 && threads <= pool.threads(), "%d of %d threads", threads, pool.threads());
+    const int want = threads * round + threads * (threads - 1) / 2;
+    sums.resize(threads);
     for (int sum : sums) CHECK(sum == want, "%d threads, round %d: %d for %d", threads, round, sum, want);
 }
 
@@ -37,7 +41,7 @@ void failing_run(Pool& pool, int round, int who, int place, bool late) {
     std::vector<int> reached(threads, -1);
     int thrower = -1;
     try {
-        pool.run([&](int thread) {
+        pool.run([&](int thread, int) {
             struct Presence {
                 std::atomic<int>& inside;
                 explicit Presence(std::atomic<int>& i) : inside(i) { inside++; }
@@ -65,9 +69,45 @@ void failing_run(Pool& pool, int round, int who, int place, bool late) {
               thrower, place);
 }
 
+// Two runs in a row that were held up cost a thread, one does not; after a while it is tried again, and again later.
+void crowding() {
+    using namespace std::chrono_literals;
+    constexpr uint64_t kLong = 1'000'000'000;
+    Crowding crowding(3, true);
+    const auto watch = [&](uint64_t delay) {
+        for (int i = 0; i < 100'000'000; i++) {
+            crowding.begin();
+            const bool watched = crowding.watching();
+            crowding.end(delay);
+            if (watched) return;
+        }
+        CHECK(false, "no run was watched%s", "");
+    };
+    for (uint64_t delay : {kLong, uint64_t{0}, kLong, uint64_t{0}}) watch(delay);
+    CHECK(crowding.active() == 3, "%d of 3 threads after single delays", crowding.active());
+    watch(kLong), watch(kLong);
+    CHECK(crowding.active() == 2, "%d of 3 threads after two delays", crowding.active());
+    watch(kLong), watch(kLong);
+    CHECK(crowding.active() == 1, "%d of 3 threads after four delays", crowding.active());
+    std::this_thread::sleep_for(60ms);
+    watch(kLong), watch(kLong);
+    CHECK(crowding.active() == 1, "%d threads, still held up", crowding.active());
+    std::this_thread::sleep_for(60ms);
+    crowding.begin(), crowding.end(0);
+    CHECK(crowding.active() == 1, "%d threads before its patience has doubled", crowding.active());
+    std::this_thread::sleep_for(60ms);
+    watch(0), watch(0);
+    CHECK(crowding.active() >= 2, "%d threads when nothing holds them up", crowding.active());
+
+    Crowding fixed(3, false);
+    for (int i = 0; i < 10; i++) fixed.begin(), fixed.end(kLong);
+    CHECK(fixed.active() == 3, "%d of 3 fixed threads", fixed.active());
+}
+
 }  // namespace
 
 void test_pool() {
+    crowding();
     for (int threads : {1, 2, 3, 5}) {
         Pool pool(threads);
         for (int round = 0; round < 300; round++) {
@@ -77,7 +117,7 @@ void test_pool() {
     }
 
     for (int threads : {1, 2, 3, 4}) {
-        Pool pool(threads);
+        Pool pool(threads, false);
         for (int round = 0; round < 200; round++) {
             const int who = round % (threads + 1), place = round / (threads + 1) % 3,
                       cycle = round / (threads + 1) / 3;  // of all threads at all places

@@ -44,7 +44,7 @@ class NativeRunner:
         recorder = Recorder()
         result = model.forward(recorder, None, None)
         held = Formats(dtype, hold)
-        verbs = fuse(recorder.verbs, result, held) if fused else recorder.verbs
+        self.verbs = verbs = fuse(recorder.verbs, result, held) if fused else recorder.verbs  # one instruction each
         self.vocab_size: int = c.vocab_size
         self.pool = _native.Pool(threads or usable_threads())
         self.weights = PackedWeights(verbs, self.pool, held, packed)
