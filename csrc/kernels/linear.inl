@@ -6,12 +6,25 @@
 //   float:     four chains over units 0,1,2,3 mod 4, joined as (0 + 1) + (2 + 3)
 //   by book:   per block of 64 four such chains over what the nibbles stand for, then f = fma(absmax, joined, f)
 
-// A few tokens read each weight once, from memory: it is fetched into the second-level cache this many bytes ahead
+// What a few tokens read once, from memory, is fetched into the second-level cache this many bytes ahead
 // (docs/journal.md, 2026-11-23: twice the speed of the hardware's own prefetching on one machine, and no loss).
 constexpr size_t kAhead = 12288;
 
+// The weights that a thread reads: up to `end`, and on from there + `jump`, which may be the next instruction's.
+struct Reading {
+    const uint8_t* end;
+    ptrdiff_t jump;
+    // Fetches what is kAhead behind `bytes` at a place.
+    __attribute__((always_inline)) void fetch_behind(const uint8_t* at, int bytes) const {
+        at += kAhead;
+        if (at >= end) at += jump;
+        for (int line = 0; line < bytes; line += 64) fetch(at + line);
+    }
+};
+
 template <class Format, int M, int N>
-QB_INLINE void integer_tile(const uint8_t* panels, size_t stride, const uint8_t* x, size_t inputs, F (&f)[M][N]) {
+QB_INLINE void integer_tile(const uint8_t* panels, size_t stride, const uint8_t* x, size_t inputs,
+                            const Reading& reading, F (&f)[M][N]) {
     const size_t groups = inputs / kGroup;
     const uint8_t* scales = x + inputs * M;  // per group [M] scale, [M] scale * sum, [M] sum
     for (int m = 0; m < M; m++)
@@ -19,8 +32,7 @@ QB_INLINE void integer_tile(const uint8_t* panels, size_t stride, const uint8_t*
     for (size_t g = 0; g < groups; g++) {
         const uint8_t* group = Format::group(panels, g, Format::kGroupBytes);
         const uint8_t* values = x + g * kGroup * M;
-        if constexpr (N == 1)
-            for (int line = 0; line < Format::kGroupBytes; line += 64) fetch(group + kAhead + line);
+        if constexpr (N == 1) reading.fetch_behind(group, Format::kGroupBytes);
         I dots[M][N];
         for (int m = 0; m < M; m++)
             for (int n = 0; n < N; n++) dots[m][n] = zero_i();
@@ -54,7 +66,8 @@ QB_INLINE void integer_tile(const uint8_t* panels, size_t stride, const uint8_t*
 
 // Groups of 32 whose halves have a scale each: the scaled dot stays below 2^24, which float32 holds exactly.
 template <class Format, int M, int N>
-QB_INLINE void halves_tile(const uint8_t* panels, size_t stride, const uint8_t* x, size_t inputs, F (&f)[M][N]) {
+QB_INLINE void halves_tile(const uint8_t* panels, size_t stride, const uint8_t* x, size_t inputs,
+                           const Reading& reading, F (&f)[M][N]) {
     const uint8_t* scales = x + inputs * M;  // as in integer_tile
     const Bytes ones = set_bytes(1);
     for (int m = 0; m < M; m++)
@@ -63,8 +76,7 @@ QB_INLINE void halves_tile(const uint8_t* panels, size_t stride, const uint8_t* 
         const uint8_t* group = Format::group(panels, g, Format::kGroupBytes);
         const uint8_t* values = x + g * kGroup * M;
         const float* scale = reinterpret_cast<const float*>(scales + g * M * 12);
-        if constexpr (N == 1)
-            for (int line = 0; line < Format::kGroupBytes; line += 64) fetch(group + kAhead + line);
+        if constexpr (N == 1) reading.fetch_behind(group, Format::kGroupBytes);
         I whole[M][N], sums[M];  // sums of x: of the first half counted, of the other by what the group's leaves
         for (int m = 0; m < M; m++) {
             sums[m] = zero_i();
@@ -129,7 +141,8 @@ template <int M, int N> QB_INLINE void multiply_wide(F (&acc)[2][M][N], const By
 }
 
 template <class Format, int M, int N>
-QB_INLINE void wide_tile(const uint8_t* panels, size_t stride, const uint8_t* x, size_t inputs, F (&f)[M][N]) {
+QB_INLINE void wide_tile(const uint8_t* panels, size_t stride, const uint8_t* x, size_t inputs, const Reading& reading,
+                         F (&f)[M][N]) {
     using Weights = typename Format::Weights;
     constexpr int kParts = Format::kHalves ? 2 : 1, kPieces = Format::kBytes ? 2 : 1;
     const float* sums = reinterpret_cast<const float*>(x + inputs * 2 * M);  // per group [2 halves][M]
@@ -138,8 +151,7 @@ QB_INLINE void wide_tile(const uint8_t* panels, size_t stride, const uint8_t* x,
     for (size_t g = 0; g < inputs / kGroup; g++, sums += 2 * M) {
         const uint8_t* group = Weights::group(panels, g, Weights::kGroupBytes);
         const uint8_t* values = x + g * kGroup * 2 * M;
-        if constexpr (N == 1)
-            for (int line = 0; line < Weights::kGroupBytes; line += 64) fetch(group + kAhead + line);
+        if constexpr (N == 1) reading.fetch_behind(group, Weights::kGroupBytes);
         for (int part = 0; part < kParts; part++) {
             F acc[kPieces][2][M][N];
             for (int piece = 0; piece < kPieces; piece++)
@@ -185,16 +197,15 @@ QB_INLINE void wide_tile(const uint8_t* panels, size_t stride, const uint8_t* x,
 }
 
 template <class Format, int M, int N>
-QB_INLINE void float_tile(const uint8_t* panels, size_t stride, const uint8_t* x, size_t inputs, F (&f)[M][N]) {
+QB_INLINE void float_tile(const uint8_t* panels, size_t stride, const uint8_t* x, size_t inputs, const Reading& reading,
+                          F (&f)[M][N]) {
     F chains[4][M][N];
     for (int c = 0; c < 4; c++)
         for (int m = 0; m < M; m++)
             for (int n = 0; n < N; n++) chains[c][m][n] = set(0.0f);
     const size_t units = inputs / Format::kUnit;  // a multiple of 4
     for (size_t u = 0; u < units; u += 4) {
-        if constexpr (N == 1)
-            for (int line = 0; line < 4 * Format::kUnitBytes; line += 64)
-                fetch(panels + u * Format::kUnitBytes + kAhead + line);
+        if constexpr (N == 1) reading.fetch_behind(panels + u * Format::kUnitBytes, 4 * Format::kUnitBytes);
 #pragma GCC unroll 4
         for (int c = 0; c < 4; c++)
             for (int m = 0; m < M; m++)
@@ -208,15 +219,15 @@ QB_INLINE void float_tile(const uint8_t* panels, size_t stride, const uint8_t* x
 }
 
 template <class Format, int M, int N>
-QB_INLINE void book_tile(const uint8_t* panels, size_t stride, const uint8_t* x, size_t inputs, F (&f)[M][N]) {
+QB_INLINE void book_tile(const uint8_t* panels, size_t stride, const uint8_t* x, size_t inputs, const Reading& reading,
+                         F (&f)[M][N]) {
     const Book book = load_book(Format::kBook);
     for (int n = 0; n < N; n++) {
         for (int m = 0; m < M; m++) f[m][n] = set(0.0f);
         for (size_t b = 0; b < inputs / Format::kValues; b++) {
             const uint8_t* block = panels + n * stride + b * Format::kBlockBytes;
             const uint8_t* values = x + b * Format::kValues * M * 4;
-            if constexpr (N == 1)
-                for (int line = 0; line < Format::kBlockBytes; line += 64) fetch(block + kAhead + line);
+            if constexpr (N == 1) reading.fetch_behind(block, Format::kBlockBytes);
             F chains[4][M];
             for (int c = 0; c < 4; c++)
                 for (int m = 0; m < M; m++) chains[c][m] = set(0.0f);
@@ -242,25 +253,28 @@ QB_INLINE void book_tile(const uint8_t* panels, size_t stride, const uint8_t* x,
 }
 
 template <class Format, int M, int N>
-QB_INLINE void tile(const uint8_t* panels, size_t stride, const uint8_t* x, size_t inputs, F (&f)[M][N]) {
+QB_INLINE void tile(const uint8_t* panels, size_t stride, const uint8_t* x, size_t inputs, const Reading& reading,
+                    F (&f)[M][N]) {
     if constexpr (requires { typename Format::Weights; })
-        wide_tile<Format, M, N>(panels, stride, x, inputs, f);
+        wide_tile<Format, M, N>(panels, stride, x, inputs, reading, f);
     else if constexpr (requires { Format::kHalfZeroShift; })
-        halves_tile<Format, M, N>(panels, stride, x, inputs, f);
+        halves_tile<Format, M, N>(panels, stride, x, inputs, reading, f);
     else if constexpr (requires { Format::kGroupBytes; })
-        integer_tile<Format, M, N>(panels, stride, x, inputs, f);
+        integer_tile<Format, M, N>(panels, stride, x, inputs, reading, f);
     else if constexpr (requires { Format::kBook; })
-        book_tile<Format, M, N>(panels, stride, x, inputs, f);
+        book_tile<Format, M, N>(panels, stride, x, inputs, reading, f);
     else
-        float_tile<Format, M, N>(panels, stride, x, inputs, f);
+        float_tile<Format, M, N>(panels, stride, x, inputs, reading, f);
 }
+
+QB_INLINE Reading reading(const LinearArgs& a) { return {a.read_end, a.read_next - a.read_end}; }
 
 // M tokens from `token` on times N adjacent panels from `panel` on.
 template <class Format, int M, int N>
 __attribute__((noinline)) void linear_tile(const LinearArgs& a, size_t token, size_t panel) {
     F f[M][N];
     const uint8_t* x = a.activations + token * a.token_bytes;
-    tile<Format, M, N>(a.weights + panel * a.panel_stride, a.panel_stride, x, a.inputs, f);
+    tile<Format, M, N>(a.weights + panel * a.panel_stride, a.panel_stride, x, a.inputs, reading(a), f);
     for (int m = 0; m < M; m++)
         for (int n = 0; n < N; n++) {
             const size_t at = (token + m) * a.out_stride + (panel + n) * kLanes;
@@ -278,11 +292,11 @@ __attribute__((noinline)) void swiglu_tile(const LinearArgs& a, size_t token, si
     const uint8_t* w = a.weights + 2 * panel * a.panel_stride;
     if (kLinearPanels == 2 && a.tokens > kTile) {
         F both[M][2];
-        tile<Format, M, 2>(w, a.panel_stride, x, a.inputs, both);
+        tile<Format, M, 2>(w, a.panel_stride, x, a.inputs, reading(a), both);
         for (int m = 0; m < M; m++) gate[m][0] = both[m][0], up[m][0] = both[m][1];
     } else {
-        tile<Format, M, 1>(w, a.panel_stride, x, a.inputs, gate);
-        tile<Format, M, 1>(w + a.panel_stride, a.panel_stride, x, a.inputs, up);
+        tile<Format, M, 1>(w, a.panel_stride, x, a.inputs, reading(a), gate);
+        tile<Format, M, 1>(w + a.panel_stride, a.panel_stride, x, a.inputs, reading(a), up);
     }
     for (int m = 0; m < M; m++)
         store(a.out + (token + m) * a.out_stride + panel * kLanes, mul(silu(gate[m][0]), up[m][0]));

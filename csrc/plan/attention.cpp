@@ -92,7 +92,7 @@ void Plan::run_attention(const Instruction& i, size_t index, int thread) {
         pool_.barrier();
     }
     const size_t items = a.items.size(), at_a_time = std::clamp<size_t>(items / (pool_.active() * 6), 1, 8);
-    claim(claims_[2 * index + 1], items, at_a_time, [&](size_t begin, size_t end) {
+    claim(index, thread, items, at_a_time, [&](size_t begin, size_t end, size_t) {
         for (size_t item = begin; item < end; item++) attend_item(i, a, item, end, thread);
     });
 }

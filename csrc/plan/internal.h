@@ -72,14 +72,33 @@ struct Plan::Attend {
 
 struct Plan::Thread {
     Scratch activations, row, attend, queries, results;
+    std::unique_ptr<std::atomic<uint32_t>[]> claims;  // per instruction: how much of the thread's range is taken
 };
 
-// Threads take the next `at_a_time` items until none are left: a slower core takes fewer.
-template <class Body> void Plan::claim(std::atomic<uint32_t>& next, size_t items, size_t at_a_time, const Body& body) {
-    for (;;) {
-        const size_t begin = next.fetch_add(static_cast<uint32_t>(at_a_time), std::memory_order_relaxed);
-        if (begin >= items) return;
-        body(begin, std::min(items, begin + at_a_time));
+// Thread t of n takes [t * items / n, (t + 1) * items / n).
+inline std::pair<size_t, size_t> share(size_t items, int thread, int threads) {
+    return {items * thread / threads, items * (thread + 1) / threads};
+}
+
+// The same, of pairs: kernels work on two panels at a time.
+inline std::pair<size_t, size_t> range(size_t items, int thread, int threads) {
+    const auto [begin, end] = share((items + 1) / 2, thread, threads);
+    return {begin * 2, std::min(items, end * 2)};
+}
+
+// A thread takes `at_a_time` items of its own range after the other, so that it reads on where it was, and then those
+// that slower cores have left of theirs. body(begin, end, last): items begin .. end of the range that ends at `last`.
+template <class Body> void Plan::claim(size_t index, int thread, size_t items, size_t at_a_time, const Body& body) {
+    const int threads = pool_.active();
+    for (int i = 0; i < threads; i++) {
+        const int owner = (thread + i) % threads;
+        const auto [first, last] = range(items, owner, threads);
+        std::atomic<uint32_t>& taken = threads_[owner].claims[index];
+        for (;;) {
+            const size_t begin = first + taken.fetch_add(static_cast<uint32_t>(at_a_time), std::memory_order_relaxed);
+            if (begin >= last) break;
+            body(begin, std::min(last, begin + at_a_time), last);
+        }
     }
 }
 

@@ -16,11 +16,6 @@ size_t padded16(size_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
 
 [[noreturn]] void refuse(const std::string& why) { throw std::invalid_argument(why); }
 
-// Thread t of n takes [t * items / n, (t + 1) * items / n).
-std::pair<size_t, size_t> share(size_t items, int thread, int threads) {
-    return {items * thread / threads, items * (thread + 1) / threads};
-}
-
 }  // namespace
 
 Plan::Plan(Pool& pool, const Weights& weights, KvMemory& kv, const Kernels& kernels, bool wide)
@@ -300,13 +295,14 @@ void Plan::prepare_step(const BatchView& b) {
         thread.results.need(2 * kAttendRows * (d + 2 + kLanes) * 4, growths_);
     }
     for (Attend& attend : attends_) plan_attention(attend);
-    const size_t claims = 2 * instructions_.size();
+    const size_t claims = instructions_.size();
     if (claims > claims_made_) {
-        claims_ = std::make_unique<std::atomic<uint32_t>[]>(claims);
+        for (Thread& thread : threads_) thread.claims = std::make_unique<std::atomic<uint32_t>[]>(claims);
         claims_made_ = claims;
         growths_++;
     }
-    for (size_t i = 0; i < claims; i++) claims_[i].store(0, std::memory_order_relaxed);
+    for (Thread& thread : threads_)
+        for (size_t i = 0; i < claims; i++) thread.claims[i].store(0, std::memory_order_relaxed);
 }
 
 void Plan::run(const BatchView& batch) {
@@ -408,6 +404,26 @@ void Plan::execute(const Instruction& i, size_t index, int thread) {
     }
 }
 
+size_t Plan::panels(const Instruction& i) const {
+    size_t total = 0;
+    for (const Output& o : i.outputs) total += weights_.weight(o.weight).panels;
+    return total;
+}
+
+// Where the thread's own weights of the next linear begin, in this step or the next.
+const uint8_t* Plan::next_read(size_t index, int thread) const {
+    do index = (index + 1) % instructions_.size();
+    while (instructions_[index].verb != Verb::linear && instructions_[index].verb != Verb::gated);
+    const Instruction& next = instructions_[index];
+    size_t panel = range(panels(next), thread, pool_.active()).first;
+    for (const Output& o : next.outputs) {
+        const PackedWeight& w = weights_.weight(o.weight);
+        if (panel < w.panels) return w.data + panel * w.panel_stride;
+        panel -= w.panels;
+    }
+    return weights_.weight(next.outputs[0].weight).data;  // more threads than panels
+}
+
 void Plan::run_linear(const Instruction& i, size_t index, int thread) {
     const Buffer& x = buffers_[i.x];
     const size_t tokens = length(x.length);
@@ -429,15 +445,17 @@ void Plan::run_linear(const Instruction& i, size_t index, int thread) {
     }
     if (!alone) pool_.barrier();
 
-    size_t total = 0;
-    for (const Output& o : i.outputs) total += weights_.weight(o.weight).panels;
+    const size_t total = panels(i);
     // An even number of panels at a time: kernels work on pairs.
     const size_t at_a_time = std::max<size_t>(2, total / (pool_.active() * 4) / 2 * 2);
-    claim(claims_[2 * index], total, at_a_time, [&](size_t begin, size_t end) {
+    const uint8_t* next = next_read(index, thread);
+    claim(index, thread, total, at_a_time, [&](size_t begin, size_t end, size_t last) {
         size_t base = 0;
-        for (const Output& o : i.outputs) {
+        for (size_t part = 0; part < i.outputs.size(); part++) {
+            const Output& o = i.outputs[part];
             const PackedWeight& w = weights_.weight(o.weight);
             if (begin < base + w.panels && end > base) {
+                const bool goes_on = last > base + w.panels;  // to the next weight
                 const Buffer& out = buffers_[o.buffer];
                 const bool gated = i.verb == Verb::gated, add = i.residual >= 0 || o.bias >= 0;
                 const LinearArgs args = {
@@ -456,6 +474,8 @@ void Plan::run_linear(const Instruction& i, size_t index, int thread) {
                     .epilogue = gated ? Epilogue::swiglu
                                 : add ? Epilogue::add
                                       : Epilogue::store,
+                    .read_end = w.data + (std::min(last, base + w.panels) - base) * w.panel_stride,
+                    .read_next = goes_on ? weights_.weight(i.outputs[part + 1].weight).data : next,
                 };
                 const auto& linear = type == Activation::bf16_groups ? kernels_.linear_bf16 : kernels_.linear;
                 linear[static_cast<int>(w.format)](args, std::max(begin, base) - base,

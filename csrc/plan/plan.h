@@ -119,7 +119,9 @@ private:
     void store_keys(const Instruction&, size_t token, size_t kv_head, Thread&);
     const float* turned(const Instruction&, const float* x, const float* norm, size_t token, float* out) const;
     uint8_t* block_keys(size_t layer, size_t sequence, size_t block, size_t kv_head) const;
-    template <class Body> void claim(std::atomic<uint32_t>&, size_t items, size_t at_a_time, const Body&);
+    size_t panels(const Instruction&) const;
+    const uint8_t* next_read(size_t index, int thread) const;
+    template <class Body> void claim(size_t index, int thread, size_t items, size_t at_a_time, const Body&);
 
     Pool& pool_;
     const Weights& weights_;
@@ -131,7 +133,6 @@ private:
     std::vector<Rope> ropes_;
     std::vector<Attend> attends_;
     std::vector<Thread> threads_;
-    std::unique_ptr<std::atomic<uint32_t>[]> claims_;  // two an instruction
     size_t claims_made_ = 0;
     int result_ = -1;
 
