@@ -48,7 +48,10 @@ class NotACommand(Exception):
 def main() -> None:
     # The threads that numpy's linear algebra starts when it is imported wait by spinning, and nothing here asks them.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    sys.exit(call(sys.argv[1:]))
+    code = call(sys.argv[1:])
+    if code == INTERRUPTED and (kept := sys.modules.get("quickbrown.weights.kept")):
+        kept.give_up()  # or the process would wait until its packed weights are written
+    sys.exit(code)
 
 
 def call(argv: list[str]) -> int:

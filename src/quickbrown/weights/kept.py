@@ -443,14 +443,18 @@ def damage(entry: Entry) -> str:
     return ""
 
 
+def of(source: Path) -> list[Entry]:
+    """What is kept of a model, whether it is still there or not."""
+    wanted = os.fspath(source.resolve())
+    return [entry for entry in entries() if entry.description and entry.description.source == wanted]
+
+
 def remove(source: Path | None = None) -> int:
     """Remove what is kept of a model, or of all; the bytes of the disk that this freed. Raises OSError."""
-    wanted = None if source is None else os.fspath(source.resolve())
     freed = 0
-    for entry in entries():
-        if wanted is None or (entry.description and entry.description.source == wanted):
-            entry.path.unlink(missing_ok=True)
-            freed += entry.bytes
+    for entry in entries() if source is None else of(source):
+        entry.path.unlink(missing_ok=True)
+        freed += entry.bytes
     return freed
 
 
