@@ -139,7 +139,8 @@ void bind_plan(nb::module_& m) {
             "__init__",
             [](Weights* self, Vector<uint8_t> packed, Pool& pool) { new (self) Weights(view(packed), pool); },
             "packed"_a.noconvert(), "pool"_a, nb::keep_alive<1, 2>(), nb::keep_alive<1, 3>(),
-            "On what `packed` of others was, at a multiple of 64: the same calls of reserve, and nothing can be filled.")
+            "On what `packed` of others was, at a multiple of 64: the same calls of reserve, and nothing can be "
+            "filled.")
         .def(
             "add",
             [](Weights& w, const std::string& format, size_t inputs, const std::vector<Matrix<uint8_t>>& sources) {

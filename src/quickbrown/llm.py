@@ -288,6 +288,7 @@ class LLM:
             "formats": {name: f"{count} tensors" for name, count in sorted(published.items())},
             "held_as": {name: ", ".join(sorted(formats)) for name, formats in sorted(held.items())},
             "packed_bytes": self.runner.weights.arena.bytes,
+            "mapped": self.runner.weights.mapped,
             "kv_bytes_per_token": self.runner.kv.block_bytes // self.runner.block_size,
             "kv_tokens": self.runner.room() * self.runner.block_size,
             "threads": self.runner.pool.threads,
