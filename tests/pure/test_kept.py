@@ -127,9 +127,12 @@ class TestStale:
 
     def test_another_device(self, source: Path) -> None:
         one = write(source)
-        moved = [original._replace(device=original.device + 1) for original in one._originals]
-        one._originals = moved
+        text = one.path.read_bytes()[48:HEADER].rstrip(b"\0")
+        (name, *same, device, digest), *_ = json.loads(text)["files"]
+        described(one.path, {"files": [[name, *same, device + 1, digest]]})
         assert one.open() is None
+        described(one.path, {"files": [[name, *same, device, digest]]})
+        assert one.open() is not None
 
     def test_another_path(self, source: Path, tmp_path: Path) -> None:
         """The same file under two names is two models; nothing of one is taken for the other, not even renamed."""
@@ -163,7 +166,26 @@ class TestStale:
         with open(source, "ab") as file:
             file.write(b"x")
         assert not one.write(FACTS, [PAYLOAD])
+        assert not home.exists()
+
+    def test_a_source_that_changes_while_it_is_kept(
+        self, source: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        copy = kept._copy
+
+        def copied(*args: object) -> str:
+            os.utime(source, ns=(1, 1))
+            return copy(*args)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(kept, "_copy", copied)
+        assert not Kept(source, "weights", "1").write(FACTS, [PAYLOAD])
         assert lying(home) == []
+
+    def test_a_source_that_changed_meanwhile_is_not_found(self, source: Path) -> None:
+        """Its maker opened the source in between, and may have opened either."""
+        one = write(source)
+        os.utime(source, ns=(1, 1))
+        assert one.open() is None
 
     def test_no_source(self, tmp_path: Path) -> None:
         one = Kept(tmp_path / "none.gguf", "weights", "1")
@@ -487,6 +509,15 @@ class TestLater:
         assert [(thread is threading.main_thread(), done) for thread, done in seen] == [(False, True)]
         assert not kept._running
         assert found(source) == PAYLOAD
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own; run on Linux")
+    def test_the_thread_steps_back_and_nobody_else(self) -> None:
+        seen: list[int] = []
+        before = os.getpriority(os.PRIO_PROCESS, 0)
+        kept.later(lambda: seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
+        kept.finish()
+        assert seen == [max(kept.NICE, before)]
+        assert os.getpriority(os.PRIO_PROCESS, 0) == before
 
     def test_the_process_waits(self, source: Path) -> None:
         code = f"""

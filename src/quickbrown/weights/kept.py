@@ -21,6 +21,7 @@ import json
 import mmap
 import os
 import stat
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import blake2b, sha256
@@ -33,6 +34,7 @@ from quickbrown.weights.source import BadFile, bad_file, parse_json
 
 LIMIT = 20_000_000_000  # bytes on the disk of all kept files together, unless QB_PACKED_LIMIT says otherwise
 HEADER = 2 << 20  # where the payload begins: at a large page, so that it can be mapped in such
+NICE = 10  # of the thread that writes: a ninth of what others get
 MAGIC = b"QBKEPT\0\1"
 _HEAD = Struct("<8sQ32s")
 _KEPT, _PART = ".kept", ".part"
@@ -84,8 +86,8 @@ class Kept:
     layout  the version of what is kept: another is of no use
     of      patterns of the names of the files in the folder that it is made of
 
-    Make it before the source is opened: what changes later is not kept. Raises ValueError for a QB_PACKED_LIMIT that is
-    no number of bytes.
+    Make it before the source is opened, and open it after: a source that changes in between is no longer this one, and
+    nothing is found or kept of it. Raises ValueError for a QB_PACKED_LIMIT that is no number of bytes.
     """
 
     def __init__(self, source: Path, kind: str, layout: str, of: Sequence[str] = ()) -> None:
@@ -97,7 +99,7 @@ class Kept:
 
     def open(self) -> Found | None:
         """What was kept, if it was made of the source as it is now, in this layout, by this user."""
-        if not self.limit or not self._originals:
+        if not self.limit or not self._unchanged():
             return None
         try:
             with _opened(self.path) as handle:
@@ -120,7 +122,7 @@ class Kept:
         """
         views = [memoryview(part).cast("B") for part in parts]
         size = sum(view.nbytes for view in views)
-        if not size or size > self.limit or not self._originals:
+        if not size or size > self.limit or not self._unchanged():
             return False
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -134,12 +136,15 @@ class Kept:
                 source = os.fspath(self.source)
                 _describe(handle, Description(source, self.kind, self.layout, dict(facts), files, size, checksum))
                 os.fsync(handle)
-                if originals(self.source, self._of) != self._originals:
+                if not self._unchanged():
                     return False
                 os.replace(part, self.path)
                 return True
         except OSError:
             return False
+
+    def _unchanged(self) -> bool:
+        return bool(self._originals) and originals(self.source, self._of) == self._originals
 
     def _digest(self, original: Original) -> str:
         return digest(self.source / original.name, original) or _stop("the source has changed")
@@ -334,13 +339,18 @@ os.register_at_fork(after_in_child=_running.clear)  # a child has none of its pa
 
 
 def later(call: Callable[[], object]) -> threading.Event:
-    """Do something on a thread of its own, set when it is done; the process waits for it at its end (`finish`).
+    """Do something on a thread of its own; the event is set when it is done. The process waits for it (`finish`).
 
-    The thread has the priority of all others: with a lower one it would be held up while it holds the GIL.
+    Texts are written meanwhile, so the thread steps back for others; not further than `NICE`, or whoever wants the GIL
+    would wait long for it where other processes take all there is.
     """
     done = threading.Event()
 
     def run() -> None:
+        if sys.platform == "linux":  # where a thread has a priority of its own
+            me = threading.get_native_id()
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, me, max(NICE, os.getpriority(os.PRIO_PROCESS, me)))
         try:
             call()
         finally:
@@ -348,7 +358,11 @@ def later(call: Callable[[], object]) -> threading.Event:
             done.set()
 
     _running.add(done)
-    threading.Thread(target=run, name="quickbrown-kept", daemon=True).start()
+    try:
+        threading.Thread(target=run, name="quickbrown-kept", daemon=True).start()
+    except RuntimeError:  # none can be had, as at the end of the process
+        _running.discard(done)
+        raise
     return done
 
 
