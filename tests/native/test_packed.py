@@ -249,6 +249,27 @@ main.main()
         assert b"Traceback" not in process.communicate(timeout=60)[1]
         assert list((home / "packed").iterdir()) == []
 
+    def test_qb_says_what_it_waits_for(self, path, home):
+        """After a text, a writer that never ends: it is said, and Ctrl-C ends the process as a success."""
+        code = f"""
+import sys
+from quickbrown.cli import main
+from quickbrown.weights import kept
+copy = kept._copy
+def endless(handle, views):
+    while True:
+        copy(handle, views)
+kept._copy = endless
+sys.argv = ["qb", "generate", "-m", {str(path)!r}, "hello", "--max-new-tokens", "2"]
+main.main()
+"""
+        process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        assert process.stderr.readline().startswith(b"keeping the packed weights")
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=60)[1] == b""
+        assert process.returncode == 0
+        assert list((home / "packed").iterdir()) == []
+
 
 class TestArena:
     def test_nothing_can_be_filled(self):

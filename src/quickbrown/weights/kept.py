@@ -23,6 +23,7 @@ import os
 import stat
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import blake2b, sha256
 from pathlib import Path
@@ -377,6 +378,12 @@ def finish(events: Sequence[threading.Event] = ()) -> None:
         for done in pending:
             done.wait()
         raise
+
+
+def busy(patience: float) -> bool:
+    """Whether something that `later` began is not done after so many seconds."""
+    end = time.monotonic() + patience
+    return not all(done.wait(max(0.0, end - time.monotonic())) for done in list(_running))
 
 
 def give_up() -> None:
