@@ -20,6 +20,7 @@ from pathlib import Path
 
 import quickbrown
 from quickbrown import LLM
+from quickbrown.weights.kept import finish
 
 
 def process_age() -> float:
@@ -74,6 +75,7 @@ def main() -> None:
         "open_s": round(opened, 3),
         **memory(),
     }
+    finish()  # keeping packed weights would be measured too
     prompt_rates, decode_rates = [], []
     for i in range(a.reps if a.prompt else 0):
         seconds, _ = generate(llm, [ids(a.prompt, i + 2)], 1)

@@ -18,6 +18,7 @@ from typing import Any
 
 from b_quickbrown import ids
 from quickbrown import LLM
+from quickbrown.weights.kept import finish
 
 
 class Timed:
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 4, 16])
     a = parser.parse_args()
     llm = LLM(a.model, threads=a.threads)
+    finish()  # keeping packed weights would be measured too
     llm.runner.draws = native = Timed(llm.runner.draws)
     for batch in a.batch:
         inside, outside = [], []

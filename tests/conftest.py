@@ -1,8 +1,12 @@
-"""`--soak`: the long form of the tests that drive the engine at random."""
+"""`--soak`: the long form of the tests that drive the engine at random. And nothing is kept in the user's own cache."""
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+os.environ["QB_PACKED_LIMIT"] = "0"  # tests of what is kept say where, and take this away
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -137,6 +137,12 @@ void bind_plan(nb::module_& m) {
     nb::class_<Weights>(m, "Weights", "Packed weights in one arena, in the order added.")
         .def(nb::init<size_t, Pool&>(), "capacity"_a, "pool"_a, nb::keep_alive<1, 3>())
         .def(
+            "__init__",
+            [](Weights* self, Vector<uint8_t> packed, Pool& pool) { new (self) Weights(view(packed), pool); },
+            "packed"_a.noconvert(), "pool"_a, nb::keep_alive<1, 2>(), nb::keep_alive<1, 3>(),
+            "On what `packed` of others was, at a multiple of 64: the same calls of reserve, and nothing can be "
+            "filled.")
+        .def(
             "add",
             [](Weights& w, const std::string& format, size_t inputs, const std::vector<Matrix<uint8_t>>& sources) {
                 std::vector<Weights::Source> parts;
@@ -161,10 +167,21 @@ void bind_plan(nb::module_& m) {
             },
             "index"_a, "first_row"_a, "rows"_a.noconvert(),
             "Pack encoded rows (uint8, (rows, row bytes)), whole panels of 16, from first_row on.")
+        .def("reserve_vector", &Weights::reserve_vector, "length"_a, "Room for a vector. Its index.")
+        .def(
+            "fill_vector", [](Weights& w, size_t index, Vector<float> values) { w.fill_vector(index, view(values)); },
+            "index"_a, "values"_a.noconvert())
         .def(
             "add_vector", [](Weights& w, Vector<float> values) { return w.add_vector(view(values)); },
             "values"_a.noconvert())
-        .def_prop_ro("bytes", &Weights::bytes);
+        .def_prop_ro("bytes", &Weights::bytes)
+        .def(
+            "packed",
+            [](nb::handle self) {
+                const std::span<const uint8_t> bytes = nb::cast<Weights&>(self).packed();
+                return nb::ndarray<nb::numpy, const uint8_t>(bytes.data(), {bytes.size()}, self);
+            },
+            "All that was packed, (bytes,) uint8: a view, which later weights are not in.");
 
     nb::class_<KvMemory>(m, "KvMemory",
                          "Paged keys and values: blocks of 64 tokens, taken from the system when touched.")

@@ -241,22 +241,32 @@ size_t Weights::packed_size(Format format, size_t rows, size_t inputs) {
 
 size_t Weights::vector_size(size_t length) { return aligned(product((length + kLanes - 1) / kLanes * kLanes, 4)); }
 
-Weights::Weights(size_t capacity, Pool& pool) : arena_(capacity), pool_(pool) {
+Weights::Weights(size_t capacity, Pool& pool) : arena_(capacity), room_(arena_.data(), capacity), pool_(pool) {
     if (capacity) madvise(arena_.data(), arena_.bytes(), MADV_HUGEPAGE);
 }
 
-uint8_t* Weights::take(size_t bytes) {
-    if (bytes > arena_.bytes() - used_) throw std::invalid_argument("the weights need more room than was set aside");
-    uint8_t* at = arena_.data() + used_;
+Weights::Weights(std::span<const uint8_t> packed, Pool& pool) : room_(packed), pool_(pool) {
+    if (reinterpret_cast<uintptr_t>(packed.data()) % kAlign)
+        throw std::invalid_argument("packed weights must lie at a multiple of " + std::to_string(kAlign));
+}
+
+const uint8_t* Weights::take(size_t bytes) {
+    if (bytes > room_.size() - used_) throw std::invalid_argument("the weights need more room than was set aside");
+    const uint8_t* at = room_.data() + used_;
     used_ += bytes;
     return at;
+}
+
+uint8_t* Weights::own(const void* at) {
+    if (!arena_.data()) throw std::invalid_argument("these weights stand on what others have packed");
+    return arena_.data() + (static_cast<const uint8_t*>(at) - room_.data());
 }
 
 size_t Weights::reserve(Format format, size_t rows, size_t inputs, size_t parts) {
     if (rows == 0 || parts == 0) throw std::invalid_argument("nothing to pack");
     source_row_bytes(format, inputs);  // refuses inputs that are not whole blocks
     const size_t panels = (rows + kLanes - 1) / kLanes, panel = panel_bytes(format, inputs);
-    uint8_t* base = take(aligned(product(product(panels, panel), parts)));
+    const uint8_t* base = take(aligned(product(product(panels, panel), parts)));
     for (size_t i = 0; i < parts; i++)
         weights_.push_back({format, rows, inputs, panels, panel * parts, base + i * panel});
     return weights_.size() - parts;
@@ -273,11 +283,12 @@ void Weights::fill(size_t index, size_t first_row, std::span<const uint8_t> byte
         throw std::invalid_argument(std::to_string(rows) + " rows from " + std::to_string(first_row) +
                                     " on are not whole panels of a weight of " + std::to_string(w.rows) + " rows");
     const size_t panels = (rows + kLanes - 1) / kLanes;
+    uint8_t* data = own(w.data);
     pool_.run([&](int thread, int threads) {
         for (size_t p = panels * thread / threads; p < panels * (thread + 1) / threads; p++)
             for (size_t r = p * kLanes; r < std::min(rows, (p + 1) * kLanes); r++)
                 pack_row(w.format, bytes.data() + r * row_bytes, w.inputs,
-                         w.data + (first_row / kLanes + p) * w.panel_stride, r % kLanes);
+                         data + (first_row / kLanes + p) * w.panel_stride, r % kLanes);
     });
 }
 
@@ -297,12 +308,24 @@ size_t Weights::add(Format format, size_t inputs, const std::vector<Source>& sou
     return first;
 }
 
-size_t Weights::add_vector(std::span<const float> values) {
-    if (values.empty()) throw std::invalid_argument("an empty vector");
-    float* at = reinterpret_cast<float*>(take(vector_size(values.size())));
-    std::copy(values.begin(), values.end(), at);
-    vectors_.push_back({at, values.size()});
+size_t Weights::reserve_vector(size_t length) {
+    if (length == 0) throw std::invalid_argument("an empty vector");
+    vectors_.push_back({reinterpret_cast<const float*>(take(vector_size(length))), length});
     return vectors_.size() - 1;
+}
+
+void Weights::fill_vector(size_t index, std::span<const float> values) {
+    const std::span<const float> place = vector(index);
+    if (values.size() != place.size())
+        throw std::invalid_argument("a vector of " + std::to_string(place.size()) + " values came with " +
+                                    std::to_string(values.size()));
+    std::copy(values.begin(), values.end(), reinterpret_cast<float*>(own(place.data())));
+}
+
+size_t Weights::add_vector(std::span<const float> values) {
+    const size_t index = reserve_vector(values.size());
+    fill_vector(index, values);
+    return index;
 }
 
 const PackedWeight& Weights::weight(size_t index) const {

@@ -1,4 +1,5 @@
-// Weights packed into panels of 16 rows (csrc/kernels/formats.inl has the bytes), in one arena in the order added.
+// Weights packed into panels of 16 rows (csrc/kernels/formats.inl has the bytes), in one arena in the order added. The
+// arena is memory of their own, or what other weights have packed: the same calls of reserve find them there again.
 #pragma once
 
 #include <span>
@@ -15,7 +16,7 @@ struct PackedWeight {
     size_t rows, inputs;  // N, K as published
     size_t panels;        // N / 16, rounded up; missing rows are zeros
     size_t panel_stride;  // bytes from one panel of this weight to the next
-    uint8_t* data;        // first panel
+    const uint8_t* data;  // first panel
 };
 
 // wide: what would take int8 takes bf16.
@@ -28,6 +29,8 @@ class Weights {
 public:
     // `capacity` is the sum of packed_size() and vector_size() of what will be added.
     Weights(size_t capacity, Pool& pool);
+    // On what packed() of others was, which must outlive them and lie at a multiple of 64. Nothing can be filled.
+    Weights(std::span<const uint8_t> packed, Pool& pool);
 
     struct Source {
         size_t rows;
@@ -45,17 +48,23 @@ public:
     void fill(size_t index, size_t first_row, std::span<const uint8_t> bytes);
     // Both at once.
     size_t add(Format, size_t inputs, const std::vector<Source>&);
-    // A float32 vector, padded with zeros to a multiple of 16.
+    // Room for a float32 vector, padded with zeros to a multiple of 16. Returns its index.
+    size_t reserve_vector(size_t length);
+    void fill_vector(size_t index, std::span<const float>);
+    // Both at once.
     size_t add_vector(std::span<const float>);
 
     const PackedWeight& weight(size_t index) const;
     std::span<const float> vector(size_t index) const;
     size_t bytes() const { return used_; }
+    std::span<const uint8_t> packed() const { return room_.first(used_); }
 
 private:
-    uint8_t* take(size_t bytes);
+    const uint8_t* take(size_t bytes);
+    uint8_t* own(const void* at);  // where to write what is read there; throws where nothing can be filled
 
-    Pages arena_;
+    Pages arena_;  // none where the room is another's
+    std::span<const uint8_t> room_;
     size_t used_ = 0;
     Pool& pool_;
     std::vector<PackedWeight> weights_;

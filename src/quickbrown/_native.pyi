@@ -3,7 +3,7 @@ The native half of quickbrown: kernels, packed weights, paged keys and values, r
 """
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, overload
 
 import numpy
 from numpy.typing import NDArray
@@ -56,7 +56,14 @@ def vector_size(length: int) -> int:
 class Weights:
     """Packed weights in one arena, in the order added."""
 
+    @overload
     def __init__(self, capacity: int, pool: Pool) -> None: ...
+
+    @overload
+    def __init__(self, packed: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], pool: Pool) -> None:
+        """
+        On what `packed` of others was, at a multiple of 64: the same calls of reserve, and nothing can be filled.
+        """
 
     def add(self, format: str, inputs: int, sources: Sequence[Annotated[NDArray[numpy.uint8], dict(shape=(None, None), order='C', device='cpu', writable=False)]]) -> int:
         """
@@ -73,10 +80,18 @@ class Weights:
         Pack encoded rows (uint8, (rows, row bytes)), whole panels of 16, from first_row on.
         """
 
+    def reserve_vector(self, length: int) -> int:
+        """Room for a vector. Its index."""
+
+    def fill_vector(self, index: int, values: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> None: ...
+
     def add_vector(self, values: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> int: ...
 
     @property
     def bytes(self) -> int: ...
+
+    def packed(self) -> Annotated[NDArray[numpy.uint8], dict(writable=False)]:
+        """All that was packed, (bytes,) uint8: a view, which later weights are not in."""
 
 class KvMemory:
     """

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast, overload
 import numpy as np
 import numpy.typing as npt
 
+from quickbrown.backends.native.compile import LAYOUT
 from quickbrown.backends.native.memory import available_memory
 from quickbrown.backends.native.runner import NativeRunner
 from quickbrown.engine.decoder import Processor
@@ -36,6 +37,7 @@ from quickbrown.text.tokenizer import Tokenizer
 from quickbrown.types import Completion, SamplingParams, TooLong
 from quickbrown.weights import hub
 from quickbrown.weights.gguf import GgufSource
+from quickbrown.weights.kept import Kept, finish, later
 from quickbrown.weights.source import Source
 
 if TYPE_CHECKING:
@@ -127,6 +129,7 @@ class LLM:
         room = None if memory is None else parse_bytes(memory)
         self.path: Path = hub.locate(model, revision=revision, token=token, progress=progress)
         self.dtype, self.activations = dtype, activations
+        kept = None if dtype == "float32" else place(self.path, dtype, quantize)
         self.source = open_source(self.path)
         family = importlib.import_module(f"quickbrown.models.{self.source.config['model_type']}")
         fields = {f.name: self.source.config[f.name] for f in dataclasses.fields(family.Config)}
@@ -143,12 +146,15 @@ class LLM:
                 packed=self._weights.release,
                 hold=holding(quantize, self.model),
                 wide=activations == "bf16",
+                kept=kept,
             )
             self.vocabulary: Tokenizer | None = vocabulary.result()
         if isinstance(self.source, GgufSource):
             self.source.forget_vocabulary()
         self.engine = EngineThread(Engine(self.runner))
         self._finalizer = weakref.finalize(self, self.engine.close)
+        # Only now, so that the first text does not wait for it.
+        self._keeping = [later(self.runner.weights.keep)] if self.runner.weights.unkept else []
 
     def _vocabulary(self) -> Tokenizer | None:
         """The tokenizer that came with the weights, if one did."""
@@ -168,8 +174,12 @@ class LLM:
         return self.vocabulary
 
     def close(self) -> None:
-        """End all texts and the engine's thread. Also done when the LLM is let go, or the process ends."""
+        """End all texts and the engine's thread. Also done when the LLM is let go, or the process ends.
+
+        Waits until the packed weights are kept for the next start, as the end of the process does.
+        """
         self._finalizer()
+        finish(self._keeping)
 
     @functools.cached_property
     def template(self) -> ChatTemplate | None:
@@ -289,6 +299,7 @@ class LLM:
             "held_as": {name: ", ".join(sorted(formats)) for name, formats in sorted(held.items())},
             "activations": self.activations,
             "packed_bytes": self.runner.weights.arena.bytes,
+            "mapped": self.runner.weights.mapped,
             "kv_bytes_per_token": self.runner.kv.block_bytes // self.runner.block_size,
             "kv_tokens": self.runner.room() * self.runner.block_size,
             "threads": self.runner.pool.threads,
@@ -437,6 +448,16 @@ def open_source(path: Path) -> GgufSource | SafetensorsSource:
     from quickbrown.weights.safetensors import SafetensorsSource
 
     return SafetensorsSource(path)
+
+
+def place(path: Path, dtype: str, quantize: str | None) -> Kept:
+    """Where the weights of a file or folder may be kept, packed. Made before it is opened."""
+    held = quantize or ("as published" if dtype == "auto" else dtype)
+    if not path.is_dir():
+        return Kept(path, f"weights, {held}", LAYOUT)
+    from quickbrown.weights.safetensors import FILES
+
+    return Kept(path, f"weights, {held}", LAYOUT, FILES)
 
 
 def holding(quantize: str | None, model: Decoder) -> Callable[[Weight], str] | None:

@@ -25,8 +25,8 @@ ALLOWED = {
     "llm": {"text", "weights", "backends", "engine", "generation", "quant", "models", "streams"},
     "async_llm": {"llm", "streams"},
     "hf": {"llm", "text", "weights", "backends", "engine", "generation", "quant", "models", "streams"},
-    "bench": {"", "llm", "backends.native"},
-    "cli": {"llm", "hf", "bench", "weights.hub", "backends.native"},
+    "bench": {"", "llm", "weights.kept", "backends.native"},
+    "cli": {"llm", "hf", "bench", "weights.hub", "weights.kept", "backends.native"},
 }  # fmt: skip
 ALLOWED["cli"].add("")  # `from quickbrown import LLM`: the public names
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,8 @@ from quickbrown.cli import chat, doctor, generate, main
 from quickbrown.cli.command import SAMPLING, size
 from quickbrown.cli.info import lines
 from quickbrown.types import Completion, Finish, FinishReason, SamplingParams
-from quickbrown.weights import hub
+from quickbrown.weights import hub, kept
+from quickbrown.weights.kept import Kept
 
 Script = list[str | BaseException]
 
@@ -381,6 +383,86 @@ class TestModels:
         assert not path.exists()
         assert main.call(["rm", "smollm2-135m"]) == 0
         assert capsys.readouterr().err == "0 B freed\n"
+
+
+class TestPacked:
+    """What is kept of models for a faster start: shown, verified, removed."""
+
+    @pytest.fixture(autouse=True)
+    def models(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+        monkeypatch.setenv("QB_HOME", str(tmp_path / "home"))
+        monkeypatch.delenv("QB_PACKED_LIMIT")
+        made = [tmp_path / name for name in ("a.gguf", "b.gguf")]
+        for path in made:
+            path.write_bytes(b"GGUF" + bytes(1000))
+            assert Kept(path, "weights, as published", "1").write({}, [bytes(100_000)])
+        return made
+
+    def test_rm_of_one(self, models: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+        assert main.call(["rm", "--packed", str(models[0])]) == 0
+        assert capsys.readouterr().err.endswith(" kB freed\n")
+        assert models[0].exists()
+        assert [bool(kept.of(path)) for path in models] == [False, True]
+        assert main.call(["rm", "--packed", str(models[0])]) == 0
+        assert capsys.readouterr().err == "0 B freed\n"
+
+    def test_rm_of_one_that_is_gone(self, models: list[Path]) -> None:
+        models[0].unlink()
+        assert main.call(["rm", "--packed", str(models[0])]) == 0
+        assert [bool(kept.of(path)) for path in models] == [False, True]
+
+    def test_rm_of_all(self, models: list[Path]) -> None:
+        assert main.call(["rm", "--packed"]) == 0
+        assert not kept.entries()
+        assert all(path.exists() for path in models)
+
+    def test_rm_of_a_name_that_is_none(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main.call(["rm", "--packed", "smollm2-135"]) == 1
+        assert "did you mean smollm2-135m?" in capsys.readouterr().err
+        assert len(kept.entries()) == 2
+
+    def test_rm_without_a_name(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main.call(["rm"]) == 1
+        assert "name the model" in capsys.readouterr().err
+
+    def test_rm_takes_what_is_kept_along(self, capsys: pytest.CaptureFixture[str]) -> None:
+        model = hub.listing()[0]
+        model.path.parent.mkdir(parents=True)
+        with open(model.path, "wb") as file:
+            file.truncate(model.bytes)
+        assert Kept(model.path, "weights, as published", "1").write({}, [bytes(100_000)])
+        assert main.call(["rm", model.name, "--yes"]) == 0
+        assert len(kept.entries()) == 2
+
+    def test_doctor_shows_it(self, models: list[Path]) -> None:
+        models[0].write_bytes(b"GGUF")
+        (kept.folder() / "junk.kept").write_bytes(b"junk")
+        shown = "\n".join(lines({"packed": doctor.packed()}))
+        assert str(kept.folder()) in shown
+        assert "of at most 20 GB" in shown
+        assert re.search(r"a\.gguf \(weights, as published\) +\S+ kB \(stale\)", shown)
+        assert re.search(r"b\.gguf \(weights, as published\) +\S+ kB$", shown, re.MULTILINE)
+        assert "junk.kept (damaged)" in shown
+
+    def test_doctor_says_that_nothing_is_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("QB_PACKED_LIMIT", "0")
+        assert doctor.packed()["kept"] == "nothing is kept"
+
+    def test_verify(self, models: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+        assert main.call(["doctor", "--verify"]) == 0
+        assert capsys.readouterr().out.count("good ") == 2
+        models[0].write_bytes(b"GGUF")
+        assert main.call(["doctor", "--verify"]) == 0
+        assert re.search(r"stale +\S+a\.gguf", capsys.readouterr().out)
+        (entry,) = kept.entries()
+        with open(entry.path, "r+b") as file:
+            file.seek(-1, os.SEEK_END)
+            file.write(b"\1")
+        assert main.call(["doctor", "--verify"]) == 1
+        assert f"damaged  {entry.path}" in capsys.readouterr().out
+        assert not kept.entries()
+        assert main.call(["doctor", "--verify"]) == 0
+        assert capsys.readouterr().out == "nothing is kept\n"
 
 
 class TestFacts:

@@ -22,6 +22,7 @@ _FILES = {
     "doctor": "doctor",
 }
 PIPE_CLOSED = 141
+PATIENCE = 1.0  # seconds that pass before it is said what is waited for
 
 
 class _Commands(Mapping[str, Command]):
@@ -48,7 +49,24 @@ class NotACommand(Exception):
 def main() -> None:
     # The threads that numpy's linear algebra starts when it is imported wait by spinning, and nothing here asks them.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    sys.exit(call(sys.argv[1:]))
+    code = call(sys.argv[1:])
+    if "quickbrown.weights.kept" in sys.modules:
+        keep(code)
+    sys.exit(code)
+
+
+def keep(code: int) -> None:
+    """Wait until packed weights are written for the next start; say so if it takes long; not after Ctrl-C."""
+    from quickbrown.weights import kept
+
+    try:
+        if code == INTERRUPTED:
+            kept.give_up()
+        elif kept.busy(PATIENCE):
+            note("keeping the packed weights, so that the next start is faster (Ctrl-C does without)")
+            kept.finish()
+    except KeyboardInterrupt:
+        kept.give_up()
 
 
 def call(argv: list[str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from quickbrown.cli.command import Command, Parser, note, size, write
 from quickbrown.cli.progress import Bars
@@ -14,7 +15,10 @@ def declare_name(parser: Parser) -> None:
 
 
 def declare_rm(parser: Parser) -> None:
-    declare_name(parser)
+    parser.add_argument(
+        "name", nargs="?", help="a name that `qb list` shows; with --packed, a path too, or nothing: all"
+    )
+    parser.add_argument("--packed", action="store_true", help="remove only what is kept of it for a faster start")
     parser.add_argument("--yes", action="store_true", help="do not ask")
 
 
@@ -40,8 +44,12 @@ def list_models(args: argparse.Namespace) -> int:
 
 
 def rm(args: argparse.Namespace) -> int:
-    from quickbrown.weights import hub
+    from quickbrown.weights import hub, kept
 
+    if args.packed:
+        return rm_packed(args.name)
+    if args.name is None:
+        raise ValueError("name the model to remove; `qb list` shows them")
     model = hub.catalogue().get(args.name)
     here = model is not None and model.present
     if here and not args.yes:
@@ -51,7 +59,23 @@ def rm(args: argparse.Namespace) -> int:
             note("kept")
             return 1
     removed = hub.remove(args.name)
-    note(f"{size(model.bytes if model and removed else 0)} freed")
+    packed = kept.remove(model.path) if model else 0
+    note(f"{size((model.bytes if model and removed else 0) + packed)} freed")
+    return 0
+
+
+def rm_packed(name: str | None) -> int:
+    """Nobody is asked: what is removed is made again by the next start."""
+    from quickbrown.weights import hub, kept
+
+    if name is None:
+        note(f"{size(kept.remove())} freed")
+        return 0
+    model = hub.catalogue().get(name)
+    path = model.path if model else Path(name).expanduser()
+    if model is None and not path.exists() and not kept.of(path):  # a model that is gone may have left something
+        path = hub.locate(name, local_files_only=True)
+    note(f"{size(kept.remove(path))} freed")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,3 +27,17 @@ class Weight:
     def decode(self) -> npt.NDArray[np.float32]:
         """The values that the bytes mean, float32, of `shape`."""
         return FORMATS[self.format].decode(self.data).reshape(self.shape)
+
+
+class MovedWeight(Weight):
+    """A tensor whose bytes lie elsewhere in another order: `data` is a copy, made anew each time it is asked for."""
+
+    _read: Callable[[], npt.NDArray[np.uint8]]
+
+    def __init__(self, format: str, shape: tuple[int, ...], read: Callable[[], npt.NDArray[np.uint8]]) -> None:
+        for name, value in (("format", format), ("shape", shape), ("_read", read)):
+            object.__setattr__(self, name, value)
+
+    @property
+    def data(self) -> npt.NDArray[np.uint8]:
+        return self._read()

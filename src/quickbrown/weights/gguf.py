@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quickbrown.quant.formats import FORMATS
-from quickbrown.quant.weight import Weight
+from quickbrown.quant.weight import MovedWeight, Weight
 from quickbrown.weights.names import from_gguf, halves, shapes, to_gguf
 from quickbrown.weights.source import bad_file
 
@@ -100,15 +100,14 @@ class GgufSource:
         return list(self._weights)
 
     def get(self, name: str) -> Weight:
-        """A view of the mapped file; for q_proj and k_proj a copy, whose rows are in Hugging Face's order."""
+        """A view of the mapped file; of q_proj and k_proj copies, whose rows are in Hugging Face's order."""
         tensor = self._weights[name]
         rows = math.prod(tensor.shape[:-1])
         data = np.frombuffer(self._map, np.uint8, tensor.bytes, tensor.at).reshape(rows, tensor.bytes // rows)
-        if name.endswith("q_proj.weight"):
-            data = halves(data, self.config["num_attention_heads"])
-        elif name.endswith("k_proj.weight"):
-            data = halves(data, self.config["num_key_value_heads"])
-        return Weight(tensor.format, tensor.shape, data)
+        if not name.endswith(("q_proj.weight", "k_proj.weight")):
+            return Weight(tensor.format, tensor.shape, data)
+        heads = self.config["num_attention_heads" if name.endswith("q_proj.weight") else "num_key_value_heads"]
+        return MovedWeight(tensor.format, tensor.shape, lambda: halves(data, heads))
 
     def release(self, name: str) -> None:
         """Tell the system that the file's pages of this weight may leave memory, where it can be told."""

@@ -19,12 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from quickbrown.quant.formats import FORMATS
-from quickbrown.quant.weight import Weight
+from quickbrown.quant.weight import MovedWeight, Weight
 from quickbrown.weights.config import read_config
 from quickbrown.weights.names import shapes
 from quickbrown.weights.source import bad_file, parse_json, read_json
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+FILES = ("config.json", "*.safetensors", INDEX)  # of a folder, all that a source may read
 HEADER = 1 << 24  # bytes, the most that the header of one file may take
 _MOST_AXES = 8
 _MOST_FILES = 4096
@@ -84,13 +85,13 @@ class SafetensorsSource:
         return list(self._weights)
 
     def get(self, name: str) -> Weight:
-        """A view of the mapped file, or a copy of a tensor whose numbers do not lie at multiples of their size."""
+        """A view of the mapped file, or copies of a tensor whose numbers do not lie at multiples of their size."""
         tensor = self._weights[name]
-        data = _view(tensor, 0, tensor.bytes)
-        if tensor.at % FORMATS[tensor.format].block_bytes:
-            data = data.copy()
         rows = math.prod(tensor.shape[:-1])
-        return Weight(tensor.format, tensor.shape, data.reshape(rows, tensor.bytes // rows))
+        data = _view(tensor, 0, tensor.bytes).reshape(rows, tensor.bytes // rows)
+        if tensor.at % FORMATS[tensor.format].block_bytes:
+            return MovedWeight(tensor.format, tensor.shape, data.copy)
+        return Weight(tensor.format, tensor.shape, data)
 
     def release(self, name: str) -> None:
         """Tell the system that the file's pages of this weight may leave memory, where it can be told."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +13,11 @@ from quickbrown import _native
 from quickbrown.backends.native.record import Symbol, Verb
 from quickbrown.models.ops import Rope
 from quickbrown.quant.weight import Weight
+from quickbrown.weights.kept import Kept
 
+LAYOUT = "1"  # of packed weights: another once the same weights become other bytes (tests/native/test_packed.py)
 SLICE = 4 << 20  # bytes of a weight that are read before they are given back
+WORTH_KEEPING = 1 << 20  # bytes; less is packed sooner than looked up
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,13 @@ class Formats:
 
 
 class PackedWeights:
-    """The weights of a list of verbs, packed in the order of use into one arena.
+    """The weights of a list of verbs, packed in the order of use into one arena, or mapped as they were kept.
 
     format  the format that a weight is held in; where that is not its own, its rows are decoded and encoded
     packed  called with a weight when bytes of it have been packed, so that its source can give their pages back
+    kept    where an earlier process may have kept them: then nothing of the source's weights is read
+    mapped  whether one had
+    unkept  whether `keep` has something to do
     """
 
     def __init__(
@@ -54,6 +61,7 @@ class PackedWeights:
         pool: _native.Pool,
         format: Callable[[Weight], str] = Formats(),
         packed: Callable[[Weight], None] | None = None,
+        kept: Kept | None = None,
     ) -> None:
         self.pool, self.format, self.packed = pool, format, packed or (lambda weight: None)
         self.weight_index: dict[int, int] = {}  # id of a Weight -> index in the arena
@@ -67,23 +75,58 @@ class PackedWeights:
         vectors = list({id(vector): vector for v in verbs for vector in v.vectors()}.values())
         size = sum(_native.packed_size(self.format(w), *w.shape) for group in groups for w in group)
         size += sum(_native.vector_size(w.shape[0]) for w in vectors)
-        self.arena = _native.Weights(size, pool)
-        for group in groups:
+        self._groups, self._vectors = groups, vectors  # kept, so that ids stay theirs
+        self._facts = {"signature": self._signature()}
+        self._kept = kept if kept is not None and kept.limit and size >= WORTH_KEEPING else None
+        arena = self._mapped()
+        self.mapped = arena is not None
+        self.unkept = not self.mapped and self._kept is not None
+        self.arena = arena or _native.Weights(size, pool)
+        if not self.mapped:
+            self._reserve(self.arena)
+            for weight in (w for group in groups for w in group):
+                self._fill(self.weight_index[id(weight)], weight)
+            for weight in vectors:
+                self.arena.fill_vector(self.vector_index[id(weight)], weight.decode())
+
+    def _reserve(self, arena: _native.Weights) -> None:
+        """Give every weight its place, and note its index."""
+        for group in self._groups:
             rows, inputs = group[0].shape
-            first = self.arena.reserve(self.format(group[0]), rows, inputs, len(group))
-            for i, weight in enumerate(group):
-                self.weight_index[id(weight)] = first + i
-                self._fill(first + i, weight)
-        for weight in vectors:
-            self.vector_index[id(weight)] = self.arena.add_vector(weight.decode())
-        self._keep = [w for group in groups for w in group] + vectors  # ids stay theirs
+            first = arena.reserve(self.format(group[0]), rows, inputs, len(group))
+            self.weight_index |= {id(weight): first + i for i, weight in enumerate(group)}
+        self.vector_index = {id(weight): arena.reserve_vector(weight.shape[0]) for weight in self._vectors}
+
+    def _mapped(self) -> _native.Weights | None:
+        """What was kept of just these weights, held in just these formats, each at its place."""
+        found = self._kept.open() if self._kept else None
+        if found is None or found.facts != self._facts:
+            return None
+        arena = _native.Weights(np.frombuffer(found.data, np.uint8), self.pool)
+        try:
+            self._reserve(arena)
+        except ValueError:  # too small
+            return None
+        return arena if arena.bytes == len(found.data) else None
+
+    def keep(self) -> bool:
+        """Keep what was packed for the next start, if there is a place for it; whether it is kept now."""
+        if self._kept is not None and self.unkept:
+            self.unkept = not self._kept.write(self._facts, [self.arena.packed()])
+        return not self.unkept
+
+    def _signature(self) -> str:
+        """A digest of all that decides what the source's bytes become."""
+        groups = [[(w.format, self.format(w), w.shape) for w in group] for group in self._groups]
+        vectors = [(w.format, w.shape) for w in self._vectors]
+        return sha256(repr((groups, vectors)).encode()).hexdigest()
 
     def _fill(self, index: int, weight: Weight) -> None:
         """Pack a weight slice by slice, giving the bytes of each back, so that only one copy is in memory."""
-        inputs = weight.shape[1]
-        step = max(1, SLICE // weight.data.shape[1] // 16) * 16
+        inputs, data = weight.shape[1], weight.data
+        step = max(1, SLICE // data.shape[1] // 16) * 16
         for first in range(0, weight.shape[0], step):
-            rows = weight.data[first : first + step]
+            rows = data[first : first + step]
             if (format := self.format(weight)) != weight.format:
                 values = Weight(weight.format, (len(rows), inputs), rows).decode()
                 rows = values.view(np.uint8) if format == "f32" else _native.quantize(format, values, self.pool)

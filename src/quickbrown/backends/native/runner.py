@@ -15,6 +15,7 @@ from quickbrown.backends.native.record import Recorder
 from quickbrown.backends.native.threads import usable_threads
 from quickbrown.engine.batch import NO_DRAWS, Batch, Draws
 from quickbrown.quant.weight import Weight
+from quickbrown.weights.kept import Kept
 
 
 class NativeRunner:
@@ -41,6 +42,7 @@ class NativeRunner:
         packed: Callable[[Weight], None] | None = None,
         hold: Callable[[Weight], str] | None = None,
         wide: bool = False,
+        kept: Kept | None = None,
     ) -> None:
         c = model.config
         recorder = Recorder()
@@ -51,7 +53,7 @@ class NativeRunner:
         )  # one instruction each
         self.vocab_size: int = c.vocab_size
         self.pool = _native.Pool(threads or usable_threads())
-        self.weights = PackedWeights(verbs, self.pool, held, packed)
+        self.weights = PackedWeights(verbs, self.pool, held, packed, kept)
         kv = "f32" if dtype == "float32" else "bf16"
         self.kv = _native.KvMemory(kv, blocks, c.num_hidden_layers, c.num_key_value_heads, c.head_dim)
         self.plan = _native.Plan(self.pool, self.weights.arena, self.kv, wide)
