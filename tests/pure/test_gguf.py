@@ -17,6 +17,7 @@ from quickbrown.quant.quantize import ENCODABLE, quantize
 from quickbrown.text.gguf_vocab import template_from_gguf, tokenizer_from_gguf
 from quickbrown.weights.gguf import GgufSource
 from quickbrown.weights.source import BadFile
+from quickbrown.weights.strings import Strings
 from quickbrown.weights.tiny import TinySource
 
 SMALL = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
@@ -74,7 +75,8 @@ def test_settings_of_every_type(tmp_path):
     for key, value in odd.items():
         value = value.value if isinstance(value, Typed) else value
         found = read[key]
-        assert (found.tolist() if isinstance(found, np.ndarray) else found) == value
+        found = found.tolist() if isinstance(found, np.ndarray) else list(found) if isinstance(found, Strings) else found
+        assert found == value
     with pytest.raises(TypeError):
         read["x"] = 1
 
