@@ -89,17 +89,16 @@ class Index:
 
     def find(self, texts: Strings) -> Ids:
         """(n,) int32: where in the list each text is; -1 for what is not in it."""
+        if (able := texts.sizes <= self.longest).all():
+            ascending, back = np.unique(_hashes(texts), return_inverse=True)  # so that each is near the one before
+            near = np.minimum(np.searchsorted(self._hashes, ascending), len(self._hashes) - 1)
+            found = np.where(self._hashes[near] == ascending, self._order[near], np.int32(-1))[back]
+            found[self.tokens.sizes[found] != texts.sizes] = -1
+            long = np.flatnonzero((texts.sizes > _STEP) & (found >= 0))  # of one size and shorter, the hash tells all
+            found[long[~same(texts.part(long), self.tokens.part(found[long]))]] = -1
+            return found
         found = np.full(len(texts), -1, np.int32)
-        which = np.flatnonzero(texts.sizes <= self.longest)
-        hashes = _hashes(texts.part(which))
-        order = np.argsort(hashes)  # looked up in ascending order, each is near the one before
-        hashes, which = hashes[order], which[order]
-        near = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
-        tokens = self._order[near]
-        fit = (self._hashes[near] == hashes) & (self.tokens.sizes[tokens] == texts.sizes[which])
-        which, tokens = which[fit], tokens[fit]
-        fit = same(texts.part(which), self.tokens.part(tokens))
-        found[which[fit]] = tokens[fit]
+        found[able] = self.find(texts.part(able))
         return found
 
 
@@ -114,7 +113,7 @@ def same(texts: Strings, others: Strings) -> npt.NDArray[np.bool_]:
 
 
 def _hashes(texts: Strings) -> _U64s:
-    """(n,): no two texts of up to 8 bytes, none of them NUL, share one."""
+    """(n,): no two texts of one size, up to 8 bytes, share one: every step can be undone."""
     data = _bytes(texts)
     hashes = texts.sizes.astype(np.uint64)
     for which, done, mask in _steps(texts.sizes):
