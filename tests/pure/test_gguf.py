@@ -74,8 +74,7 @@ def test_settings_of_every_type(tmp_path):
     read = GgufSource(write_gguf(tmp_path / "m.gguf", metadata | odd, tensors)).metadata
     for key, value in odd.items():
         value = value.value if isinstance(value, Typed) else value
-        found = read[key]
-        found = found.tolist() if isinstance(found, np.ndarray) else list(found) if isinstance(found, Strings) else found
+        found = list(read[key]) if isinstance(read[key], (np.ndarray, Strings)) else read[key]
         assert found == value
     with pytest.raises(TypeError):
         read["x"] = 1

@@ -84,15 +84,19 @@ class Index:
         self._hashes, self._order = hashes[order], order.astype(np.int32)
         for place in np.flatnonzero(self._hashes[1:] == self._hashes[:-1]).tolist():
             one, other = tokens.take(np.sort(self._order[place : place + 2]))
-            what = f"has the token {one!r} twice" if one == other else f"has two tokens of one hash, {one!r} and {other!r}"
-            raise ValueError(what)
+            if one == other:
+                raise ValueError(f"has the token {one!r} twice")
+            raise ValueError(f"has two tokens of one hash, {one!r} and {other!r}")
 
     def find(self, texts: Strings) -> Ids:
         """(n,) int32: where in the list each text is; -1 for what is not in it."""
         if (able := texts.sizes <= self.longest).all():
-            ascending, back = np.unique(_hashes(texts), return_inverse=True)  # so that each is near the one before
-            near = np.minimum(np.searchsorted(self._hashes, ascending), len(self._hashes) - 1)
-            found = np.where(self._hashes[near] == ascending, self._order[near], np.int32(-1))[back]
+            hashes = _hashes(texts)
+            order = _ascending(hashes)  # looked up so, each is near the one before
+            hashes = hashes[order]
+            near = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
+            found = np.empty(len(texts), np.int32)
+            found[order] = np.where(self._hashes[near] == hashes, self._order[near], -1)
             found[self.tokens.sizes[found] != texts.sizes] = -1
             long = np.flatnonzero((texts.sizes > _STEP) & (found >= 0))  # of one size and shorter, the hash tells all
             found[long[~same(texts.part(long), self.tokens.part(found[long]))]] = -1
@@ -120,6 +124,12 @@ def _hashes(texts: Strings) -> _U64s:
         mixed = (hashes[which] ^ (data[texts.begins[which] + done] & mask)) * _FACTOR
         hashes[which] = mixed ^ (mixed >> _SHIFT)
     return hashes
+
+
+def _ascending(hashes: _U64s) -> Places:
+    """The order of n hashes, but for their last bits: the place of each takes those, and is sorted with it."""
+    low = np.uint64((1 << len(hashes).bit_length()) - 1)
+    return (np.sort(hashes & ~low | np.arange(len(hashes), dtype=np.uint64)) & low).astype(np.int64)
 
 
 def _steps(sizes: Places) -> Iterator[tuple[Any, int, _U64s]]:
