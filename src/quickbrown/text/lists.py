@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from quickbrown.text.tokenizer import LETTERS, without_special
 from quickbrown.weights.strings import Ids, Index, Strings, same
@@ -100,10 +101,9 @@ class Lists:
         parts = self._parts(Strings.of(new.values()))
         if parts is None:
             return None
-        made = np.zeros(len(self.tokens), np.bool_)
-        made[parts] = True
-        which = np.flatnonzero(made[self.merges.made])
-        names = dict(zip(parts.tolist(), self.tokens.take(parts), strict=True))
+        which = np.flatnonzero(parts[self.merges.made])
+        ids = np.flatnonzero(parts)
+        names = dict(zip(ids.tolist(), self.tokens.take(ids), strict=True))
         pairs = zip(self.merges.left[which].tolist(), self.merges.right[which].tolist(), strict=True)
         model = self._model({name: i for i, name in names.items()}, [(names[a], names[b]) for a, b in pairs])
         fresh = {word: [token.id for token in model.tokenize(letters)] for word, letters in new.items()}
@@ -112,8 +112,8 @@ class Lists:
         known |= {word: tokens for word, tokens in fresh.items() if len(word) <= _KEPT_BYTES}
         return found | fresh
 
-    def _parts(self, words: Strings) -> Ids | None:
-        """The tokens that are parts of words which lie one behind the other; None where those have too many parts."""
+    def _parts(self, words: Strings) -> npt.NDArray[np.bool_] | None:
+        """(tokens,): whether each is a part of one of the words, which lie in a row; None for too many parts."""
         data = np.frombuffer(words.data, np.uint8, int(words.sizes.sum()))
         at = np.arange(len(data))
         room = np.minimum(np.repeat(words.begins + words.sizes, words.sizes) - at, self.longest[data])
@@ -122,8 +122,10 @@ class Lists:
             return None
         begins = np.repeat(at, room)
         sizes = np.arange(1, total + 1) - np.repeat(np.cumsum(room) - room, room)
-        found = np.unique(self.index.find(Strings(words.data, begins, sizes)))
-        return found[found >= 0]
+        found = self.index.find(Strings(words.data, begins, sizes))
+        parts = np.zeros(len(self.tokens), np.bool_)
+        parts[found[found >= 0]] = True
+        return parts
 
     def _bytes(self, added: list[int]) -> tokenizers.Tokenizer:
         """Cuts a text into words, and those into bytes: byte b is token `len(self.tokens)` + b."""
