@@ -10,6 +10,7 @@ import math
 import mmap
 import os
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from struct import Struct
 from types import MappingProxyType
@@ -170,11 +171,12 @@ class GgufSource:
         raw = np.zeros(at - begin + 8, np.uint8)
         raw[:-8] = np.frombuffer(self._map, np.uint8, at - begin, begin)
         heads -= begin
-        # One decoding for all: with NULs for the lengths, a character cut by a string's end stays invalid.
+        # One decoding for many: with NULs for the lengths, a character cut by a string's end stays invalid.
         for i in range(8 if sizes.max(initial=0) > 255 else 1):
             raw[heads + i] = 0
         try:
-            str(raw.data, "utf-8")
+            for piece in pairwise([*heads[:: 1 << 13].tolist(), raw.size]):
+                str(raw[slice(*piece)].data, "utf-8")
         except UnicodeDecodeError:
             self._bad(f"{what} holds a string that is not valid UTF-8")
         return Strings(raw.tobytes(), heads + 8, sizes), at

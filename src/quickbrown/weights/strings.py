@@ -14,7 +14,6 @@ _U64s = npt.NDArray[np.uint64]
 
 LONGEST = 65535  # bytes of a text that can be found
 _STEP = 8  # bytes that are compared at once
-_PIECE = 1 << 15  # texts that are looked up together: what is noted of them stays in the processor's cache
 _MASKS = np.array([(1 << 8 * size) - 1 for size in range(_STEP + 1)], np.uint64)  # the first so many bytes
 _FACTOR, _SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(29)
 
@@ -59,7 +58,7 @@ class Strings(Sequence[str]):
         both = zip(begins.tolist(), (begins + self.sizes[which]).tolist(), strict=True)
         return [str(self.data[begin:end], "utf-8") for begin, end in both]
 
-    def part(self, which: npt.NDArray[Any]) -> Strings:
+    def part(self, which: slice | npt.NDArray[Any]) -> Strings:
         """Some of them, in this order, in the same memory."""
         return Strings(self.data, self.begins[which], self.sizes[which])
 
@@ -82,29 +81,33 @@ class Index:
             raise ValueError(f"has a token of {self.longest:,} bytes, more than the {LONGEST:,} that are allowed")
         hashes = _hashes(tokens)
         order = np.argsort(hashes)
-        self._hashes, self._order = hashes[order], order.astype(np.int32)
-        for place in np.flatnonzero(self._hashes[1:] == self._hashes[:-1]).tolist():
-            one, other = tokens.take(np.sort(self._order[place : place + 2]))
+        hashes = hashes[order]
+        for place in np.flatnonzero(hashes[1:] == hashes[:-1]).tolist():
+            one, other = tokens.take(np.sort(order[place : place + 2]))
             if one == other:
                 raise ValueError(f"has the token {one!r} twice")
             raise ValueError(f"has two tokens of one hash, {one!r} and {other!r}")
+        bits = len(tokens).bit_length()
+        self._shift = np.uint64(64 - bits)
+        counts = np.bincount((hashes >> self._shift).astype(np.int64), minlength=1 << bits)
+        self._starts = np.cumsum(counts) - counts  # where the hashes begin whose first bits are a number
+        self._hashes = np.append(hashes, ~np.uint64(0))  # so that there is one at every place that is looked at
+        self._order = np.append(order, -1).astype(np.int32)
 
     def find(self, texts: Strings) -> Ids:
         """(n,) int32: where in the list each text is; -1 for what is not in it."""
-        found = np.full(len(texts), -1, np.int32)
-        able = np.flatnonzero(texts.sizes <= self.longest)
-        for begin in range(0, len(able), _PIECE):
-            which = able[begin : begin + _PIECE]
-            found[which] = self._find(texts.part(which))
-        return found
-
-    def _find(self, texts: Strings) -> Ids:
+        able = texts.sizes <= self.longest
+        if not able.all():
+            found = np.full(len(texts), -1, np.int32)
+            found[able] = self.find(texts.part(able))
+            return found
         hashes = _hashes(texts)
-        order = np.argsort(hashes)  # looked up in ascending order, each is near the one before
-        hashes = hashes[order]
-        near = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
-        found = np.empty(len(texts), np.int32)
-        found[order] = np.where(self._hashes[near] == hashes, self._order[near], -1)
+        near = self._starts[hashes >> self._shift]
+        for _ in range(2):  # few have more before them that begin with the same bits
+            near += self._hashes[near] < hashes
+        far = np.flatnonzero(self._hashes[near] < hashes)
+        near[far] = np.searchsorted(self._hashes[:-1], hashes[far])
+        found = np.where(self._hashes[near] == hashes, self._order[near], np.int32(-1))
         found[self.tokens.sizes[found] != texts.sizes] = -1
         long = np.flatnonzero((texts.sizes > _STEP) & (found >= 0))  # of one size and shorter, the hash tells all
         found[long[~same(texts.part(long), self.tokens.part(found[long]))]] = -1
