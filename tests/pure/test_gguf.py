@@ -352,8 +352,10 @@ def read_everything(path: Path) -> None:
         for name in source.names():
             weight = source.get(name)
             assert weight.data.size
-        tokenizer = tokenizer_from_gguf(source.metadata, path)
-        tokenizer.decode(tokenizer.encode("hello the 12 <|im_end|>"))
+        tokenizer = tokenizer_from_gguf(source.metadata, path, lazy=True)
+        ids = tokenizer.encode("hello the 12 <|im_end|>")
+        tokenizer.decode(ids)
+        assert tokenizer.raw.encode("hello the 12 <|im_end|>", add_special_tokens=False).ids == ids
         template_from_gguf(source.metadata, tokenizer, path)
     except BadFile as error:
         one_sentence(error, path)
