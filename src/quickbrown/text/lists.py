@@ -58,7 +58,8 @@ class Lists:
     ) -> None:
         self.tokens, self.index, self.merges = index.tokens, index, merges
         self.ignore_merges, self.dress = ignore_merges, dress
-        self.letters = index.find(Strings.of(_LETTERS.values()))  # (256,), the token of each byte
+        letters = index.find(Strings.of(_LETTERS.values())).tolist()
+        self.missing = {ord(_LETTERS[byte]): None for byte, token in enumerate(letters) if token < 0}
         self.bytes = self._bytes(added)
         self.words: dict[bytes, list[int]] = {}  # what some words were found to be
         self.longest = np.zeros(256, np.int64)  # bytes of the longest token that begins with a byte
@@ -80,8 +81,6 @@ class Lists:
         if not len(ids):
             return []
         count = len(self.tokens)
-        if (self.letters[ids[ids >= count] - count] < 0).any():
-            return None  # a byte that is no token is left out, and what stood around it may be merged
         data = (ids - count).astype(np.uint8).tobytes()
         starts = np.flatnonzero(np.diff(words, prepend=-1))
         ends = [*starts[1:].tolist(), len(data)]
@@ -102,7 +101,9 @@ class Lists:
         new = {word: word.decode("latin-1").translate(_LETTERS) for word in words - found.keys()}
         if not new:
             return found
-        parts = self._parts(Strings.of(new.values()))
+        # A byte that is no token is left out, and what stood around it may be merged.
+        left = [bare for letters in new.values() if (bare := letters.translate(self.missing)) != letters]
+        parts = self._parts(Strings.of([*new.values(), *left]))
         if parts is None:
             return None
         which = np.flatnonzero(parts[self.merges.made])
