@@ -15,6 +15,7 @@ from quickbrown.quant.formats import FORMATS
 from quickbrown.quant.weight import Weight
 from quickbrown.text.tokenizer import BYTE_OF
 from quickbrown.weights.names import pairs, to_gguf
+from quickbrown.weights.strings import Strings
 from quickbrown.weights.tiny import TinySource
 
 TEMPLATE = (
@@ -143,6 +144,12 @@ def tiny_llama(
         assert gguf is not None
         tensors[gguf] = weight
     return metadata, tensors
+
+
+def as_read(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as `GgufSource` gives those of a file that they were written to."""
+    kinds = {str: Strings.of, int: np.array}
+    return {k: kinds[type(v[0])](v) if isinstance(v, list) and v else v for k, v in metadata.items()}
 
 
 def write_tiny_llama(

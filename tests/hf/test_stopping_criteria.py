@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gguf_writer import tiny_llama
+from gguf_writer import as_read, tiny_llama
 from quickbrown.hf.stopping_criteria import (
     ConfidenceCriteria,
     EosTokenCriteria,
@@ -22,9 +22,7 @@ from quickbrown.hf.stopping_criteria import (
 from quickbrown.text.gguf_vocab import tokenizer_from_gguf
 
 IDS = np.array([[1, 2, 3], [4, 5, 6]])
-SETTINGS = tiny_llama()[0]
-SETTINGS["tokenizer.ggml.token_type"] = np.array(SETTINGS["tokenizer.ggml.token_type"])
-TOKENIZER = tokenizer_from_gguf(SETTINGS, "tiny")
+TOKENIZER = tokenizer_from_gguf(as_read(tiny_llama()[0]), "tiny")
 HELLO = TOKENIZER.encode("hello")  # one token
 
 

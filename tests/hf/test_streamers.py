@@ -10,14 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gguf_writer import tiny_llama
+from gguf_writer import as_read, tiny_llama
 from quickbrown.hf.streamers import AsyncTextIteratorStreamer, BaseStreamer, TextIteratorStreamer, TextStreamer
 from quickbrown.text.gguf_vocab import tokenizer_from_gguf
 from quickbrown.types import UnknownOption
 
-SETTINGS = tiny_llama()[0]
-SETTINGS["tokenizer.ggml.token_type"] = np.array(SETTINGS["tokenizer.ggml.token_type"])
-CORE = tokenizer_from_gguf(SETTINGS, "tiny")
+CORE = tokenizer_from_gguf(as_read(tiny_llama()[0]), "tiny")
 HELLO, END = CORE.encode("hello"), 2
 
 

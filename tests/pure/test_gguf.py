@@ -17,6 +17,7 @@ from quickbrown.quant.quantize import ENCODABLE, quantize
 from quickbrown.text.gguf_vocab import template_from_gguf, tokenizer_from_gguf
 from quickbrown.weights.gguf import GgufSource
 from quickbrown.weights.source import BadFile
+from quickbrown.weights.strings import Strings
 from quickbrown.weights.tiny import TinySource
 
 SMALL = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
@@ -73,8 +74,8 @@ def test_settings_of_every_type(tmp_path):
     read = GgufSource(write_gguf(tmp_path / "m.gguf", metadata | odd, tensors)).metadata
     for key, value in odd.items():
         value = value.value if isinstance(value, Typed) else value
-        found = read[key]
-        assert (found.tolist() if isinstance(found, np.ndarray) else found) == value
+        found = list(read[key]) if isinstance(read[key], (np.ndarray, Strings)) else read[key]
+        assert found == value
     with pytest.raises(TypeError):
         read["x"] = 1
 
@@ -351,8 +352,10 @@ def read_everything(path: Path) -> None:
         for name in source.names():
             weight = source.get(name)
             assert weight.data.size
-        tokenizer = tokenizer_from_gguf(source.metadata, path)
-        tokenizer.decode(tokenizer.encode("hello the 12 <|im_end|>"))
+        tokenizer = tokenizer_from_gguf(source.metadata, path, lazy=True)
+        ids = tokenizer.encode("hello the 12 <|im_end|>")
+        tokenizer.decode(ids)
+        assert tokenizer.raw.encode("hello the 12 <|im_end|>", add_special_tokens=False).ids == ids
         template_from_gguf(source.metadata, tokenizer, path)
     except BadFile as error:
         one_sentence(error, path)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from checkpoints import tokenizer_json
-from gguf_writer import byte_vocabulary, tiny_llama
+from gguf_writer import as_read, byte_vocabulary, tiny_llama
 from quickbrown.text.gguf_vocab import (
     named_from_gguf,
     template_from_gguf,
@@ -19,14 +18,9 @@ from quickbrown.text.tokenizer import BYTE_OF, Tokenizer
 from quickbrown.weights.source import BadFile
 
 
-def made(metadata: dict) -> dict:
-    """Settings as a source gives them: lists of numbers are arrays."""
-    return {k: np.array(v) if isinstance(v, list) and v and isinstance(v[0], int) else v for k, v in metadata.items()}
-
-
 def build(**changes) -> Tokenizer:
     metadata = tiny_llama()[0] | {f"tokenizer.ggml.{key}": value for key, value in changes.items()}
-    return tokenizer_from_gguf(made({k: v for k, v in metadata.items() if v is not None}), "m.gguf")
+    return tokenizer_from_gguf(as_read({k: v for k, v in metadata.items() if v is not None}), "m.gguf")
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +193,7 @@ def test_damaged_vocabularies(changes, sentence):
 
 
 def test_templates(tokenizer):
-    metadata = made(tiny_llama()[0])
+    metadata = as_read(tiny_llama()[0])
     text = template_from_gguf(metadata, tokenizer, "m.gguf").render([{"role": "user", "content": "hello"}])
     assert text == "<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n"
     both = metadata | {"tokenizer.chat_template": "{{ bos_token }}+{{ eos_token }}"}
@@ -218,7 +212,7 @@ def test_templates(tokenizer):
 
 
 def test_names_of_special_tokens(tokenizer):
-    metadata = made(tiny_llama()[0]) | {"tokenizer.ggml.padding_token_id": 0}
+    metadata = as_read(tiny_llama()[0]) | {"tokenizer.ggml.padding_token_id": 0}
     named = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
     assert named_from_gguf(metadata, tokenizer, "m") == named
     with pytest.raises(BadFile, match=r"'tokenizer.ggml.mask_token_id' is 266, and there are 266 tokens"):

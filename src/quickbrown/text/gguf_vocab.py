@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
-import numpy.typing as npt
 
-from quickbrown.text.tokenizer import LETTERS, Tokenizer
+from quickbrown.text.lists import Lists, merges_of
+from quickbrown.text.tokenizer import BYTE_OF, Tokenizer
 from quickbrown.weights.source import bad_file
+from quickbrown.weights.strings import Index, Strings
 
 if TYPE_CHECKING:
     import tokenizers
@@ -29,7 +31,6 @@ _NAMES = {
 }
 _CONTROL, _USER_DEFINED = 3, 4
 _AT = "tokenizer.ggml."
-SHORT = 512  # bytes of a text, up to which its parts are looked up faster than the whole vocabulary is built
 
 _WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -81,7 +82,7 @@ _PRE: dict[str, Callable[[tokenizers.Tokenizer], None]] = {
 def tokenizer_from_gguf(metadata: Mapping[str, Any], where: object, *, lazy: bool = False) -> Tokenizer:
     """The tokenizer that `GgufSource.metadata` describes; `where` is the file's name, for errors.
 
-    lazy  check the vocabulary now, and build it when a first short text has been read (`Tokenizer.raw`)
+    lazy  check the vocabulary now, and build it when somebody asks for it (`Tokenizer.raw`)
 
     Raises BadFile, with one sentence, for a vocabulary that is damaged or of a kind that is not supported.
     """
@@ -105,95 +106,18 @@ def named_from_gguf(metadata: Mapping[str, Any], tokenizer: Tokenizer, where: ob
     return {name: str(tokenizer.token(i)) for name, i in ids.items() if i is not None}
 
 
-class Lists:
-    """A vocabulary as the file lists it: an `Unbuilt` (text/tokenizer.py).
+def _dressed(pre: str, added: dict[bool, list[str]], model: tokenizers.models.BPE) -> tokenizers.Tokenizer:
+    """A model with a way to cut text, and tokens that are whole in any text, by whether they mark structure."""
+    import tokenizers
+    from tokenizers import AddedToken, decoders
 
-    The library's own form of all of it takes longer to make than the file takes to read. What it makes of a text
-    depends only on the tokens that are parts of the text, and on the merges that make those.
-
-    added  the tokens that are whole in any text; whether they mark structure
-    lazy   whether `around` is wanted
-    made   which token each merge makes; None where it is not, or the merges do not fit, of which `whole` raises BadFile
-    """
-
-    def __init__(
-        self,
-        where: object,
-        pre: str,
-        tokens: list[str],
-        ids: dict[str, int],
-        merges: list[str],
-        added: dict[int, bool],
-        lazy: bool,
-    ) -> None:
-        self.where, self.pre, self.tokens, self.ids, self.merges, self.added = where, pre, tokens, ids, merges, added
-        self.longest = max(map(len, tokens))
-        self.made = _made(tokens, ids, merges) if lazy else None
-
-    def token(self, token: int) -> str | None:
-        return self.tokens[token] if 0 <= token < len(self.tokens) else None
-
-    def whole(self) -> tokenizers.Tokenizer:
-        return self._build(self.ids, self.merges)
-
-    def around(self, text: str) -> tokenizers.Tokenizer | None:
-        data = text.encode()
-        if self.made is None or len(data) > SHORT or (self.pre == "qwen2" and not text.isascii()):
-            return None  # what is normalized (NFC) may have other parts
-        letters = "".join(map(LETTERS.__getitem__, data))
-        if not set(letters) <= self.ids.keys():
-            return None  # what is no token is left out, and what stood around it may be merged
-        parts = {letters[i:j] for i in range(len(data)) for j in range(i + 1, min(i + self.longest, len(data)) + 1)}
-        ids = {part: self.ids[part] for part in parts if part in self.ids}
-        wanted = np.flatnonzero(np.isin(self.made, list(ids.values())))
-        ids |= {self.tokens[i]: i for i in self.added}
-        return self._build(ids, [self.merges[i] for i in wanted])
-
-    def _build(self, ids: dict[str, int], listed: list[str]) -> tokenizers.Tokenizer:
-        import tokenizers
-        from tokenizers import AddedToken, decoders, models
-
-        try:
-            merges = [(left, right) for left, right in (merge.split(" ") for merge in listed)]
-        except ValueError:
-            at = next(i for i, merge in enumerate(listed) if merge.count(" ") != 1)
-            raise bad_file(
-                self.where, f"merge {at} of its vocabulary is not two tokens with a space between them"
-            ) from None
-        try:
-            model = models.BPE(ids, merges, ignore_merges=self.pre in _LLAMA3)
-        except Exception as error:  # the library raises plain Exception
-            raise bad_file(self.where, f"its merges do not fit its tokens: {str(error).rstrip('.')}") from None
-        raw = tokenizers.Tokenizer(model)
-        raw.decoder = decoders.ByteLevel()
-        _PRE[self.pre](raw)
-        for add, special in ((raw.add_special_tokens, True), (raw.add_tokens, False)):
-            texts = [self.tokens[i] for i, marks in self.added.items() if marks is special]
-            add([AddedToken(text, special=special, normalized=False) for text in texts])
-        if raw.get_vocab_size(with_added_tokens=True) != len(ids):
-            raise bad_file(self.where, "its special tokens do not fit its vocabulary")
-        return raw
-
-
-def _made(tokens: list[str], ids: dict[str, int], merges: list[str]) -> npt.NDArray[np.int32] | None:
-    """The token that each merge makes; None unless each is two tokens, with a space between, that together are one."""
-    if not merges:
-        return np.empty(0, np.int32)
-    text = "\0".join(merges)
-    letters = np.frombuffer(text.encode(), np.uint8)
-    marks = letters[(letters == ord(" ")) | (letters == 0)]
-    if len(marks) != 2 * len(merges) - 1 or (marks[::2] != ord(" ")).any():
-        return None
-    if not set(text.replace(" ", "\0").split("\0")) <= ids.keys():
-        return None
-    text = text.replace(" ", "")
-    first = ids.get(text.partition("\0")[0], 0)
-    if text == "\0".join(tokens[first : first + len(merges)]):  # nearly always: tokens in the order of their merges
-        return np.arange(first, first + len(merges), dtype=np.int32)
-    try:
-        return np.fromiter(map(ids.__getitem__, text.split("\0")), np.int32, len(merges))
-    except KeyError:
-        return None
+    raw = tokenizers.Tokenizer(model)
+    raw.decoder = decoders.ByteLevel()
+    _PRE[pre](raw)
+    for special, texts in added.items():
+        tokens = [AddedToken(text, special=special, normalized=False) for text in texts]
+        (raw.add_special_tokens if special else raw.add_tokens)(tokens)
+    return raw
 
 
 class _Reader:
@@ -220,8 +144,8 @@ class _Reader:
             self.bad(f"the setting {_AT + key!r} is {value}, and there are {count} tokens")
         return value
 
-    def strings(self, key: str) -> list[str]:
-        value: list[str] | None = self.setting(key, list, "a list of texts")
+    def strings(self, key: str) -> Strings:
+        value: Strings | None = self.setting(key, Strings, "a list of texts")
         if value is None:
             self.bad(f"the setting {_AT + key!r} is missing")
         return value
@@ -255,14 +179,21 @@ class _Reader:
             if self.flag(key, False):
                 self.bad(f"needs {_AT + key!r}, which is not supported")
 
-        tokens = self.strings("tokens")
-        ids = self.ids(tokens)
-        merges = self.strings("merges")
+        tokens, listed = self.strings("tokens"), self.strings("merges")
+        try:
+            index = Index(tokens)
+        except ValueError as error:
+            self.bad(f"its vocabulary {error}")
+        try:
+            merges = merges_of(index, listed)
+        except ValueError as error:
+            self.bad(str(error))
         kinds = self.kinds(len(tokens))
-        added = {int(i): kind == _CONTROL for kind in (_CONTROL, _USER_DEFINED) for i in np.flatnonzero(kinds == kind)}
-        lists = Lists(self.where, pre, tokens, ids, merges, added, lazy)
-        special = added.keys()
-        ends = {i for i in special if tokens[i] in _ENDS}
+        by_kind = {kind: np.flatnonzero(kinds == kind) for kind in (_CONTROL, _USER_DEFINED)}
+        special = np.concatenate(list(by_kind.values()))
+        added = {kind == _CONTROL: tokens.take(which) for kind, which in by_kind.items()}
+        lists = Lists(index, merges, pre in _LLAMA3, partial(_dressed, pre, added), special.tolist())
+        ends = {i for i, text in zip(special.tolist(), tokens.take(special), strict=True) if text in _ENDS}
         ends |= {i for key in _END_KEYS if (i := self.token(key, len(tokens))) is not None}
         if not ends:
             self.bad("names no token that ends a text ('tokenizer.ggml.eos_token_id')")
@@ -270,24 +201,15 @@ class _Reader:
         add_bos = self.flag("add_bos_token", pre in _LLAMA3)
         if add_bos and bos is None:
             self.bad("wants a token that begins a text and does not name it ('tokenizer.ggml.bos_token_id')")
-        raw = lists.around("")
+        lazy = lazy and not any(text in BYTE_OF for texts in added.values() for text in texts)  # `Lists.bytes` has both
         return Tokenizer(
-            lists.whole() if raw is None else raw,
+            lists.bytes if lazy else lists.whole(),
             eos_ids=ends,
             bos_id=bos,
             add_bos=add_bos,
             vocab_size=len(tokens),
-            unbuilt=None if raw is None else lists,
+            unbuilt=lists if lazy else None,
         )
-
-    def ids(self, tokens: list[str]) -> dict[str, int]:
-        ids = dict(zip(tokens, range(len(tokens)), strict=True))
-        if len(ids) != len(tokens):
-            twice = next(token for i, token in enumerate(tokens) if ids[token] != i)
-            self.bad(f"its vocabulary has the token {twice!r} twice")
-        if not tokens or "" in ids:
-            self.bad("its vocabulary has an empty token" if tokens else "its vocabulary is empty")
-        return ids
 
     def templates(self) -> dict[str, str]:
         key = "tokenizer.chat_template"

@@ -36,8 +36,9 @@ class Unbuilt(Protocol):
     def whole(self) -> tokenizers.Tokenizer:
         """All of it."""
 
-    def around(self, text: str) -> tokenizers.Tokenizer | None:
-        """As much of it as gives the tokens of this text as the whole does; None where that is not much less."""
+    def read(self, text: str, special: bool) -> list[int] | None:
+        """What the whole makes of a text (see `Tokenizer.encode`); None where that cannot be had without it, or is not
+        had sooner. Raises as the library does."""
 
 
 class Tokenizer:
@@ -45,8 +46,8 @@ class Tokenizer:
     what a model says about its ends.
 
     raw            the `tokenizers.Tokenizer` behind it, which neither truncates nor pads; where it was given `unbuilt`,
-                   and in `raw` only the added tokens, it is made when the second text comes, or a long one, or somebody
-                   asks for it: a process that continues one short text never waits for it
+                   and of `raw` only the added tokens count, it is made when somebody asks for it, or a text comes that
+                   is not read without it
     vocab_size     ids are 0 to vocab_size - 1; those that the vocabulary does not know have no text
     eos_ids        tokens that end a text; chat models end a turn with another one than a document
     bos_id         the token that begins a text, if the model has one
@@ -71,9 +72,9 @@ class Tokenizer:
     ) -> None:
         self._raw = raw
         self._unbuilt = unbuilt
-        self._begun = False
         added = raw.get_added_tokens_decoder()
-        self.vocab_size = max(vocab_size, raw.get_vocab_size(with_added_tokens=True), *(i + 1 for i in added), 0)
+        known = 0 if unbuilt is not None else raw.get_vocab_size(with_added_tokens=True)
+        self.vocab_size = max(vocab_size, known, *(i + 1 for i in added), 0)
         self.eos_ids = frozenset(eos_ids)
         self.bos_id = bos_id
         self.add_bos = add_bos
@@ -106,8 +107,11 @@ class Tokenizer:
         Raises ValueError for a text that is no Unicode (lone surrogates), or that the vocabulary cannot write.
         """
         try:
-            raw = self._reader(text) if special else self._without_special()
-            ids: list[int] = raw.encode(text, add_special_tokens=False).ids
+            unbuilt = self._unbuilt
+            ids = None if unbuilt is None else unbuilt.read(text, special)
+            if ids is None:
+                raw = self.raw if special else self._without_special()
+                ids = raw.encode(text, add_special_tokens=False).ids
         except (UnicodeEncodeError, TypeError):
             if not isinstance(text, str):
                 raise TypeError(f"a text must be a str, not {type(text).__name__}") from None
@@ -169,22 +173,18 @@ class Tokenizer:
         if not 0 <= token < self.vocab_size:
             raise ValueError(f"token id {token} is out of range: the vocabulary has {self.vocab_size} tokens")
 
-    def _reader(self, text: str) -> tokenizers.Tokenizer:
-        """What reads this text: of an unbuilt vocabulary its surroundings if it is the first, so that it waits less."""
-        unbuilt, begun = self._unbuilt, self._begun
-        self._begun = True
-        if unbuilt is None or begun or not isinstance(text, str):
-            return self.raw
-        raw = unbuilt.around(text)
-        return self.raw if raw is None else raw
-
     def _without_special(self) -> tokenizers.Tokenizer:
         """The same vocabulary, to which special tokens are plain text."""
         if self._plain is None:
-            plain = without_post_processor(self.raw)
-            plain.encode_special_tokens = True
-            self._plain = plain
+            self._plain = without_special(self.raw)
         return self._plain
+
+
+def without_special(raw: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """The same vocabulary, to which special tokens are plain text, and which puts none before or after a text."""
+    plain = without_post_processor(raw)
+    plain.encode_special_tokens = True
+    return plain
 
 
 def without_post_processor(raw: tokenizers.Tokenizer) -> tokenizers.Tokenizer:

@@ -10,6 +10,7 @@ import math
 import mmap
 import os
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from struct import Struct
 from types import MappingProxyType
@@ -22,11 +23,13 @@ from quickbrown.quant.formats import FORMATS
 from quickbrown.quant.weight import MovedWeight, Weight
 from quickbrown.weights.names import from_gguf, halves, shapes, to_gguf
 from quickbrown.weights.source import bad_file
+from quickbrown.weights.strings import Strings
 
 HEADER = 1 << 28  # bytes, the most that settings and vocabulary may take
 _MOST_ENTRIES = 1 << 16  # settings, or tensors
 _NAME_BYTES = 64
 _KEY_BYTES = 65535
+_PIECE = 1 << 16  # bytes that are looked at together: they stay in the processor's cache
 _BIGGEST = 1 << 31  # of any size in a config: what int32 indices reach
 
 _STRING, _ARRAY = 8, 9
@@ -69,7 +72,7 @@ class _Tensor(NamedTuple):
 class GgufSource:
     """The weights and settings of a Llama in a GGUF file (version 2 or 3, little-endian). A `Source`.
 
-    metadata  every setting of the file: str, int, float, bool, list[str], or a numpy array of numbers
+    metadata  every setting of the file: str, int, float, bool, `Strings`, or a numpy array of numbers
     config    the fields of config.json that it amounts to, and `model_type`
     formats   format name -> how many weights have it, the most frequent first
     bytes     of all weights as encoded
@@ -120,7 +123,7 @@ class GgufSource:
     def forget_vocabulary(self) -> None:
         """Drop the settings `tokenizer.ggml.tokens`, `.merges`, `.scores` and `.token_type`, the large ones.
 
-        For when a tokenizer has been made of them: as Python objects they take tens of megabytes.
+        For when a tokenizer has been made of them: they take megabytes.
         """
         for name in ("tokens", "merges", "scores", "token_type"):
             self._metadata.pop(f"tokenizer.ggml.{name}", None)
@@ -158,43 +161,43 @@ class GgufSource:
         except UnicodeDecodeError:
             self._bad(f"{what} is not valid UTF-8")
 
-    def _strings(self, at: int, count: int, what: str) -> tuple[list[str], int]:
+    def _strings(self, at: int, count: int, what: str) -> tuple[Strings, int]:
         """`count` strings from a position on, and the position behind them."""
-        data = self._map
-        if not count:
-            return [], at
         if count > (self._end - at) // 8:
             self._short(what)
         begin = at
-        heads, at = self._heads(at, count, what)
-        # One decoding for all: each length becomes one NUL. A character cut by a string's end stays invalid.
-        raw = np.frombuffer(data, np.uint8, at - begin, begin).copy()
-        places = heads - begin
-        keep = np.ones(raw.size, np.bool_)
-        for i in range(1, 8):
-            keep[places + i] = False
-        raw[places] = 0
+        heads, sizes, at = self._heads(at, count, what)
+        raw = np.zeros(at - begin + 8, np.uint8)
+        raw[:-8] = np.frombuffer(self._map, np.uint8, at - begin, begin)
+        heads -= begin
+        # One decoding for many: with NULs for the lengths, a character cut by a string's end stays invalid.
+        for i in range(8 if sizes.max(initial=0) > 255 else 1):
+            raw[heads + i] = 0
         try:
-            found = str(raw[keep].data, "utf-8").split("\0")[1:]
-            if len(found) != count:  # some string holds a NUL
-                ends = [*heads[1:].tolist(), at]
-                found = [str(data[head + 8 : end], "utf-8") for head, end in zip(heads.tolist(), ends, strict=True)]
+            for piece in pairwise([*heads[:: 1 << 13].tolist(), raw.size]):
+                str(raw[slice(*piece)].data, "utf-8")
         except UnicodeDecodeError:
             self._bad(f"{what} holds a string that is not valid UTF-8")
-        return found, at
+        return Strings(raw.tobytes(), heads + 8, sizes), at
 
-    def _heads(self, at: int, count: int, what: str) -> tuple[npt.NDArray[np.int64], int]:
-        """Where each of `count` strings from a position on begins, with its length, and the position behind them."""
+    def _heads(self, at: int, count: int, what: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], int]:
+        """Where each of `count` strings from a position on has its length, those, and the position behind them."""
         data, last, unpack = self._map, self._end - 8, _U64.unpack_from
         # Where all are of 1 to 255 bytes without NUL, they begin one byte before each run of NULs.
         raw = np.frombuffer(data, np.uint8, min(self._end - at, 32 * count), at)
-        nul = raw == 0
-        places = np.flatnonzero(nul[1:] > nul[:-1])[:count]
-        if len(places) == count and not places[0]:
-            ends = places + 8 + raw[places]
-            joined = (ends[:-1] == places[1:]).all() and ends[-1] <= len(raw)
-            if joined and not any(raw[places + i].any() for i in range(1, 8)):
-                return places + at, at + int(ends[-1])
+        found, missing = [], count
+        for begin in range(0, len(raw) - 1, _PIECE):
+            nul = raw[begin : begin + _PIECE + 1] == 0
+            found.append(np.flatnonzero(nul[1:] > nul[:-1])[:missing] + begin)
+            missing -= len(found[-1])
+            if not missing:
+                break
+        places = np.concatenate(found) if found else np.empty(0, np.int64)
+        if count and len(places) == count and not places[0] and places[-1] + 8 <= len(raw):
+            sizes = np.ndarray((len(raw) - 7,), "<u8", raw, 0, (1,))[places].astype(np.int64)
+            ends = places + 8 + sizes
+            if ((sizes > 0) & (sizes < 256)).all() and (ends[:-1] == places[1:]).all() and ends[-1] <= len(raw):
+                return places + at, sizes, at + int(ends[-1])
         heads: list[int] = []
         append = heads.append
         for _ in range(count):
@@ -204,7 +207,8 @@ class GgufSource:
             at += 8 + unpack(data, at)[0]
         if at > self._end:
             self._short(what)
-        return np.array(heads, np.int64), at
+        places = np.array(heads, np.int64)
+        return places, np.diff(places, append=at) - 8, at
 
     def _value(self, at: int, what: str) -> tuple[Any, int]:
         """The typed value at a position, and the position behind it."""
@@ -362,7 +366,7 @@ class GgufSource:
         if (claimed := self._size("llama.vocab_size", vocabulary)) != vocabulary:
             self._bad(f"llama.vocab_size is {claimed} and the embedding has {vocabulary} rows")
         listed = self.metadata.get("tokenizer.ggml.tokens")
-        if isinstance(listed, list) and len(listed) != vocabulary:
+        if isinstance(listed, Strings) and len(listed) != vocabulary:
             self._bad(f"lists {len(listed)} tokens and the embedding has {vocabulary} rows")
         layers = self._size("llama.block_count")
         if layers > len(tensors):

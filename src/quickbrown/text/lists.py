@@ -1,0 +1,197 @@
+"""A byte-level vocabulary as files list it, which reads texts before the library's own form of it has been made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from quickbrown.text.tokenizer import LETTERS, without_special
+from quickbrown.weights.strings import Ids, Index, Strings, same
+
+if TYPE_CHECKING:
+    import tokenizers
+
+_LETTERS = dict(enumerate(LETTERS[byte] for byte in range(256)))
+_KEPT_WORDS = 1 << 15
+_KEPT_BYTES = 64  # of a word
+_PIECE = 1 << 15  # merges that are checked together: what is noted of them stays in the processor's cache
+_PLACES = 8  # parts of words to look up, for each token of the vocabulary
+
+
+class Merges(NamedTuple):
+    """(n,) each: the tokens that are merged, those that go first, and what they make."""
+
+    left: Ids
+    right: Ids
+    made: Ids
+
+
+class Lists:
+    """A vocabulary of which nothing has been built: an `Unbuilt` (text/tokenizer.py).
+
+    The library takes 1 to 4 microseconds a token to build it, holding the GIL: a second at 262k. What it makes of a
+    text, however, it makes of one word after the other, and of a word only with the tokens that are parts of it. So a
+    text is cut into words by the library itself, with a vocabulary of bytes and nothing else, and new words are merged
+    by the library too, with a vocabulary of their parts. The rest is looking up which tokens are parts of a word.
+
+    10 kB of English take 11 ms so, 5 where the words have been met, and 3 with the whole. That is nothing beside what
+    the model does with them, so the whole is not built for being faster, which would stop every other thread once.
+
+    index          the tokens
+    merges         as `merges_of` gives them
+    ignore_merges  whether a word that is a token is that token, whatever the merges say
+    dress          adds everything else to a model: how a text is cut, and the tokens that are whole in any text
+    added          the ids of those
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        merges: Merges,
+        ignore_merges: bool,
+        dress: Callable[[tokenizers.models.BPE], tokenizers.Tokenizer],
+        added: list[int],
+    ) -> None:
+        self.tokens, self.index, self.merges = index.tokens, index, merges
+        self.ignore_merges, self.dress = ignore_merges, dress
+        letters = index.find(Strings.of(_LETTERS.values())).tolist()
+        self.missing = {ord(_LETTERS[byte]): None for byte, token in enumerate(letters) if token < 0}
+        self.bytes = self._bytes(added)
+        self.words: dict[bytes, list[int]] = {}  # what some words were found to be
+        self.longest = np.zeros(256, np.int64)  # bytes of the longest token that begins with a byte
+        first = np.frombuffer(self.tokens.data, np.uint8)[self.tokens.begins]
+        np.maximum.at(self.longest, first, self.tokens.sizes)
+
+    def token(self, token: int) -> str | None:
+        return self.tokens[token] if 0 <= token < len(self.tokens) else None
+
+    def whole(self) -> tokenizers.Tokenizer:
+        tokens = list(self.tokens)
+        pairs = zip(self.merges.left.tolist(), self.merges.right.tolist(), strict=True)
+        merges = [(tokens[left], tokens[right]) for left, right in pairs]
+        return self.dress(self._model(dict(zip(tokens, range(len(tokens)), strict=True)), merges))
+
+    def read(self, text: str, special: bool) -> list[int] | None:
+        cut = (self.bytes if special else self._plain).encode(text, add_special_tokens=False)
+        ids, words = np.array(cut.ids, np.int64), np.array(cut.word_ids, np.int64)
+        if not len(ids):
+            return []
+        count = len(self.tokens)
+        data = (ids - count).astype(np.uint8).tobytes()
+        starts = np.flatnonzero(np.diff(words, prepend=-1))
+        ends = [*starts[1:].tolist(), len(data)]
+        firsts = ids[starts].tolist()  # an added token is a word of its own
+        listed = [data[begin:end] for begin, end in zip(starts.tolist(), ends, strict=True)]
+        found = self._read_words({word for word, first in zip(listed, firsts, strict=True) if first >= count})
+        if found is None:
+            return None
+        read: list[int] = []
+        for word, first in zip(listed, firsts, strict=True):
+            read += found[word] if first >= count else [first]
+        return read
+
+    def _read_words(self, words: set[bytes]) -> dict[bytes, list[int]] | None:
+        """The tokens of each word; None where finding them takes longer than building the whole."""
+        known = self.words
+        found = {word: tokens for word in words if (tokens := known.get(word)) is not None}
+        new = {word: word.decode("latin-1").translate(_LETTERS) for word in words - found.keys()}
+        if not new:
+            return found
+        # A byte that is no token is left out, and what stood around it may be merged.
+        left = [bare for letters in new.values() if (bare := letters.translate(self.missing)) != letters]
+        parts = self._parts(Strings.of([*new.values(), *left]))
+        if parts is None:
+            return None
+        which = np.flatnonzero(parts[self.merges.made])
+        ids = np.flatnonzero(parts)
+        names = dict(zip(ids.tolist(), self.tokens.take(ids), strict=True))
+        pairs = zip(self.merges.left[which].tolist(), self.merges.right[which].tolist(), strict=True)
+        model = self._model({name: i for i, name in names.items()}, [(names[a], names[b]) for a, b in pairs])
+        fresh = {word: [token.id for token in model.tokenize(letters)] for word, letters in new.items()}
+        if len(known) > _KEPT_WORDS:
+            self.words = known = {}
+        known |= {word: tokens for word, tokens in fresh.items() if len(word) <= _KEPT_BYTES}
+        return found | fresh
+
+    def _parts(self, words: Strings) -> npt.NDArray[np.bool_] | None:
+        """(tokens,): whether each is a part of one of the words, which lie in a row; None for too many parts."""
+        data = np.frombuffer(words.data, np.uint8, int(words.sizes.sum()))
+        at = np.arange(len(data))
+        room = np.minimum(np.repeat(words.begins + words.sizes, words.sizes) - at, self.longest[data])
+        total = int(room.sum())
+        if total > _PLACES * len(self.tokens):
+            return None
+        begins = np.repeat(at, room)
+        sizes = np.arange(1, total + 1) - np.repeat(np.cumsum(room) - room, room)
+        found = self.index.find(Strings(words.data, begins, sizes))
+        parts = np.zeros(len(self.tokens), np.bool_)
+        parts[found[found >= 0]] = True
+        return parts
+
+    def _bytes(self, added: list[int]) -> tokenizers.Tokenizer:
+        """Cuts a text into words, and those into bytes: byte b is token `len(self.tokens)` + b."""
+        from tokenizers import models
+
+        texts = self.tokens.take(np.array(added, np.int64))
+        first = len(self.tokens)
+        letters = {letter: first + byte for byte, letter in _LETTERS.items()}
+        return self.dress(models.BPE(letters | dict(zip(texts, added, strict=True)), []))
+
+    @cached_property
+    def _plain(self) -> tokenizers.Tokenizer:
+        """`bytes`, to which special tokens are plain text."""
+        return without_special(self.bytes)
+
+    def _model(self, ids: dict[str, int], merges: list[tuple[str, str]]) -> tokenizers.models.BPE:
+        from tokenizers import models
+
+        return models.BPE(ids, merges, ignore_merges=self.ignore_merges)
+
+
+def merges_of(index: Index, listed: Strings) -> Merges:
+    """The merges that are listed, in order, as two tokens with a space between them.
+
+    Raises ValueError for one that is not, or that makes no token.
+    """
+    parts = [_merges(index, listed, at) for at in range(0, len(listed), _PIECE)]
+    nothing = np.empty(0, np.int32)
+    return Merges(*map(np.concatenate, zip((nothing, nothing, nothing), *parts, strict=True)))
+
+
+def _merges(index: Index, all_listed: Strings, at: int) -> Merges:
+    listed = all_listed.part(slice(at, at + _PIECE))
+    begins, ends = listed.begins, listed.begins + listed.sizes
+    data = np.frombuffer(listed.data, np.uint8)[begins[0] : ends[-1]]
+    spaces = np.flatnonzero(data == ord(" ")) + begins[0]
+    if len(spaces) != len(listed) or (spaces < begins).any() or (spaces >= ends).any():
+        at += int((np.searchsorted(spaces, ends) - np.searchsorted(spaces, begins) != 1).argmax())
+        raise ValueError(f"merge {at} of its vocabulary is not two tokens with a space between them")
+    left = Strings(listed.data, begins, spaces - begins)
+    right = Strings(listed.data, spaces + 1, ends - spaces - 1)
+    lefts, rights = index.find(left), index.find(right)
+    made = _in_order(index, left, right)
+    if made is None:
+        joined = np.delete(data, spaces - begins[0]).tobytes() + bytes(8)
+        made = index.find(Strings(joined, begins - begins[0] - np.arange(len(listed)), listed.sizes - 1))
+    wrong = (lefts < 0) | (rights < 0) | (made < 0)
+    if wrong.any():
+        at, text = at + int(wrong.argmax()), listed[int(wrong.argmax())]
+        raise ValueError(f"its merges do not fit its tokens: of {text!r} (merge {at}), one is missing")
+    return Merges(lefts, rights, made)
+
+
+def _in_order(index: Index, left: Strings, right: Strings) -> Ids | None:
+    """What merges make, where that is tokens in the order of the merges, which it nearly always is."""
+    first = int(index.find(Strings.of([left[0] + right[0]]))[0])
+    if not 0 <= first <= len(index.tokens) - len(left):
+        return None
+    made = np.arange(first, first + len(left), dtype=np.int32)
+    tokens = index.tokens.part(made)
+    if (tokens.sizes != left.sizes + right.sizes).any():
+        return None
+    rest = Strings(tokens.data, tokens.begins + left.sizes, right.sizes)
+    return made if (same(left, tokens) & same(right, rest)).all() else None
