@@ -5,9 +5,9 @@
     python benchmarks/rivals.py --report RUNS.jsonl ... [--write docs/benchmarks.md] [--plot docs/benchmarks.svg]
 
 The first measures and prints, the second prints again what earlier ones have kept. A round is one fresh process of each
-side, in turn, in every round the other way round (one_round.py); --wrap puts a command before it. Of every model, each
-side is started once before that, so that all counted starts are second starts: files are in the page cache, and
-whatever a side keeps between starts is there. driver.py says what a process measures.
+side, in turn (one_round.py); --wrap puts a command before it. Of every model, each side is started once before that,
+so that all counted starts are second starts: files are in the page cache, and whatever a side keeps between starts is
+there. driver.py says what a process measures.
 
 A process counts once, with the median of its repetitions; a cell is the median (least-most) of all processes. A ratio
 says how many times better quickbrown is than the rival with the best median, round by round: above 1, it is faster or
@@ -144,41 +144,44 @@ def model(text: str) -> dict[str, str]:
 
 def measure(a: argparse.Namespace) -> Iterator[Run]:
     """Every run, as it comes; kept in a.json."""
-    pythons = {name: getattr(a, side.option) if side.option else sys.executable for name, side in SIDES.items()}
-    for name, python in pythons.items():
-        if python is None:
-            note(f"{name} is not measured; --help says how it would be")
     here = machine()
+    counts = {name: getattr(a, name) for name in COUNTS}
+    options = [word for name, count in counts.items() for word in (f"--{name}", str(count))]
     for forms in a.model:
         label, weights = Path(forms["gguf"]).name, bytes_per_token(forms["gguf"])
-        paths = {name: forms.get(SIDES[name].reads) for name, python in pythons.items() if python}
-        base = {
-            name: [pythons[name], str(HERE / SIDES[name].script), "--model", path]
-            for name, path in paths.items()
-            if path is not None
-        }
-        once = [(name, [*words, "--prompt", "0", "--new", "1"]) for name, words in base.items()]
-        for run in one_round(a, a.threads[0], once):
-            if "failed" in run:
-                note(f"{label}: {run['side']} is left out: {run['failed']}")
-                del base[run["side"]]
-        counts = [word for name in COUNTS for word in (f"--{name}", str(getattr(a, name)))]
+        commands = started(a, label, forms)
         for threads in a.threads:
+            sides = [(name, [*words, "--threads", str(threads), *options]) for name, words in commands.items()]
             for i in range(a.rounds):
-                sides = [(name, [*words, "--threads", str(threads), *counts]) for name, words in base.items()]
                 now = time.strftime("%Y-%m-%d %H:%M:%S")
-                facts = {"round": f"{now} {os.getpid()}.{i}", "time": now, "machine": here, "model": label}
-                facts |= {"threads": threads, **{name: getattr(a, name) for name in COUNTS}, "load": os.getloadavg()[0]}
-                found = one_round(a, threads, sides[:: 1 if i % 2 == 0 else -1])
+                facts = {"round": f"{now} {os.getpid()}.{i}", "time": now, "machine": here, "load": os.getloadavg()[0]}
+                facts |= {"model": label, "threads": threads, **counts}
+                found = one_round(a, threads, sides)
                 for run in found:
-                    read_by = weights if SIDES[run["side"]].reads == "gguf" else None
-                    run |= {**facts, "weights": read_by}
+                    run |= {**facts, "weights": weights if SIDES[run["side"]].reads == "gguf" else None}
                     if a.json:
                         with a.json.open("a", encoding="utf-8") as file:
                             file.write(json.dumps(run) + "\n")
                     yield run
                 said = [f"{run['side']} {run.get('failed') or cell(values([run], DECODE))}" for run in found]
                 note(f"{label}, {threads} threads, round {i + 1} of {a.rounds}: decode {', '.join(said)}")
+
+
+def started(a: argparse.Namespace, label: str, forms: dict[str, str]) -> dict[str, list[str]]:
+    """The commands of the sides that read a model in one of its forms, each run once without measuring anything."""
+    commands = {}
+    for name, side in SIDES.items():
+        python = getattr(a, side.option) if side.option else sys.executable
+        if python is None:
+            note(f"{label}: {name} is not measured; --help says how it would be")
+        elif side.reads in forms:
+            commands[name] = [python, str(HERE / side.script), "--model", forms[side.reads]]
+    once = ["--threads", str(a.threads[0]), "--prompt", "0", "--new", "1"]
+    for run in one_round(a, a.threads[0], [(name, [*words, *once]) for name, words in commands.items()]):
+        if "failed" in run:
+            note(f"{label}: {run['side']} is left out: {run['failed']}")
+            del commands[run["side"]]
+    return commands
 
 
 def one_round(a: argparse.Namespace, threads: int, sides: Sequence[tuple[str, list[str]]]) -> list[Run]:
