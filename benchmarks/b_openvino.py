@@ -1,13 +1,15 @@
-"""OpenVINO GenAI's speed in one process, as driver.py says. --model is a folder of OpenVINO's own format.
+"""OpenVINO GenAI's speed in one process, as driver.py says.
 
-Runs in a Python that has openvino_genai and numpy. `optimum-cli export openvino --task text-generation-with-past
---weight-format int4 -m HF_FOLDER FOLDER` makes such a folder of one with safetensors.
+--model is a GGUF file, of the kinds that it reads, or a folder of OpenVINO's own format: `optimum-cli export openvino
+--task text-generation-with-past --weight-format int4 -m HF_FOLDER FOLDER` makes one of a folder with safetensors. Runs
+in a Python that has openvino_genai and numpy.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from typing import Any
 
 import numpy as np
 
@@ -27,10 +29,11 @@ class OpenVino:
 
     def generate(self, prompt: list[int], new: int) -> tuple[float, float]:
         stamps: list[float] = []
+        base: Any = self.genai.StreamerBase
         going_on = self.genai.StreamingStatus.RUNNING
 
-        class Clock(self.genai.StreamerBase):  # type: ignore[misc,name-defined]
-            def write(self, tokens):  # type: ignore[no-untyped-def]
+        class Clock(base):  # type: ignore[misc]
+            def write(self, tokens: int | list[int]) -> Any:
                 stamps.extend([time.perf_counter()] * (len(tokens) if isinstance(tokens, list) else 1))
                 return going_on
 

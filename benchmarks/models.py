@@ -96,9 +96,8 @@ def write(path: Path, shape: Shape, vocabulary: gguf.GGUFReader) -> None:
     add_tokenizer(writer, vocabulary, shape.vocabulary)
     noise = (np.random.default_rng(0).standard_normal(NOISE, np.float32) * 0.02).astype(np.float16)
     tensors = list(shape.tensors())
-    kinds = {1: np.dtype(np.float32), 2: np.dtype(np.float16)}
     for name, size in tensors:
-        kind = kinds[len(size)]
+        kind: np.dtype[Any] = np.dtype(np.float16 if len(size) == 2 else np.float32)
         writer.add_tensor_info(f"{name}.weight", size, kind, int(np.prod(size)) * kind.itemsize)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

@@ -17,7 +17,7 @@ it can pass 1 where a part of the weights stays in the cache. If a side fails, t
 
 Rivals run in Pythons of their own. llama-cpp-python must be built for this machine to be a fair one:
     python -m venv llama && CMAKE_ARGS=-DGGML_NATIVE=ON llama/bin/pip install llama-cpp-python numpy
-and then --llama llama/bin/python. OpenVINO GenAI and transformers read no GGUF files; name what they read beside it:
+and then --llama llama/bin/python. For OpenVINO GenAI and transformers, name what they read of the same model beside it:
     --model FILE.gguf,openvino=FOLDER,transformers=FOLDER --openvino PYTHON --transformers PYTHON
 """
 
