@@ -347,11 +347,12 @@ def placed(page: str, found: str) -> str:
 
 
 def plot(runs: Sequence[Run], path: Path) -> None:
-    """The ratios as bars: a group a row, a colour a figure, whiskers from the least to the most."""
+    """The ratios as bars: a group a row, a colour a figure, whiskers from the least to the most. Right is better."""
     from matplotlib.figure import Figure as Picture
+    from matplotlib.ticker import ScalarFormatter
 
     table = rows(runs)
-    picture = Picture(figsize=(8, 1.2 + 0.75 * len(table)), layout="constrained")
+    picture = Picture(figsize=(8, 1.5 + 0.75 * len(table)), layout="constrained")
     axes = picture.subplots()
     high = 0.8 / len(FIGURES)
     for k, figure in enumerate(FIGURES):
@@ -361,12 +362,15 @@ def plot(runs: Sequence[Run], path: Path) -> None:
         below = [median - min(numbers) for median, (_, numbers) in zip(medians, found, strict=True)]
         above = [max(numbers) - median for median, (_, numbers) in zip(medians, found, strict=True)]
         places = [i + (k - (len(FIGURES) - 1) / 2) * high for i, _ in found]
-        axes.barh(places, medians, high, xerr=[below, above], capsize=2, label=figure.name.split(",")[0].lower())
+        widths, label = [median - 1 for median in medians], figure.name.split(",")[0].lower()
+        axes.barh(places, widths, high, left=1, xerr=[below, above], capsize=2, label=label)
     axes.axvline(1, color="black", linewidth=1)
     axes.set_yticks(range(len(table)), [f"{m.removesuffix('.gguf')}, {t} threads, depth {d}" for m, t, d in table])
     axes.invert_yaxis()
-    axes.set_xlabel("how many times better than the best rival (faster, or less)")
-    axes.legend()
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.set_xlabel("how many times better than the best rival: faster, or less")
+    picture.legend(loc="outside lower center", ncols=len(FIGURES))
     picture.savefig(path)
 
 

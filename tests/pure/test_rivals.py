@@ -202,3 +202,9 @@ def test_every_side_is_asked_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     assert os.environ["OMP_NUM_THREADS"] == "1"
     assert driver.ids(50, 3) == driver.ids(50, 3) != driver.ids(50, 4)
     assert all(100 <= token < 30000 for token in driver.ids(500, 3))
+
+
+def test_ratios_are_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="pip install 'quickbrown[plot]'")
+    rivals.plot([*some_runs(), run("quickbrown", 1, [9.0], 1.0, threads=1)], tmp_path / "ratios.svg")
+    assert "</svg>" in (tmp_path / "ratios.svg").read_text("utf-8")
