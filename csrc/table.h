@@ -26,8 +26,9 @@ enum class Format : uint8_t {
 };
 constexpr int kFormats = 15, kEncodable = 8;
 
-// What the input of a linear is rounded to; it follows from the weight's format.
-enum class Activation : uint8_t { f32, bf16, int8 };
+// What the input of a linear is rounded to; it follows from the weight's format and from what its model asks of those
+// that take int8: int8, or bf16_groups, which is bf16 in the order and with the sums that their kernels need.
+enum class Activation : uint8_t { f32, bf16, int8, bf16_groups };
 
 enum class Epilogue : uint8_t {
     store,   // out = x W^T
@@ -72,10 +73,11 @@ constexpr int kChunkBlocks = kChunk / kBlock;
 
 // Bytes of one token's packed activations. A tile of m tokens is m times that:
 //   [units][m][4 bytes] with 4 int8, 2 bf16 or 1 f32 a unit; then for int8, per group of 32:
-//   [m] f32 scale, [m] f32 scale * sum, [m] int32 sum.
+//   [m] f32 scale, [m] f32 scale * sum, [m] int32 sum;
+//   for bf16_groups the units of each 4 k are k0, k2 and k1, k3; then per group [2 halves][m] f32 sum.
 constexpr size_t padded_inputs(Activation type, size_t inputs) {
     // float chains run over 4 units at a time; the padding is zeros on both sides
-    size_t multiple = type == Activation::int8 ? kGroup : type == Activation::bf16 ? 8 : 4;
+    size_t multiple = type == Activation::f32 ? 4 : type == Activation::bf16 ? 8 : kGroup;
     return (inputs + multiple - 1) / multiple * multiple;
 }
 constexpr size_t packed_bytes(Activation type, size_t inputs) {
@@ -83,9 +85,10 @@ constexpr size_t packed_bytes(Activation type, size_t inputs) {
     switch (type) {
         case Activation::f32: return k * 4;
         case Activation::bf16: return k * 2;
-        case Activation::int8: break;
+        case Activation::int8: return k + k / kGroup * 12;
+        case Activation::bf16_groups: break;
     }
-    return k + k / kGroup * 12;
+    return k * 2 + k / kGroup * 8;
 }
 
 struct LinearArgs {
@@ -128,6 +131,8 @@ struct Kernels {
 
     // out[tokens][panel] for panels [begin, end); for swiglu, output panels.
     void (*linear[kFormats])(const LinearArgs&, size_t begin, size_t end);
+    // The same on bf16_groups, of formats that would take int8; nullptr for the others.
+    void (*linear_bf16[kFormats])(const LinearArgs&, size_t begin, size_t end);
 
     // Packs one tile of m <= kTile rows of x (row stride in floats) into `tile`; with `norm` each row is
     // RMS-normalised first through `scratch` (inputs floats, padded to 16).

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quickbrown.backends.reference import ACTIVATION, CHUNK, ROUND, ReferenceOps, turns
+from quickbrown.backends.reference import CHUNK, ROUND, ReferenceOps, activation, turns
 from quickbrown.engine.batch import Batch
 from quickbrown.models.rope import Rope
 from quickbrown.quant.formats import FORMATS
@@ -60,23 +60,42 @@ def parts(w: Weight) -> Floats:
     return np.abs(values - least) + np.abs(least)
 
 
-def linear(x: Floats, w: Weight, bias: Weight | None = None, any_order: bool = False) -> Floats:
+def widest(w: Weight) -> Floats:
+    """Magnitudes that a kernel on bf16 adds up for each weight: it multiplies 128 + u, or for u of 8 bits
+    (128 + lower half) + 16 * (128 + upper half), and takes off what that is too much.
+
+    In a group that uses its range, d times that is at most 24 times the largest weight (iq4_nl: 17 * 128 + 241 d, and
+    its largest entries are 104, 113 and 127 d; all others less).
+    """
+    values = np.abs(w.decode().astype(np.float64))
+    groups = values.reshape(*w.shape[:-1], -1, 16 if w.format == "q6_k" else 32)
+    most = np.broadcast_to(24 * groups.max(-1, keepdims=True), groups.shape)
+    return parts(w) + most.reshape(values.shape)
+
+
+def linear(x: Floats, w: Weight, bias: Weight | None = None, any_order: bool = False, wide: bool = False) -> Floats:
     """(T, N) for x (T, K). The input's rounding is the same operations on both sides, so it adds nothing. A bias is one
     more sum, wherever in the chain.
 
     any_order  for sums of K products in whatever order: K - 1 sums, a product, the reference's rounding
     """
-    activation, inputs = ACTIVATION[w.format], w.shape[1]
+    rounded, inputs = activation(w.format, wide), w.shape[1]
+    by_groups = rounded != activation(w.format)
     if any_order:
         steps = inputs + 1
-    elif activation == "int8":
+    elif by_groups:
+        # a group: two chains of 8 units of 2, their join (and that of two halves of a byte), the sum of x (a tree of
+        # 5 and a join) and its product, the scale and its product; sums over groups; the reference's three
+        sums = 2 if w.format in MINIMA or w.format == "q6_k" else 1
+        steps = 2 * 8 + 2 + 6 + 1 + 3 + inputs // 32 * sums + 3
+    elif rounded == "int8":
         # a group: its scale, its product and the sums over groups (twice where a minimum is added);
         # the reference: the decoded weight, the decoded input, the result
         steps = inputs // 32 * (2 if w.format in MINIMA else 1) + 2 + 3
     else:
         # four chains over padded inputs, a product, two joins; the reference's rounding
         steps = -(-inputs // 8) * 2 + 1 + 2 + 1
-    size = np.abs(ROUND[activation](x)).astype(np.float64) @ parts(w).T
+    size = np.abs(ROUND[rounded](x)).astype(np.float64) @ (widest(w) if by_groups else parts(w)).T
     if bias is not None:
         steps, size = steps + 1, size + np.abs(bias.decode())
     return steps * U * SLACK * size
@@ -189,9 +208,9 @@ class Bounding(ReferenceOps):
 
     def __init__(
         self, layers: int, blocks: int, kv_heads: int, head_dim: int, kv: str = "bf16", *,
-        disturb: int | None = None, any_order: bool = False, angle_steps: float = 0,
+        disturb: int | None = None, any_order: bool = False, angle_steps: float = 0, wide: bool = False,
     ) -> None:  # fmt: skip
-        super().__init__(layers, blocks, kv_heads, head_dim, kv)
+        super().__init__(layers, blocks, kv_heads, head_dim, kv, wide)
         self.allowed: dict[str, float] = {}
         self.random = None if disturb is None else np.random.default_rng(disturb)
         self.any_order, self.angle_steps = any_order, angle_steps
@@ -203,7 +222,7 @@ class Bounding(ReferenceOps):
         return np.where(self.random.random(bound.shape) < 0.5, result - bound, result + bound).astype(np.float32)
 
     def linear(self, x: Floats, w: Weight, bias: Weight | None = None) -> Floats:
-        return self._note("linear", super().linear(x, w, bias), linear(x, w, bias, self.any_order))
+        return self._note("linear", super().linear(x, w, bias), linear(x, w, bias, self.any_order, self.wide))
 
     def rms_norm(self, x: Floats, w: Weight, eps: float, heads: int = 1) -> Floats:
         bound = rms_norm(x, w, eps, heads, self.any_order)
@@ -230,7 +249,16 @@ def forward(model: Any, tokens: Any, batch: Batch, kv: str, **options: Any) -> F
 
 
 def close(
-    what: str, got: Floats, model: Any, tokens: Any, batch: Batch, kv: str, *, seeds: int = 2, **side: Any
+    what: str,
+    got: Floats,
+    model: Any,
+    tokens: Any,
+    batch: Batch,
+    kv: str,
+    *,
+    seeds: int = 2,
+    wide: bool = False,
+    **side: Any,
 ) -> tuple[float, float]:
     """Fail unless a whole model's logits are as near the reference's as roundings explain; else the root mean square
     of the gap and of what was allowed, relative to that of the logits.
@@ -244,8 +272,8 @@ def close(
 
     side  what `Bounding` takes: any_order, angle_steps
     """
-    want = forward(model, tokens, batch, kv)
-    shaken = [forward(model, tokens, batch, kv, disturb=seed, **side) for seed in range(seeds)]
+    want = forward(model, tokens, batch, kv, wide=wide)
+    shaken = [forward(model, tokens, batch, kv, wide=wide, disturb=seed, **side) for seed in range(seeds)]
 
     def rms(x: Floats) -> Floats:
         return np.sqrt(np.mean(np.square(x, dtype=np.float64), -1, keepdims=True))

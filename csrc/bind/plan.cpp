@@ -102,11 +102,13 @@ private:
 void bind_plan(nb::module_& m) {
     m.def(
         "activation",
-        [](const std::string& format) {
-            static const char* const names[] = {"f32", "bf16", "int8"};
-            return std::string(names[static_cast<int>(activation_of(format_of(format)))]);
+        [](const std::string& format, bool wide) {
+            static const char* const names[] = {"f32", "bf16", "int8", "bf16_groups"};
+            return std::string(names[static_cast<int>(activation_of(format_of(format), wide))]);
         },
-        "format"_a, "What the input of a linear with weights of this format is rounded to: 'f32', 'bf16' or 'int8'.");
+        "format"_a, "wide"_a = false,
+        "What the input of a linear with weights of this format is rounded to: 'f32', 'bf16' or 'int8', or if wide "
+        "'bf16_groups' in the place of that.");
     m.def(
         "packed_size",
         [](const std::string& format, size_t rows, size_t inputs) {
@@ -182,10 +184,11 @@ void bind_plan(nb::module_& m) {
     nb::class_<Plan>(m, "Plan", "A recorded list of verbs, replayed in one call a step.")
         .def(
             "__init__",
-            [](Plan* self, Pool& pool, const Weights& weights, KvMemory& kv) {
-                new (self) Plan(pool, weights, kv, kernels());
+            [](Plan* self, Pool& pool, const Weights& weights, KvMemory& kv, bool wide) {
+                new (self) Plan(pool, weights, kv, kernels(), wide);
             },
-            "pool"_a, "weights"_a, "kv"_a, nb::keep_alive<1, 2>(), nb::keep_alive<1, 3>(), nb::keep_alive<1, 4>())
+            "pool"_a, "weights"_a, "kv"_a, "wide"_a = false, nb::keep_alive<1, 2>(), nb::keep_alive<1, 3>(),
+            nb::keep_alive<1, 4>())
         .def(
             "buffer",
             [](Plan& p, size_t width, bool rows) { return p.buffer(width, rows ? Length::rows : Length::tokens); },

@@ -210,14 +210,14 @@ void pack_row(Format format, const uint8_t* source, size_t inputs, uint8_t* pane
 
 }  // namespace
 
-Activation activation_of(Format format) {
+Activation activation_of(Format format, bool wide) {
     switch (format) {
         case Format::f32:
         case Format::f16:
         case Format::nf4:
         case Format::fp4: return Activation::f32;
         case Format::bf16: return Activation::bf16;
-        default: return Activation::int8;
+        default: return wide ? Activation::bf16_groups : Activation::int8;
     }
 }
 
@@ -231,7 +231,7 @@ size_t source_row_bytes(Format format, size_t inputs) {
 
 size_t panel_bytes(Format format, size_t inputs) {
     const Layout l = layout(format);
-    const size_t padded = padded_inputs(activation_of(format), inputs);
+    const size_t padded = padded_inputs(activation_of(format, false), inputs);
     return product(padded / l.block, l.group_bytes);
 }
 

@@ -18,7 +18,8 @@ struct PackedWeight {
     uint8_t* data;        // first panel
 };
 
-Activation activation_of(Format);
+// wide: what would take int8 takes bf16.
+Activation activation_of(Format, bool wide);
 size_t source_row_bytes(Format,
                         size_t inputs);  // as published; throws when inputs is no multiple of the format's block
 size_t panel_bytes(Format, size_t inputs);

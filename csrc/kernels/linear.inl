@@ -1,6 +1,8 @@
 // The one GEMM core. Each output element is one chain of operations, ascending k, the same for every number of tokens:
 //   quantized: per group of 32 an exact integer dot, then f = fma(dot, w_scale * x_scale, f) and for formats with a
 //              minimum f = fma(min, x_scale * x_sum, f); for q6_k the dot is that of two halves, times their scales
+//   on bf16:   per group two chains over units 0 and 1 mod 2, joined, less what every w + offset has too much, then
+//              f = fma(dot, w_scale, f) and f = fma(min, x_sum, f); for q6_k per half of a group
 //   float:     four chains over units 0,1,2,3 mod 4, joined as (0 + 1) + (2 + 3)
 //   by book:   per block of 64 four such chains over what the nibbles stand for, then f = fma(absmax, joined, f)
 
@@ -100,6 +102,88 @@ QB_INLINE void halves_tile(const uint8_t* panels, size_t stride, const uint8_t* 
     }
 }
 
+// A quantized format whose input is not rounded to int8. A weight of 7 bits is bf16 once it stands in the mantissa of
+// 128: no conversion, and what is too much of it is 128 times the sum of x. Weights of 8 bits come as two nibbles.
+template <class Quantized> struct Wide {
+    static constexpr bool kHalves = requires { Quantized::kHalfZeroShift; };  // a scale for each 16 of a group
+    static constexpr int kZero = [] {
+        if constexpr (kHalves)
+            return 1 << Quantized::kHalfZeroShift;
+        else
+            return Quantized::kZeroShift < 0 ? 0 : 1 << Quantized::kZeroShift;
+    }();
+    static constexpr bool kBytes = kZero == 128;
+    static constexpr float kOffset = 128.0f * (kBytes ? 17 : 1) + kZero;
+    using Weights = Quantized;
+};
+
+// acc += the weights of one vector (k of 4 each) times their two units of x.
+template <int M, int N> QB_INLINE void multiply_wide(F (&acc)[2][M][N], const Bytes (&w)[N], const uint8_t* units) {
+    for (int n = 0; n < N; n++) {
+        const Pairs even = even_pairs(w[n]), odd = odd_pairs(w[n]);
+        for (int m = 0; m < M; m++) {
+            acc[0][m][n] = dot2(acc[0][m][n], even, broadcast_pair(units + m * 4));
+            acc[1][m][n] = dot2(acc[1][m][n], odd, broadcast_pair(units + (M + m) * 4));
+        }
+    }
+}
+
+template <class Format, int M, int N>
+QB_INLINE void wide_tile(const uint8_t* panels, size_t stride, const uint8_t* x, size_t inputs, F (&f)[M][N]) {
+    using Weights = typename Format::Weights;
+    constexpr int kParts = Format::kHalves ? 2 : 1, kPieces = Format::kBytes ? 2 : 1;
+    const float* sums = reinterpret_cast<const float*>(x + inputs * 2 * M);  // per group [2 halves][M]
+    for (int m = 0; m < M; m++)
+        for (int n = 0; n < N; n++) f[m][n] = set(0.0f);
+    for (size_t g = 0; g < inputs / kGroup; g++, sums += 2 * M) {
+        const uint8_t* group = Weights::group(panels, g, Weights::kGroupBytes);
+        const uint8_t* values = x + g * kGroup * 2 * M;
+        if constexpr (N == 1)
+            for (int line = 0; line < Weights::kGroupBytes; line += 64) fetch(group + kAhead + line);
+        for (int part = 0; part < kParts; part++) {
+            F acc[kPieces][2][M][N];
+            for (int piece = 0; piece < kPieces; piece++)
+                for (int odd = 0; odd < 2; odd++)
+                    for (int m = 0; m < M; m++)
+                        for (int n = 0; n < N; n++) acc[piece][odd][m][n] = set(0.0f);
+#pragma GCC unroll 4
+            for (int j = part * 2; j < (kParts == 1 ? 4 : part * 2 + 2); j++) {
+                Bytes w[2][N];
+                for (int n = 0; n < N; n++) Weights::vectors(group + n * stride, j, w[0][n], w[1][n]);
+                for (int v = 0; v < 2; v++) {
+                    const uint8_t* units = values + (4 * j + 2 * v) * M * 4;
+                    if constexpr (Format::kBytes) {
+                        Bytes low[N], high[N];
+                        for (int n = 0; n < N; n++) low[n] = low_nibbles(w[v][n]), high[n] = high_nibbles(w[v][n]);
+                        multiply_wide<M, N>(acc[0], low, units);
+                        multiply_wide<M, N>(acc[1], high, units);
+                    } else {
+                        multiply_wide<M, N>(acc[0], w[v], units);
+                    }
+                }
+            }
+            for (int n = 0; n < N; n++) {
+                const uint8_t* own = group + n * stride;
+                const F scale = [&] {
+                    if constexpr (Format::kHalves)
+                        return mul(Weights::factor(own, g, 0), to_float(load_s8(own + part * 16)));
+                    else
+                        return Weights::scale(own, g);
+                }();
+                for (int m = 0; m < M; m++) {
+                    const F sum = set(Format::kHalves ? sums[part * M + m] : sums[m] + sums[M + m]);
+                    F dot = add(acc[0][0][m][n], acc[0][1][m][n]);
+                    if constexpr (Format::kBytes) dot = fma(add(acc[1][0][m][n], acc[1][1][m][n]), set(16.0f), dot);
+                    dot = fma(set(-Format::kOffset), sum, dot);
+                    f[m][n] = fma(dot, scale, f[m][n]);
+                    if constexpr (!Format::kHalves)
+                        if constexpr (Weights::kHasMin) f[m][n] = fma(Weights::min(own, g), sum, f[m][n]);
+                }
+            }
+        }
+    }
+}
+
 template <class Format, int M, int N>
 QB_INLINE void float_tile(const uint8_t* panels, size_t stride, const uint8_t* x, size_t inputs, F (&f)[M][N]) {
     F chains[4][M][N];
@@ -159,7 +243,9 @@ QB_INLINE void book_tile(const uint8_t* panels, size_t stride, const uint8_t* x,
 
 template <class Format, int M, int N>
 QB_INLINE void tile(const uint8_t* panels, size_t stride, const uint8_t* x, size_t inputs, F (&f)[M][N]) {
-    if constexpr (requires { Format::kHalfZeroShift; })
+    if constexpr (requires { typename Format::Weights; })
+        wide_tile<Format, M, N>(panels, stride, x, inputs, f);
+    else if constexpr (requires { Format::kHalfZeroShift; })
         halves_tile<Format, M, N>(panels, stride, x, inputs, f);
     else if constexpr (requires { Format::kGroupBytes; })
         integer_tile<Format, M, N>(panels, stride, x, inputs, f);

@@ -101,6 +101,20 @@ static void prepare(Activation type, const float* x, size_t stride, size_t input
                     for (size_t i = 0; i < n; i += 2) __builtin_memcpy(tile + ((k + i) / 2 * m + row) * 4, q + i, 4);
                 }
                 break;
+            case Activation::bf16_groups:
+                for (size_t k = 0; k < padded; k += kLanes) {
+                    alignas(64) uint16_t q[kLanes];
+                    alignas(64) uint32_t wide[kLanes];
+                    store_bf16(q, load(values + k));
+                    for (int i = 0; i < kLanes; i++) wide[i] = static_cast<uint32_t>(q[i]) << 16;
+                    for (int i = 0; i < kLanes; i++) {  // 4 values are units k0, k2 and k1, k3
+                        const size_t unit = (k + i) / 4 * 2 + i % 2;
+                        __builtin_memcpy(tile + (unit * m + row) * 4 + i % 4 / 2 * 2, q + i, 2);
+                    }
+                    const float total = sum(load(reinterpret_cast<const float*>(wide)));
+                    __builtin_memcpy(tile + padded * 2 * m + (k / kLanes * m + row) * 4, &total, 4);
+                }
+                break;
             case Activation::f32:
                 for (size_t k = 0; k < padded; k++) __builtin_memcpy(tile + (k * m + row) * 4, values + k, 4);
                 break;

@@ -29,8 +29,8 @@ std::pair<size_t, size_t> share(size_t items, int thread, int threads) {
 
 }  // namespace
 
-Plan::Plan(Pool& pool, const Weights& weights, KvMemory& kv, const Kernels& kernels)
-    : pool_(pool), weights_(weights), kv_(kv), kernels_(kernels), threads_(pool.threads()) {}
+Plan::Plan(Pool& pool, const Weights& weights, KvMemory& kv, const Kernels& kernels, bool wide)
+    : pool_(pool), weights_(weights), kv_(kv), kernels_(kernels), wide_(wide), threads_(pool.threads()) {}
 Plan::~Plan() = default;
 
 // -- recording ------------------------------------------------------------------------------------------------------
@@ -91,13 +91,13 @@ void Plan::embed(size_t weight, int out) {
 
 void Plan::linear(int x, const std::vector<Output>& outputs, int norm, float eps, int residual) {
     if (outputs.empty()) refuse("a linear without outputs");
-    const Activation type = activation_of(weights_.weight(outputs[0].weight).format);
+    const Activation type = activation_of(weights_.weight(outputs[0].weight).format, wide_);
     for (const Output& o : outputs) {
         const PackedWeight& w = weights_.weight(o.weight);
         const Buffer& out = checked(o.buffer);
         if (w.inputs != checked(x).width || w.rows != out.width || out.length != checked(x).length)
             refuse("a linear's weight does not fit its input and output");
-        if (activation_of(w.format) != type) refuse("weights of one linear must round their input alike");
+        if (activation_of(w.format, wide_) != type) refuse("weights of one linear must round their input alike");
         if (o.buffer == x) refuse("a linear cannot overwrite its input");
         if (o.bias >= 0 && weights_.vector(o.bias).size() != w.rows) refuse("a bias does not fit its output");
         if (o.bias >= 0 && residual >= 0) refuse("a linear adds a bias or a residual, not both");
@@ -128,7 +128,7 @@ void Plan::gated(int x, size_t gate, size_t up, int out, int norm, float eps) {
     i.outputs = {{gate, out}};
     i.norm = norm_vector(norm, checked(x).width);
     i.eps = eps;
-    token_bytes_ = std::max(token_bytes_, packed_bytes(activation_of(g.format), checked(x).width));
+    token_bytes_ = std::max(token_bytes_, packed_bytes(activation_of(g.format, wide_), checked(x).width));
     instructions_.push_back(std::move(i));
 }
 
@@ -418,7 +418,7 @@ void Plan::run_linear(const Instruction& i, size_t index, int thread) {
     const size_t tokens = length(x.length);
     if (tokens == 0) return;
     Thread& own = threads_[thread];
-    const Activation type = activation_of(weights_.weight(i.outputs[0].weight).format);
+    const Activation type = activation_of(weights_.weight(i.outputs[0].weight).format, wide_);
     const size_t token_bytes = packed_bytes(type, x.width);
 
     // Few tokens: every thread packs them for itself, which is cheaper than meeting. Many: shared out, then a meeting.
@@ -462,8 +462,9 @@ void Plan::run_linear(const Instruction& i, size_t index, int thread) {
                                 : add ? Epilogue::add
                                       : Epilogue::store,
                 };
-                kernels_.linear[static_cast<int>(w.format)](args, std::max(begin, base) - base,
-                                                            std::min(end, base + w.panels) - base);
+                const auto& linear = type == Activation::bf16_groups ? kernels_.linear_bf16 : kernels_.linear;
+                linear[static_cast<int>(w.format)](args, std::max(begin, base) - base,
+                                                   std::min(end, base + w.panels) - base);
             }
             base += w.panels;
         }

@@ -26,7 +26,8 @@ enum class Length : uint8_t { tokens, rows };  // one row a token, or one a row 
 
 class Plan {
 public:
-    Plan(Pool&, const Weights&, KvMemory&, const Kernels&);
+    // wide: the input of linears with quantized weights is rounded to bf16, not to int8.
+    Plan(Pool&, const Weights&, KvMemory&, const Kernels&, bool wide = false);
     ~Plan();
     Plan(const Plan&) = delete;
     Plan& operator=(const Plan&) = delete;
@@ -124,6 +125,7 @@ private:
     const Weights& weights_;
     KvMemory& kv_;
     const Kernels& kernels_;
+    const bool wide_;
     std::vector<Buffer> buffers_;
     std::vector<Instruction> instructions_;
     std::vector<Rope> ropes_;

@@ -37,9 +37,9 @@ class Pool:
     def read_bandwidth(self, bytes: int = 536870912, passes: int = 5) -> float:
         """Bytes a second read from memory by all threads together."""
 
-def activation(format: str) -> str:
+def activation(format: str, wide: bool = False) -> str:
     """
-    What the input of a linear with weights of this format is rounded to: 'f32', 'bf16' or 'int8'.
+    What the input of a linear with weights of this format is rounded to: 'f32', 'bf16' or 'int8', or if wide 'bf16_groups' in the place of that.
     """
 
 def packed_size(format: str, rows: int, inputs: int) -> int:
@@ -98,7 +98,7 @@ BLOCK: int = 64
 class Plan:
     """A recorded list of verbs, replayed in one call a step."""
 
-    def __init__(self, pool: Pool, weights: Weights, kv: KvMemory) -> None: ...
+    def __init__(self, pool: Pool, weights: Weights, kv: KvMemory, wide: bool = False) -> None: ...
 
     def buffer(self, width: int, rows: bool = False) -> int: ...
 

@@ -46,6 +46,7 @@ Messages = Sequence[Mapping[str, str]]
 Prompt = str | Sequence[int] | Messages  # a text, token ids, or a conversation
 
 DTYPES = ("auto", "bfloat16", "float32")
+ACTIVATIONS = ("auto", "bf16")
 QUANTIZATIONS = ("q4", "q8", "nf4", "fp4")
 TEXTS_IN_MEMORY = 4  # of the model's full context each, ...
 SHARE_OF_MEMORY = 0.25  # ... as far as they fit in this share of what is free
@@ -78,6 +79,9 @@ class LLM:
     dtype     "auto": weights as published, their inputs rounded to match, keys and values in bfloat16;
               "bfloat16": the same, and float weights in bfloat16;
               "float32": everything in float32, several times larger and slower, for comparisons
+    activations
+              what quantized weights multiply: "auto": integers of 8 bits, 32 to a scale; "bf16": nearer to the
+              unrounded model, and slower over prompts
     quantize  "q4" or "q8": linear weights to 4 or 8 bits as they are loaded, so that the model is never held twice;
               "nf4" and "fp4": to the code books of bitsandbytes. The head, and what is small already, stay as they are.
     threads   how many to compute with; the physical cores this process may use unless given
@@ -98,6 +102,7 @@ class LLM:
         model: str | os.PathLike[str] = "smollm2-135m",
         *,
         dtype: str = "auto",
+        activations: str = "auto",
         quantize: str | None = None,
         threads: int | None = None,
         memory: int | str | None = None,
@@ -107,6 +112,10 @@ class LLM:
     ) -> None:
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
+        if activations not in ACTIVATIONS:
+            raise ValueError(f"activations must be one of {', '.join(ACTIVATIONS)}, not {activations!r}")
+        if activations == "bf16" and dtype == "float32":
+            raise ValueError('dtype="float32" rounds no activations; leave it or activations="bf16" out')
         if quantize is not None and quantize not in QUANTIZATIONS:
             raise ValueError(f"quantize must be None or one of {', '.join(QUANTIZATIONS)}, not {quantize!r}")
         if quantize is not None and dtype == "float32":
@@ -117,7 +126,7 @@ class LLM:
             raise ValueError(f"threads must be a whole number from 1 to 1024, not {threads!r}")
         room = None if memory is None else parse_bytes(memory)
         self.path: Path = hub.locate(model, revision=revision, token=token, progress=progress)
-        self.dtype = dtype
+        self.dtype, self.activations = dtype, activations
         self.source = open_source(self.path)
         family = importlib.import_module(f"quickbrown.models.{self.source.config['model_type']}")
         fields = {f.name: self.source.config[f.name] for f in dataclasses.fields(family.Config)}
@@ -133,6 +142,7 @@ class LLM:
                 dtype=dtype,
                 packed=self._weights.release,
                 hold=holding(quantize, self.model),
+                wide=activations == "bf16",
             )
             self.vocabulary: Tokenizer | None = vocabulary.result()
         if isinstance(self.source, GgufSource):
@@ -277,6 +287,7 @@ class LLM:
             "chat_template": self.template is not None,
             "formats": {name: f"{count} tensors" for name, count in sorted(published.items())},
             "held_as": {name: ", ".join(sorted(formats)) for name, formats in sorted(held.items())},
+            "activations": self.activations,
             "packed_bytes": self.runner.weights.arena.bytes,
             "kv_bytes_per_token": self.runner.kv.block_bytes // self.runner.block_size,
             "kv_tokens": self.runner.room() * self.runner.block_size,

@@ -54,21 +54,25 @@ def log_softmax(logits):
 def test_rounded_inputs_stay_near_float32():
     """Teacher-forced on text.txt, against the decoded weights in float32. The limits were measured on another text with
     another implementation (int8 by groups of 32: 1.05e-2 and 97.0 %); inputs rounded with one scale a token, the next
-    coarser way, gave 1.2e-1 and 87.8 %.
+    coarser way, gave 1.2e-1 and 87.8 %. Rounded to bf16 they gave 4.2e-4 and 99.3 %.
     """
     text = Path(__file__).with_name("text.txt").read_text("utf-8")
     logits, tokens = {}, []
-    for dtype in ("auto", "float32"):
-        llm = LLM(make.MODEL, dtype=dtype, threads=2)
+    held = {"int8": {}, "bf16": {"activations": "bf16"}, "float32": {"dtype": "float32"}}
+    for name, options in held.items():
+        llm = LLM(make.MODEL, threads=2, **options)
         tokens = llm.tokenizer.encode(text)
-        logits[dtype] = llm.logits(tokens)
+        logits[name] = llm.logits(tokens)
         del llm
         gc.collect()  # half a gigabyte
     assert 290 <= len(tokens) <= 350
-    ours, exact = log_softmax(logits["auto"]), log_softmax(logits["float32"])
-    divergence = (np.exp(exact) * (exact - ours)).sum(-1)
-    assert 1e-5 < divergence.mean() <= 0.012, "mean KL"
-    assert (logits["auto"].argmax(-1) == logits["float32"].argmax(-1)).mean() >= 0.97, "top-1"
+    exact = log_softmax(logits["float32"])
+    for name, most, least in (("int8", 0.012, 0.97), ("bf16", 1e-3, 0.985)):
+        divergence = (np.exp(exact) * (exact - log_softmax(logits[name]))).sum(-1)
+        agreed = (logits[name].argmax(-1) == logits["float32"].argmax(-1)).mean()
+        print(f"{name}: mean KL {divergence.mean():.2e}, largest {divergence.max():.2e}, top-1 {agreed:.1%}")
+        assert 1e-5 < divergence.mean() <= most, f"mean KL of {name}"
+        assert agreed >= least, f"top-1 of {name}"
     # The model knows English: a uniform guess would cost log(49152) = 10.8 a token.
     assert -exact[np.arange(len(tokens) - 1), tokens[1:]].mean() < 4
 

@@ -49,15 +49,19 @@ def test_logits(file):
     exact, rounded = wide.logits(IDS), llm.logits(IDS)
     error = np.linalg.norm(exact - rounded) / np.linalg.norm(exact)
     assert 0 < error < 0.03
+    nearer = LLM(file, memory="8MB", activations="bf16").logits(IDS)
+    rounding.close("logits on bf16", nearer, model, tokens, batch, "bf16", wide=True)
+    assert 0 < np.linalg.norm(exact - nearer) < 0.6 * np.linalg.norm(exact - rounded)
 
 
-def test_company_changes_nothing(file):
+@pytest.mark.parametrize("wide", [False, True], ids=["int8", "bf16"])
+def test_company_changes_nothing(file, wide):
     """Promise 1: whole or in chunks, on one thread or three, fused or a verb at a time."""
     model = tiny.model(GgufSource(file))
     tokens = np.array(IDS, np.int32)
-    want = tiny.logits(NativeRunner(model, blocks=1, threads=1), tokens, 1).tobytes()
+    want = tiny.logits(NativeRunner(model, blocks=1, threads=1, wide=wide), tokens, 1).tobytes()
     for threads, chunk, fused in ((1, 40, True), (3, 17, True), (2, 3, True), (2, 4, False), (1, 1, False)):
-        runner = NativeRunner(model, blocks=1, threads=threads, fused=fused)
+        runner = NativeRunner(model, blocks=1, threads=threads, fused=fused, wide=wide)
         assert tiny.logits(runner, tokens, chunk).tobytes() == want, (threads, chunk, fused)
 
 

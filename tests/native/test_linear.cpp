@@ -82,9 +82,11 @@ std::vector<double> unpacked(Activation type, const uint8_t* tile, size_t inputs
             float scale;
             std::memcpy(&scale, tile + padded + k / kGroup * 12, 4);
             x[k] = static_cast<double>(static_cast<int8_t>(tile[k])) * scale;
-        } else if (type == Activation::bf16) {
+        } else if (type == Activation::bf16 || type == Activation::bf16_groups) {
+            constexpr size_t order[] = {0, 2, 1, 3};  // of 4 values in their two units
+            const size_t at = type == Activation::bf16 ? k : k / 4 * 4 + order[k % 4];
             uint32_t bits = 0;
-            std::memcpy(reinterpret_cast<uint8_t*>(&bits) + 2, tile + k * 2, 2);
+            std::memcpy(reinterpret_cast<uint8_t*>(&bits) + 2, tile + at * 2, 2);
             float value;
             std::memcpy(&value, &bits, 4);
             x[k] = value;
@@ -103,11 +105,12 @@ struct Case {
     const std::vector<float>& x;
     size_t stride;
     const float* norm;
+    bool wide;
 };
 
 // Tokens first .. first + count as one call.
 std::vector<float> run(const Case& c, size_t first, size_t count, Epilogue epilogue) {
-    const Activation type = activation_of(c.weight.format);
+    const Activation type = activation_of(c.weight.format, c.wide);
     const size_t bytes = packed_bytes(type, c.weight.inputs);
     std::vector<uint8_t> packed(bytes * count + 64);
     std::vector<float> scratch(c.stride + 16);
@@ -117,7 +120,8 @@ std::vector<float> run(const Case& c, size_t first, size_t count, Epilogue epilo
                           &packed[t * bytes]);
     const size_t width = c.weight.panels * kLanes;
     std::vector<float> out(count * width, 0.25f);
-    c.kernels.linear[static_cast<int>(c.weight.format)](
+    const auto& linear = type == Activation::bf16_groups ? c.kernels.linear_bf16 : c.kernels.linear;
+    linear[static_cast<int>(c.weight.format)](
         {c.weight.data, epilogue == Epilogue::swiglu ? c.weight.panel_stride / 2 : c.weight.panel_stride,
          padded_inputs(type, c.weight.inputs), packed.data(), bytes, count, out.data(), width, out.data(), width,
          epilogue},
@@ -125,7 +129,15 @@ std::vector<float> run(const Case& c, size_t first, size_t count, Epilogue epilo
     return out;
 }
 
-void same_for_any_company(const Kernels& kernels, Format format, size_t rows, size_t inputs) {
+// Of the group that value k is in.
+double largest(const std::vector<float>& weights, size_t k) {
+    double found = 0;
+    for (size_t i = k / kGroup * kGroup; i < std::min((k / kGroup + 1) * kGroup, weights.size()); i++)
+        found = std::max(found, std::abs(static_cast<double>(weights[i])));
+    return found;
+}
+
+void same_for_any_company(const Kernels& kernels, Format format, size_t rows, size_t inputs, bool wide = false) {
     std::mt19937 random(static_cast<unsigned>(rows * 31 + inputs));
     Pool pool(1);
     Weights weights(3 * Weights::packed_size(format, rows, inputs), pool);
@@ -144,7 +156,7 @@ void same_for_any_company(const Kernels& kernels, Format format, size_t rows, si
     const char* name = format_name(format);
     for (const float* with : {static_cast<const float*>(nullptr), static_cast<const float*>(norm.data())})
         for (Epilogue epilogue : {Epilogue::store, Epilogue::add, Epilogue::swiglu}) {
-            const Case c = {kernels, epilogue == Epilogue::swiglu ? gate : plain, x, stride, with};
+            const Case c = {kernels, epilogue == Epilogue::swiglu ? gate : plain, x, stride, with, wide};
             const size_t width = c.weight.panels * kLanes;
             std::vector<float> alone;
             for (size_t t = 0; t < tokens; t++) {
@@ -162,19 +174,21 @@ void same_for_any_company(const Kernels& kernels, Format format, size_t rows, si
 
     // Against the decoded weights: one chain of K/32 (or K) roundings of at most half an ulp of the sum of magnitudes.
     std::vector<float> decoded(inputs), scratch(stride + 16);
-    std::vector<uint8_t> packed(packed_bytes(activation_of(format), inputs) + 64);
+    const Activation type = activation_of(format, wide);
+    std::vector<uint8_t> packed(packed_bytes(type, inputs) + 64);
     for (size_t t : {0, 2, 3}) {
-        kernels.prepare(activation_of(format), &x[t * stride], stride, inputs, 1, nullptr, 0, scratch.data(),
-                        packed.data());
-        const std::vector<double> values = unpacked(activation_of(format), packed.data(), inputs);
-        const std::vector<float> got = run({kernels, plain, x, stride, nullptr}, t, 1, Epilogue::store);
+        kernels.prepare(type, &x[t * stride], stride, inputs, 1, nullptr, 0, scratch.data(), packed.data());
+        const std::vector<double> values = unpacked(type, packed.data(), inputs);
+        const std::vector<float> got = run({kernels, plain, x, stride, nullptr, wide}, t, 1, Epilogue::store);
         for (size_t r = 0; r < rows; r++) {
             decode_row(plain, r, decoded.data());
             double want = 0, magnitude = 0, exact = 0;
             for (size_t k = 0; k < inputs; k++) {
                 want += decoded[k] * values[k];
-                magnitude += std::abs(decoded[k] * values[k]);
+                magnitude += std::abs((type == Activation::bf16_groups ? largest(decoded, k) : decoded[k]) * values[k]);
             }
+            // 128 + u, or 17 * 128 and a byte, is at most 24 times as much as the largest of 32 random weights
+            if (type == Activation::bf16_groups) magnitude *= 24;
             // d*q and m are added apart, each as large as the sum of its own magnitudes
             if (format == Format::q4_1) magnitude *= 16;
             if (format == Format::q5_1 || format == Format::q4_k || format == Format::q5_k) magnitude *= 64;
@@ -194,8 +208,11 @@ void test_linear() {
         for (int format = 0; format < kFormats; format++)
             for (auto [rows, inputs] :
                  {std::pair<size_t, size_t>{16, 32}, {40, 96}, {64, 576}, {3, 64}, {40, 128}, {40, 512}})
-                if (inputs % block_of(static_cast<Format>(format)) == 0)
+                if (inputs % block_of(static_cast<Format>(format)) == 0) {
                     same_for_any_company(*kernels, static_cast<Format>(format), rows, inputs);
+                    if (kernels->linear_bf16[format])
+                        same_for_any_company(*kernels, static_cast<Format>(format), rows, inputs, true);
+                }
     // float formats take any K
     for (const Kernels* kernels : variants())
         for (Format format : {Format::f32, Format::f16, Format::bf16})

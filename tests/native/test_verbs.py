@@ -20,7 +20,7 @@ from quickbrown import _native
 from quickbrown.backends.native.compile import PackedWeights, emit
 from quickbrown.backends.native.eager import NativeOps
 from quickbrown.backends.native.record import Recorder
-from quickbrown.backends.reference import ReferenceOps
+from quickbrown.backends.reference import ACTIVATION, ReferenceOps
 from quickbrown.engine.batch import Batch
 from quickbrown.models.rope import rope
 from quickbrown.quant.formats import FORMATS
@@ -93,6 +93,19 @@ def test_embed(format, native, reference, random):
 @pytest.mark.parametrize("format", FORMATS)
 def test_linear(format, native, reference, random):
     """Ordinary inputs, a row of zeros, a group of 32 zeros, and an outlier that leaves the others few bits."""
+    multiply(format, native, reference, random, wide=False)
+
+
+@pytest.mark.parametrize("format", [format for format, rounded in ACTIVATION.items() if rounded == "int8"])
+def test_linear_on_bf16(format, random):
+    """The same, of inputs that are not rounded to int8."""
+    native, reference = NativeOps(1, 1, 1, 16, wide=True), ReferenceOps(1, 1, 1, 16, wide=True)
+    multiply(format, native, reference, random, wide=True)
+    w, x = random_weight(format, (16, 256), random, sizes(random, 16)), normal(random, 1, 256)
+    assert native.linear(x, w).tobytes() != NativeOps(1, 1, 1, 16).linear(x, w).tobytes()
+
+
+def multiply(format, native, reference, random, wide):
     for rows, inputs in shapes(format):
         w = random_weight(format, (rows, inputs), random, sizes(random, rows))
         for count in TOKENS:
@@ -102,12 +115,13 @@ def test_linear(format, native, reference, random):
             if count > 3:
                 x[2] = 0
             got, want = native.linear(x, w), reference.linear(x, w)
-            rounding.compare(f"linear {format} {count} x {rows} x {inputs}", got, want, rounding.linear(x, w))
+            bound = rounding.linear(x, w, wide=wide)
+            rounding.compare(f"linear {format} {count} x {rows} x {inputs}", got, want, bound)
             if count > 3:
                 assert not got[2].any(), "zeros in, something out"
             bias = quantize(normal(random, rows), "f32")
             got = native.linear(x, w, bias)
-            bound = rounding.linear(x, w, bias)
+            bound = rounding.linear(x, w, bias, wide=wide)
             rounding.compare(f"biased {count} x {rows} x {inputs}", got, reference.linear(x, w, bias), bound)
             if count > 3:
                 assert got[2].tobytes() == bias.decode().tobytes(), "zeros in, not the bias out"

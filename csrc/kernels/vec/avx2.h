@@ -200,6 +200,15 @@ QB_INLINE Pairs broadcast_pair(const void* p) {
     I x = broadcast4(p);
     return {x.a, x.b};
 }
+// 128 + u of bytes 0 and 2, and of 1 and 3, of each lane; exact for u < 128.
+QB_INLINE Pairs even_pairs(Bytes u7) {
+    const __m256i lower = _mm256_set1_epi16(0x00ff), base = _mm256_set1_epi16(0x4300);
+    return {_mm256_or_si256(_mm256_and_si256(u7.a, lower), base), _mm256_or_si256(_mm256_and_si256(u7.b, lower), base)};
+}
+QB_INLINE Pairs odd_pairs(Bytes u7) {
+    const __m256i base = _mm256_set1_epi16(0x4300);
+    return {_mm256_or_si256(_mm256_srli_epi16(u7.a, 8), base), _mm256_or_si256(_mm256_srli_epi16(u7.b, 8), base)};
+}
 QB_INLINE Pairs one_pairs() { return {_mm256_set1_epi16(0x3f80), _mm256_set1_epi16(0x3f80)}; }
 QB_INLINE __m256 dot2_half(__m256 acc, __m256i a, __m256i b) {
     const __m256i high = _mm256_set1_epi32(static_cast<int>(0xffff0000u));

@@ -124,6 +124,11 @@ QB_INLINE void store_bf16(uint16_t* p, F x) {  // nearest even; denormals become
 }
 QB_INLINE Pairs load_pairs(const void* p) { return {_mm512_loadu_si512(p)}; }
 QB_INLINE Pairs broadcast_pair(const void* p) { return {broadcast4(p).v}; }
+// 128 + u of bytes 0 and 2, and of 1 and 3, of each lane; exact for u < 128.
+QB_INLINE Pairs even_pairs(Bytes u7) {
+    return {_mm512_ternarylogic_epi32(u7.v, _mm512_set1_epi16(0x00ff), _mm512_set1_epi16(0x4300), 0xea)};
+}
+QB_INLINE Pairs odd_pairs(Bytes u7) { return {_mm512_or_si512(_mm512_srli_epi16(u7.v, 8), _mm512_set1_epi16(0x4300))}; }
 QB_INLINE Pairs one_pairs() { return {_mm512_set1_epi16(0x3f80)}; }
 QB_INLINE F dot2(F acc, Pairs a, Pairs b) { return {_mm512_dpbf16_ps(acc.v, (__m512bh)a.v, (__m512bh)b.v)}; }
 

@@ -203,6 +203,9 @@ QB_INLINE Pairs load_pairs(const void* p) {
     return r;
 }
 QB_INLINE Pairs broadcast_pair(const void* p) { return {bits<Words>(broadcast4(p).v)}; }
+// 128 + u of bytes 0 and 2, and of 1 and 3, of each lane; exact for u < 128.
+QB_INLINE Pairs even_pairs(Bytes u7) { return {(u7.v & 0x00ff00ffu) | 0x43004300u}; }
+QB_INLINE Pairs odd_pairs(Bytes u7) { return {(u7.v >> 8 & 0x00ff00ffu) | 0x43004300u}; }
 QB_INLINE Pairs one_pairs() { return {0x3f803f80u - Words{}}; }
 QB_INLINE F dot2(F acc, Pairs a, Pairs b) {
     acc.v += bits<Floats>(a.v << 16) * bits<Floats>(b.v << 16);

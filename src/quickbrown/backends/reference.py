@@ -1,8 +1,8 @@
 """What each verb means, in numpy: slow, obvious, the specification that fast backends are compared with.
 
-It simulates what a backend rounds: the input of a linear (to int8 per 32, or bf16, by the weight's format) and the
-keys, values, queries and attention weights (to bf16, unless the model runs in float32). Sums are exact to float64
-where a fast backend uses one float32 chain, so the two differ by float32 summation error alone.
+It simulates what a backend rounds: the input of a linear (to int8 per 32, or bf16, by the weight's format and what the
+model asks) and the keys, values, queries and attention weights (to bf16, unless the model runs in float32). Sums are
+exact to float64 where a fast backend uses one float32 chain, so the two differ by float32 summation error alone.
 """
 
 from __future__ import annotations
@@ -29,6 +29,12 @@ ACTIVATION = {
     "nf4": "f32", "fp4": "f32", "q4_k": "int8", "q6_k": "int8", "q5_0": "int8", "q5_1": "int8", "q5_k": "int8",
     "iq4_nl": "int8", "mxfp4": "int8",
 }  # fmt: skip
+
+
+def activation(format: str, wide: bool = False) -> str:
+    """What the input of a linear is rounded to: a key of `ROUND`. wide: bf16 in the place of int8."""
+    rounded = ACTIVATION[format]
+    return "bf16" if wide and rounded == "int8" else rounded
 
 
 def to_bf16(x: npt.NDArray[Any]) -> Array:
@@ -64,11 +70,14 @@ def turns(batch: Batch, rope: Rope) -> tuple[npt.NDArray[np.float64], npt.NDArra
 class ReferenceOps:
     """The verbs of `models.ops` on numpy arrays, over keys and values of `layers` layers in `blocks` blocks.
 
-    kv  "bf16" or "f32": what keys, values, queries and attention weights are rounded to
+    kv    "bf16" or "f32": what keys, values, queries and attention weights are rounded to
+    wide  the input of linears with quantized weights is rounded to bf16, not to int8
     """
 
-    def __init__(self, layers: int, blocks: int, kv_heads: int, head_dim: int, kv: str = "bf16") -> None:
-        self.round_kv = ROUND[kv]
+    def __init__(
+        self, layers: int, blocks: int, kv_heads: int, head_dim: int, kv: str = "bf16", wide: bool = False
+    ) -> None:
+        self.round_kv, self.wide = ROUND[kv], wide
         shape = (layers, blocks * BLOCK, kv_heads, head_dim)
         self.keys, self.values = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
 
@@ -77,7 +86,7 @@ class ReferenceOps:
         return rows.decode()
 
     def linear(self, x: Array, w: Weight, bias: Weight | None = None) -> Array:
-        rounded = ROUND[ACTIVATION[w.format]](x)
+        rounded = ROUND[activation(w.format, self.wide)](x)
         out = rounded.astype(np.float64) @ w.decode().T.astype(np.float64)
         if bias is not None:
             out += bias.decode()

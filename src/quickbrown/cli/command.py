@@ -82,6 +82,10 @@ LOADING: dict[str, dict[str, Any]] = {
         "choices": ["auto", "float32"],
         "help": "float32 computes without rounding to fewer bits (default: auto)",
     },
+    "activations": {
+        "choices": ["auto", "bf16"],
+        "help": "what quantized weights multiply: bf16 is nearer to the unrounded model than auto's 8 bits, and slower",
+    },
 }
 
 

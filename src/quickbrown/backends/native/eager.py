@@ -24,8 +24,16 @@ class NativeOps:
     """
 
     def __init__(
-        self, layers: int, blocks: int, kv_heads: int, head_dim: int, kv: str = "bf16", threads: int = 2
+        self,
+        layers: int,
+        blocks: int,
+        kv_heads: int,
+        head_dim: int,
+        kv: str = "bf16",
+        threads: int = 2,
+        wide: bool = False,
     ) -> None:
+        self.wide = wide
         self.pool = _native.Pool(threads)
         self.kv = _native.KvMemory(kv, blocks, layers, kv_heads, head_dim)
 
@@ -44,7 +52,7 @@ class NativeOps:
             inputs.append(recorder.embed(Weight("f32", data.shape, data.view(np.uint8)), None))
         result = record(recorder, inputs)
         weights = PackedWeights(recorder.verbs, self.pool)
-        plan = _native.Plan(self.pool, weights.arena, self.kv)
+        plan = _native.Plan(self.pool, weights.arena, self.kv, self.wide)
         buffers, turns = emit(recorder.verbs, result, weights, plan)
         if tokens is None:
             tokens = np.arange(len(arrays[0]), dtype=np.int32)

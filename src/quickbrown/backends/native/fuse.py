@@ -17,9 +17,9 @@ from quickbrown.backends.native.record import Norm, Symbol, Verb
 Held = Callable[[Any], str]  # the format that a weight is held in
 
 
-def fuse(verbs: list[Verb], result: Symbol, held: Held) -> list[Verb]:
-    """A new list that computes the same `result`; the verbs given are not changed."""
-    verbs = _join_linears(verbs, held)
+def fuse(verbs: list[Verb], result: Symbol, held: Held, wide: bool = False) -> list[Verb]:
+    """A new list that computes the same `result`; the verbs given are not changed. `wide` as the plan has it."""
+    verbs = _join_linears(verbs, held, wide)
     verbs = _gate(verbs, _uses(verbs, result), held)
     for rewrite in (_rotate_in_attention, _norm_in_attention, _norm_first, _add_residual):
         verbs = rewrite(verbs, _uses(verbs, result))
@@ -35,14 +35,14 @@ def _makers(verbs: list[Verb]) -> dict[Symbol, Verb]:
     return {s: v for v in verbs for s in v.outputs}
 
 
-def _join_linears(verbs: list[Verb], held: Held) -> list[Verb]:
+def _join_linears(verbs: list[Verb], held: Held, wide: bool) -> list[Verb]:
     """Linears of the same input become one with several outputs, where the first of them stands. Weights that round
     their input differently cannot share it."""
     out: list[Verb] = []
     first: dict[tuple[Symbol, str], Verb] = {}
     for verb in verbs:
         if verb.name == "linear":
-            key = (verb.inputs[0], _native.activation(held(verb.weights[0])))
+            key = (verb.inputs[0], _native.activation(held(verb.weights[0]), wide))
             if key in first:
                 first[key].outputs += verb.outputs
                 first[key].weights += verb.weights

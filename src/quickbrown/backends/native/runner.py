@@ -25,6 +25,7 @@ class NativeRunner:
             floats and keys and values in bf16
     hold    the format in which a weight of two axes is held, where that shall not be its own
     packed  called with a weight when bytes of it have been packed and its source may give them back
+    wide    the input of linears with quantized weights is rounded to bf16, not to int8
     """
 
     block_size: int = _native.BLOCK
@@ -39,18 +40,21 @@ class NativeRunner:
         fused: bool = True,
         packed: Callable[[Weight], None] | None = None,
         hold: Callable[[Weight], str] | None = None,
+        wide: bool = False,
     ) -> None:
         c = model.config
         recorder = Recorder()
         result = model.forward(recorder, None, None)
         held = Formats(dtype, hold)
-        self.verbs = verbs = fuse(recorder.verbs, result, held) if fused else recorder.verbs  # one instruction each
+        self.verbs = verbs = (
+            fuse(recorder.verbs, result, held, wide) if fused else recorder.verbs
+        )  # one instruction each
         self.vocab_size: int = c.vocab_size
         self.pool = _native.Pool(threads or usable_threads())
         self.weights = PackedWeights(verbs, self.pool, held, packed)
         kv = "f32" if dtype == "float32" else "bf16"
         self.kv = _native.KvMemory(kv, blocks, c.num_hidden_layers, c.num_key_value_heads, c.head_dim)
-        self.plan = _native.Plan(self.pool, self.weights.arena, self.kv)
+        self.plan = _native.Plan(self.pool, self.weights.arena, self.kv, wide)
         _, self.turns = emit(verbs, result, self.weights, self.plan)
         self.draws = _native.Draws(self.plan)
 
