@@ -16,7 +16,7 @@ import time
 from itertools import pairwise
 from typing import Any
 
-from b_quickbrown import ids
+from driver import ids
 from quickbrown import LLM
 from quickbrown.weights.kept import finish
 

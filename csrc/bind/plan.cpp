@@ -288,7 +288,7 @@ void bind_plan(nb::module_& m) {
         .def(
             "stages",
             [](const Plan& p) {
-                std::vector<std::tuple<double, std::vector<double>, std::vector<double>>> stages;
+                std::vector<std::tuple<size_t, std::vector<double>, std::vector<double>>> stages;
                 for (const Plan::Stage& stage : p.stages()) {
                     auto& [bytes, work, wait] =
                         stages.emplace_back(stage.bytes, std::vector<double>{}, std::vector<double>{});
@@ -297,9 +297,9 @@ void bind_plan(nb::module_& m) {
                 }
                 return stages;
             },
-            "Of each instruction since profile(True): bytes of weights read, seconds of each thread in it, and then "
-            "waiting.")
-        .def_prop_ro("profiled_steps", &Plan::profiled_steps)
+            "Of each instruction: bytes of weights that a step reads; seconds of each thread in it, and then waiting, "
+            "in all steps since profile(True).")
+        .def_prop_ro("profiled_seconds", &Plan::profiled_seconds, "Of all steps since profile(True), in `run`.")
         .def_prop_ro("instructions", &Plan::instructions)
         .def_prop_ro("growths", &Plan::growths, "How often scratch memory grew: constant after warm-up.");
 

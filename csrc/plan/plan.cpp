@@ -12,6 +12,12 @@ namespace qb {
 
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
+double seconds(Clock::time_point start, Clock::time_point end) {
+    return std::chrono::duration<double>(end - start).count();
+}
+
 size_t padded16(size_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
 
 [[noreturn]] void refuse(const std::string& why) { throw std::invalid_argument(why); }
@@ -307,6 +313,7 @@ void Plan::prepare_step(const BatchView& b) {
 
 void Plan::run(const BatchView& batch) {
     if (result_ < 0) refuse("the plan has no result");
+    const auto start = Clock::now();
     check(batch);
     const auto walk = [this](int thread, int threads) {
         const auto [begin, end] = share(tokens_, thread, threads);
@@ -326,7 +333,7 @@ void Plan::run(const BatchView& batch) {
         prepare_step(batch);
         for (int32_t block : batch.fresh) kv_.clear(block);
         pool_.run(walk);
-        if (!spent_.empty()) profiled_steps_++;
+        if (!spent_.empty()) profiled_seconds_ += seconds(start, Clock::now());
     } catch (...) {
         tokens_ = rows_ = 0;  // what a failed step left is not to be read
         throw;
@@ -341,18 +348,16 @@ void Plan::execute_all(int thread) {
         }
         return;
     }
-    using Clock = std::chrono::steady_clock;
-    const auto since = [](Clock::time_point start) {
-        return std::chrono::duration<double>(Clock::now() - start).count();
-    };
+    auto start = Clock::now();
     for (size_t i = 0; i < instructions_.size(); i++) {
         Spent& spent = spent_[thread * instructions_.size() + i];
-        const auto start = Clock::now();
         execute(instructions_[i], i, thread);
-        spent.work += since(start);
         const auto done = Clock::now();
         pool_.barrier();
-        spent.wait += since(done);
+        const auto end = Clock::now();
+        spent.work += seconds(start, done);
+        spent.wait += seconds(done, end);
+        start = end;  // nothing of a thread's time is left out
     }
 }
 
@@ -500,7 +505,7 @@ size_t Plan::instructions() const { return instructions_.size(); }
 
 void Plan::profile(bool on) {
     spent_.assign(on ? instructions_.size() * threads_.size() : 0, {});
-    profiled_steps_ = 0;
+    profiled_seconds_ = 0;
 }
 
 std::vector<Plan::Stage> Plan::stages() const {
@@ -511,7 +516,7 @@ std::vector<Plan::Stage> Plan::stages() const {
         if (verb != Verb::linear && verb != Verb::gated) continue;
         for (const Output& o : instructions_[i].outputs) {
             const PackedWeight& w = weights_.weight(o.weight);
-            stages[i].bytes += static_cast<double>(profiled_steps_) * static_cast<double>(w.panels * w.panel_stride);
+            stages[i].bytes += w.panels * w.panel_stride;
         }
     }
     return stages;

@@ -88,11 +88,11 @@ public:
     };
     struct Stage {
         std::vector<Spent> threads;
-        double bytes = 0;  // of packed weights that it read, once each
+        size_t bytes = 0;  // of packed weights that a step reads
     };
     void profile(bool on);
-    std::vector<Stage> stages() const;  // one an instruction; empty: no profile
-    size_t profiled_steps() const { return profiled_steps_; }
+    std::vector<Stage> stages() const;                             // one an instruction; empty: no profile
+    double profiled_seconds() const { return profiled_seconds_; }  // of those steps, whole
     Pool& pool() const { return pool_; }
     const Kernels& kernel_table() const { return kernels_; }
 
@@ -141,7 +141,7 @@ private:
     std::vector<uint32_t> sequence_of_;  // per token
     Scratch activations_;
     std::vector<Spent> spent_;  // (threads, instructions); empty: no profile
-    size_t profiled_steps_ = 0;
+    double profiled_seconds_ = 0;
     size_t token_bytes_ = 0;  // most that any linear's packed activations need
     size_t widest_ = 0;
 };

@@ -164,13 +164,14 @@ class Plan:
         From the next step on, time every instruction on every thread, or stop it.
         """
 
-    def stages(self) -> list[tuple[float, list[float], list[float]]]:
+    def stages(self) -> list[tuple[int, list[float], list[float]]]:
         """
-        Of each instruction since profile(True): bytes of weights read, seconds of each thread in it, and then waiting.
+        Of each instruction: bytes of weights that a step reads; seconds of each thread in it, and then waiting, in all steps since profile(True).
         """
 
     @property
-    def profiled_steps(self) -> int: ...
+    def profiled_seconds(self) -> float:
+        """Of all steps since profile(True), in `run`."""
 
     @property
     def instructions(self) -> int: ...

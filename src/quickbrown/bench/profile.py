@@ -1,122 +1,165 @@
-"""Where the time of a written token goes: each kind of instruction, the drawing, and what is around them."""
+"""Where the time of a step goes that writes a token of each text: native stages, and what is done around them."""
 
 from __future__ import annotations
 
 import time
-from contextlib import closing
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
+
+import numpy as np
 
 from quickbrown.backends.native.record import Verb
-from quickbrown.bench.measure import Task, ids
+from quickbrown.backends.native.runner import NativeRunner
+from quickbrown.bench.measure import write
 from quickbrown.llm import LLM
 
+SETTLED = 2  # steps of all texts that pass before the first that counts
 
-@dataclass
+
+@dataclass(frozen=True)
 class Stage:
-    """Instructions of one kind, all layers together.
+    """Instructions of one kind, all layers together; or what a step does before, after and between them.
 
-    count    instructions
-    seconds  a step, from the first thread's beginning to the last one's end
-    waiting  seconds a step that a thread waits for the others, on average
-    bytes    of weights read a step
+    count      instructions a step
+    seconds    a step, on the thread that asks for it, which takes part in all of them; waiting included
+    waiting    seconds a step at the barriers after them, until the last thread is through: the mean of the threads
+    imbalance  how much more the busiest thread of each works, over all steps, than the mean: 0.1 is a tenth. What
+               else is waited for differs from step to step, or is the barrier itself.
+    bytes      of weights, or of keys and values, read a step
     """
 
     name: str
-    count: int = 0
-    seconds: float = 0.0
+    count: int
+    seconds: float
     waiting: float = 0.0
+    imbalance: float = 0.0
     bytes: float = 0.0
 
 
-class Timed:
-    """An object of the extension whose `run` is timed."""
+@dataclass(frozen=True)
+class Profile:
+    """`steps` steps, one after another; each took `seconds` to the beginning of the next: those of all stages.
 
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
-        self.seconds = 0.0
+    threads  that took part, mean of the steps; the pool leaves some out for a while when others compute on their cores
+    """
+
+    steps: int
+    seconds: float
+    threads: float
+    stages: list[Stage]
+
+
+class Watched:
+    """Stands for the extension's `draws` and times steps in which all of `texts` texts take part: `steps` of them, one
+    after another, on the engine's own thread and without a word to it in between."""
+
+    def __init__(self, runner: NativeRunner, texts: int, steps: int) -> None:
+        self._draws, self._plan, self._pool = runner.draws, runner.plan, runner.pool
+        self._texts, self._steps = texts, steps
+        self._seen = 0
+        self.start = self.stop = 0.0  # of the first step, and of the one after the last
+        self.native = 0.0  # seconds inside the extension
+        self.planned = 0.0  # and of these, in the plan
+        self.threads = 0  # that took part in the steps, added up
+        self.lengths: list[int] = []  # keys that each token looks back on, if there is no window
+        self.stages: list[tuple[int, list[float], list[float]]] = []  # of the plan; empty until all is over
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+        return getattr(self._draws, name)
 
-    def run(self, *args: Any) -> Any:
+    def run(self, tokens: Sequence[int], positions: Sequence[int], *rest: Any) -> Any:
+        if len(tokens) != self._texts or self.stages:
+            return self._draws.run(tokens, positions, *rest)
+        self._seen += 1
+        if self._seen <= SETTLED:
+            return self._draws.run(tokens, positions, *rest)
         start = time.perf_counter()
-        result = self._inner.run(*args)
-        self.seconds += time.perf_counter() - start
+        if self._seen == SETTLED + 1:
+            self._plan.profile(True)
+            self.start = start = time.perf_counter()
+        elif self._seen > SETTLED + self._steps:
+            self.stop = start
+            self.planned, self.stages = self._plan.profiled_seconds, self._plan.stages()
+            self._plan.profile(False)
+            return self._draws.run(tokens, positions, *rest)
+        result = self._draws.run(tokens, positions, *rest)
+        self.native += time.perf_counter() - start
+        self.threads += self._pool.active
+        self.lengths += [position + 1 for position in positions]
         return result
 
 
-def profile(llm: LLM, task: Task) -> list[Stage]:
-    """The stages of a step that writes a token of each of `task.batch` texts, after `task.depth` tokens, greedily.
+def profile(llm: LLM, prompts: Sequence[list[int]], new: int) -> Profile:
+    """Half of the steps that continue all prompts together by `new` tokens each, greedily.
 
-    The last two are no instructions: drawing, with what a step does before its first instruction, and what is between
-    two steps: scheduling, text, other threads. Raises ValueError if the texts do not fit the model's context.
+    Raises ValueError if that is too few, RuntimeError if the model failed.
     """
-    facts = llm.info()
-    task.fit(facts["context"])
-    plan, draws = llm.runner.plan, llm.runner.draws
-    prompts = [ids(task.depth, 1 + i, facts["vocabulary"]) for i in range(task.batch)]
-    llm.runner.draws = timed = Timed(draws)
-
-    def begin() -> float:
-        plan.profile(True)
-        timed.seconds = 0.0
-        return time.perf_counter()
-
-    def end() -> tuple[float, float, int, list[Any]]:
-        found = time.perf_counter(), timed.seconds, plan.profiled_steps, plan.stages()
-        plan.profile(False)
-        return found
-
+    runner, steps = llm.runner, max(1, new // 2)
+    plan, draws = runner.plan, runner.draws
+    watched = Watched(runner, len(prompts), steps)
+    runner.draws = cast("Any", watched)
     try:
-        stream = llm.stream_batch(prompts, max_new_tokens=task.new, temperature=0.0, ignore_eos=True)
-        with closing(stream):
-            pieces = iter(stream)
-            for _ in range(task.batch):
-                next(pieces)
-            # On the engine's thread, between two steps: after the prompts, and well before the texts end.
-            start = llm.engine.call(begin)
-            while llm.engine.call(lambda: plan.profiled_steps) < task.new // 2:
-                time.sleep(0.002)
-            stop, native, steps, found = llm.engine.call(end)
+        write(llm, prompts, new)
     finally:
-        llm.runner.draws = draws
+        runner.draws = draws
+        llm.engine.call(lambda: plan.profile(False))  # between two steps, should any still be running
+    if not watched.stages:
+        raise ValueError(f"{new} tokens are too few to profile {len(prompts)} texts; give a larger new")
+    seconds = (watched.stop - watched.start) / steps
+    native, planned = watched.native / steps, watched.planned / steps
+    keys = runner.kv.block_bytes / (runner.block_size * llm.config.num_hidden_layers)  # bytes of a layer's token
 
-    stages: dict[str, Stage] = {}
-    for verb, (read, work, wait) in zip(llm.runner.verbs, found, strict=True):
-        stage = stages.setdefault(kind(verb), Stage(kind(verb)))
-        stage.count += 1
-        stage.seconds += max(a + b for a, b in zip(work, wait, strict=True)) / steps
-        stage.waiting += sum(wait) / len(wait) / steps
-        stage.bytes += read / steps
-    known = sum(stage.seconds for stage in stages.values())
-    around = [
-        Stage("preparing and drawing", 1, native / steps - known),
-        Stage("between two steps", 1, (stop - start - native) / steps),
-    ]
-    return [*stages.values(), *around]
+    def read(verb: Verb, weights: float) -> float:
+        if verb.name != "attention":
+            return weights
+        return keys * sum(min(length, verb.window or length) for length in watched.lengths) / steps
+
+    reads = [read(verb, weights) for verb, (weights, _, _) in zip(runner.verbs, watched.stages, strict=True)]
+    spent = np.array([(work, wait) for _, work, wait in watched.stages]) / steps  # (instructions, 2, threads)
+    instructions = grouped(list(map(kind, runner.verbs)), spent[:, 0], spent[:, 1], reads)
+    return Profile(
+        steps,
+        seconds,
+        watched.threads / steps,
+        [
+            *instructions,
+            Stage("preparing, waking threads", 1, planned - sum(stage.seconds for stage in instructions)),
+            Stage("drawing, lists to and from", 1, native - planned),
+            Stage("Python between steps", 1, seconds - native),
+        ],
+    )
+
+
+def grouped(names: Sequence[str], work: Any, wait: Any, reads: Sequence[float]) -> list[Stage]:
+    """A stage of the instructions of each name, in the order of the first.
+
+    work, wait  (instructions, threads) seconds; a thread that did nothing at all is not counted
+    """
+    active = (work + wait).any(axis=0)
+    work, wait = work[:, active], wait[:, active]
+    found = []
+    for name in dict.fromkeys(names):
+        mine = [i for i, other in enumerate(names) if other == name]
+        mean = work[mine].mean(axis=1).sum()
+        found.append(
+            Stage(
+                name,
+                len(mine),
+                float((work + wait)[mine, 0].sum()),
+                float(wait[mine].mean(axis=1).sum()),
+                float(work[mine].max(axis=1).sum() / mean - 1) if mean else 0.0,
+                sum(reads[i] for i in mine),
+            )
+        )
+    return found
 
 
 def kind(verb: Verb) -> str:
     """What instructions of the same kind share: what they do, and how wide."""
-    words = {"embed": "embedding", "linear": "linear", "gated": "gate, up, silu"}.get(verb.name, verb.name)
+    words = {"embed": "embedding", "gated": "gate, up, silu", "rms_norm": "norm"}.get(verb.name, verb.name)
     if verb.weights:
         rows, inputs = sum(w.shape[0] for w in verb.weights), verb.weights[0].shape[1]
         words += f" {inputs} → {rows}" if verb.inputs else f" {inputs}"
     first = "norm, " if verb.norm and verb.name != "rms_norm" else ""
     return first + words + (" + residual" if verb.residual else "")
-
-
-def table(stages: list[Stage]) -> list[str]:
-    """Lines that show the stages, in microseconds a step."""
-    total = sum(stage.seconds for stage in stages)
-    wide = max(len(stage.name) for stage in stages)
-    lines = [f"{'':{wide}}   times        us   share    GB/s  waiting us"]
-    for stage in [*stages, Stage("a step", 0, total, sum(s.waiting for s in stages), sum(s.bytes for s in stages))]:
-        rate = f"{stage.bytes / stage.seconds / 1e9:8.1f}" if stage.bytes else " " * 8
-        times = f"{stage.count or '':>8}"
-        lines.append(
-            f"{stage.name:{wide}}{times}{stage.seconds * 1e6:10.1f}{stage.seconds / total:8.1%}{rate}"
-            f"{stage.waiting * 1e6:12.1f}"
-        )
-    return lines

@@ -1,0 +1,82 @@
+"""What the scripts b_*.py share: one command line, one way of measuring, one JSON line.
+
+    PYTHON benchmarks/b_NAME.py --model MODEL [--prompt 512] [--new 64] [--depth 16] [--threads 2] [--reps 3]
+
+start_s         process start to the first token of a 16-token prompt: imports, loading and warming up included
+first_token_at  when that was, `time.monotonic` seconds
+pp_all, pp_tps  prompt tokens a second of a --prompt token prompt, up to its first token: --reps of them, their median
+tg_all, tg_tps  tokens a second after the first of --new, with --depth tokens read before
+One text at a time, greedy; an end of text is not heeded. With --prompt 0 or --new 1, that part is left out. Needs no
+package, so that it runs in any rival's Python.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+START = 16  # tokens of the first prompt
+
+
+class Engine(Protocol):
+    version: str
+    build: str  # how it was made, where the library says; else empty
+
+    def generate(self, prompt: list[int], new: int) -> tuple[float, float]:
+        """Seconds from the call to the first token, and from there to the last of `new`."""
+        ...
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line; `longest` is the most tokens of a text, `threads` is also what OpenMP and its kin are told."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", required=True)
+    for name, value in (("prompt", 512), ("new", 64), ("depth", 16), ("threads", 2), ("reps", 3)):
+        parser.add_argument(f"--{name}", type=int, default=value)
+    a = parser.parse_args(argv)
+    a.longest = max(a.prompt + 1, a.depth + a.new, START + 1)
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"):
+        os.environ[variable] = str(a.threads)
+    return a
+
+
+def drive(name: str, start: Callable[[argparse.Namespace], Engine]) -> None:
+    """Start an engine, measure it, print the line and leave, without tearing down what was made in C."""
+    a = parse()
+    engine = start(a)
+    engine.generate(ids(START), 1)
+    first_token_at, start_s = time.monotonic(), process_age()
+    found: dict[str, Any] = {"side": name, "version": engine.version, "build": engine.build, "threads": a.threads}
+    found |= {"start_s": round(start_s, 3), "first_token_at": first_token_at}
+    if a.prompt:
+        prompts = [a.prompt / engine.generate(ids(a.prompt, 2 + i), 1)[0] for i in range(a.reps)]
+        found |= {"pp_tps": round(statistics.median(prompts), 2), "pp_all": prompts}
+    if a.new > 1:
+        engine.generate(ids(a.depth, 50), 2)  # warm-up
+        decodes = [(a.new - 1) / engine.generate(ids(a.depth, 100 + i), a.new)[1] for i in range(a.reps)]
+        found |= {"tg_tps": round(statistics.median(decodes), 2), "tg_all": decodes}
+    print(json.dumps(found))
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def process_age() -> float:
+    """Seconds since this process was started, to about a hundredth."""
+    ticks = int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19])
+    return float(Path("/proc/uptime").read_text().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
+
+
+def ids(count: int, seed: int = 1, vocabulary: int = 30000) -> list[int]:
+    """`count` reproducible token ids."""
+    state, found = seed * 7919 + 17, []
+    for _ in range(count):
+        state = (state * 1103515245 + 12345) & 0x7FFFFFFF
+        found.append(100 + state % (vocabulary - 100))
+    return found
