@@ -7,6 +7,7 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 
@@ -14,6 +15,7 @@
 #include "core/kv.h"
 #include "core/quantize.h"
 #include "core/weights.h"
+#include "sample/edits.h"
 #include "sample/sampler.h"
 
 namespace nb = nanobind;
@@ -58,6 +60,37 @@ struct Wanted {
         for (size_t i = 0; i < n; i++)
             draws[i] = {seeds[i], positions[i], temperatures[i], top_k[i], top_p[i], min_p[i], logprobs};
     }
+
+    // Edits for rows of that width, as engine.batch.Draws describes them.
+    void edit(const nb::list& list, size_t width) {
+        edits.resize(list.size() ? draws.size() : 0);
+        for (nb::handle item : list) {
+            const auto [draw, one] = nb::cast<std::pair<size_t, nb::tuple>>(item);
+            if (draw >= draws.size()) throw std::invalid_argument("edits: no draw of that number");
+            arrays.emplace_back(one);
+            edits[draw].push_back(arrays.back().edit);
+            check(edits[draw].back(), width);
+        }
+        if (!edits.empty() && !std::is_sorted(rows.begin(), rows.end()))
+            throw std::invalid_argument("edits: the rows of the draws must ascend");  // one thread a row: it is changed
+    }
+
+    // An Edit of types.py, and a hold on its arrays.
+    struct Arrays {
+        Ints ids;
+        Floats values;
+        Edit edit;
+
+        explicit Arrays(const nb::tuple& one) {
+            const int kind = one.size() == 3 ? nb::cast<int>(one[0]) : -1;
+            if (kind < 0 || kind >= kEditKinds || !nb::try_cast(one[1], ids, false) ||
+                !nb::try_cast(one[2], values, false))
+                throw nb::type_error("edits: a kind, ids as int32 and values as float32 are wanted");
+            edit = {static_cast<EditKind>(kind), view(ids), view(values)};
+        }
+    };
+    std::vector<Arrays> arrays;
+    std::vector<std::vector<Edit>> edits;  // of each draw, or empty
 };
 
 // Draws for rows of a plan's result, each on its own thread.
@@ -75,11 +108,14 @@ public:
         for (int32_t row : rows)
             if (row < 0 || static_cast<size_t>(row) >= plan_.rows_run())
                 throw std::out_of_range("no row of that number");
+        const size_t width = plan_.result_width();
         const auto one = [&](size_t i, int thread) {
             const float* row = plan_.row(rows[i]);
-            const size_t width = plan_.result_width();
-            const Drawn drawn =
-                samplers_[thread].redraw(processed ? processed + i * width : row, row, width, wanted.draws[i]);
+            const Draw& draw = wanted.draws[i];
+            Sampler& sampler = samplers_[thread];
+            const Drawn drawn = wanted.edits.empty() || wanted.edits[i].empty()
+                                    ? sampler.redraw(processed ? processed + i * width : row, row, width, draw)
+                                    : sampler.draw_edited(const_cast<float*>(row), width, wanted.edits[i], draw);
             wanted.drawn[i] = {drawn.token, drawn.logprob};
         };
         if (rows.size() <= 1) {
@@ -87,9 +123,14 @@ public:
             return;
         }
         const size_t threads = plan_.pool().threads();
+        // Where the share of a thread begins; an edited row is changed for a while, so all its draws are one thread's.
+        const auto share = [&](size_t thread) {
+            size_t i = rows.size() * thread / threads;
+            while (!wanted.edits.empty() && i > 0 && i < rows.size() && rows[i] == rows[i - 1]) i++;
+            return i;
+        };
         plan_.pool().run([&](int thread) {
-            for (size_t i = rows.size() * thread / threads; i < rows.size() * (thread + 1) / threads; i++)
-                one(i, thread);
+            for (size_t i = share(thread); i < share(thread + 1); i++) one(i, thread);
         });
     }
 
@@ -272,15 +313,16 @@ void bind_plan(nb::module_& m) {
         .def(
             "sample",
             [](Draws& d, Ints rows, Vector<uint64_t> seeds, Vector<int64_t> positions, Floats temperatures, Ints top_k,
-               Floats top_p, Floats min_p, bool logprobs) {
+               Floats top_p, Floats min_p, bool logprobs, const nb::list& edits) {
                 Wanted wanted(view(rows), view(seeds), view(positions), view(temperatures), view(top_k), view(top_p),
                               view(min_p), logprobs);
+                wanted.edit(edits, d.plan().result_width());
                 nb::gil_scoped_release release;
                 d.sample(wanted);
                 return wanted.drawn;
             },
             "rows"_a.noconvert(), "seeds"_a.noconvert(), "positions"_a.noconvert(), "temperatures"_a.noconvert(),
-            "top_k"_a.noconvert(), "top_p"_a.noconvert(), "min_p"_a.noconvert(), "logprobs"_a,
+            "top_k"_a.noconvert(), "top_p"_a.noconvert(), "min_p"_a.noconvert(), "logprobs"_a, "edits"_a = nb::list(),
             "Draw from rows of the last step; arrays as engine.batch.Draws describes them. A list of (token, "
             "log-probability or nan).")
         .def(
@@ -289,8 +331,9 @@ void bind_plan(nb::module_& m) {
                const List& block_starts, const List& logit_rows, const List& fresh, const List& rows,
                const std::vector<uint64_t>& seeds, const std::vector<int64_t>& draw_positions,
                const FloatList& temperatures, const List& top_k, const FloatList& top_p, const FloatList& min_p,
-               bool logprobs, const List& turns) {
+               bool logprobs, const List& turns, const nb::list& edits) {
                 Wanted wanted(rows, seeds, draw_positions, temperatures, top_k, top_p, min_p, logprobs);
+                wanted.edit(edits, d.plan().result_width());
                 nb::gil_scoped_release release;
                 d.plan().run({tokens, positions, starts, blocks, block_starts, logit_rows, fresh, turns});
                 d.sample(wanted);
@@ -298,7 +341,7 @@ void bind_plan(nb::module_& m) {
             },
             "tokens"_a, "positions"_a, "starts"_a, "blocks"_a, "block_starts"_a, "logit_rows"_a, "fresh"_a, "rows"_a,
             "seeds"_a, "draw_positions"_a, "temperatures"_a, "top_k"_a, "top_p"_a, "min_p"_a, "logprobs"_a,
-            "turns"_a = List(), "A step of the plan and its draws, as `Plan.run` and `sample`.")
+            "turns"_a = List(), "edits"_a = nb::list(), "A step of the plan and its draws, as `Plan.run` and `sample`.")
         .def(
             "redraw",
             [](Draws& d, const List& rows, const std::vector<uint64_t>& seeds, const std::vector<int64_t>& positions,
@@ -316,6 +359,22 @@ void bind_plan(nb::module_& m) {
             "Draw i takes its token from processed[i], (draws, width) float32, and its log-probability from rows[i] of "
             "the "
             "last step.");
+    m.def(
+        "edited",
+        [](Floats row, const nb::list& edits) {
+            std::vector<float> copy(row.data(), row.data() + row.size());
+            std::vector<Wanted::Arrays> arrays;
+            std::vector<Edit> list;
+            for (nb::handle one : edits) {
+                arrays.emplace_back(nb::cast<nb::tuple>(one));
+                list.push_back(arrays.back().edit);
+                check(list.back(), copy.size());
+            }
+            Edited::Memory memory;
+            const Edited edited(kernels(), copy.data(), copy.size(), list, memory);
+            return std::vector<float>(edited.data(), edited.data() + copy.size());
+        },
+        "row"_a.noconvert(), "edits"_a, "A row, (V,) float32, as edits make it, as a list: for tests.");
     m.def("uniform", &uniform, "seed"_a, "position"_a, "The noise of a draw, in [0, 1).");
 }
 
