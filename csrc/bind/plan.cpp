@@ -43,6 +43,17 @@ using Floats = Vector<float>;
 using List = std::vector<int32_t>;  // from a Python list: far cheaper to make and to read than a small array
 using FloatList = std::vector<float>;
 
+using PlainEdit = std::tuple<int, Ints, Floats>;             // types.Edit
+using EditList = std::vector<std::pair<size_t, PlainEdit>>;  // by the index of a draw
+
+Edit edit_of(const PlainEdit& plain, size_t width) {
+    const auto& [kind, ids, values] = plain;
+    if (kind < 0 || kind >= kEditKinds) throw std::invalid_argument("edits: there is no such kind");
+    const Edit edit{static_cast<EditKind>(kind), view(ids), view(values)};
+    check(edit, width);
+    return edit;
+}
+
 // Which tokens to draw from which rows, as engine.batch.Draws describes it, and what was drawn.
 struct Wanted {
     std::span<const int32_t> rows;
@@ -61,35 +72,17 @@ struct Wanted {
             draws[i] = {seeds[i], positions[i], temperatures[i], top_k[i], top_p[i], min_p[i], logprobs};
     }
 
-    // Edits for rows of that width, as engine.batch.Draws describes them.
-    void edit(const nb::list& list, size_t width) {
-        edits.resize(list.size() ? draws.size() : 0);
-        for (nb::handle item : list) {
-            const auto [draw, one] = nb::cast<std::pair<size_t, nb::tuple>>(item);
+    // What edits the rows of that width of some draws, by their index; the arrays outlive this.
+    void edit(const EditList& list, size_t width) {
+        edits.resize(list.empty() ? 0 : draws.size());
+        for (const auto& [draw, plain] : list) {
             if (draw >= draws.size()) throw std::invalid_argument("edits: no draw of that number");
-            arrays.emplace_back(one);
-            edits[draw].push_back(arrays.back().edit);
-            check(edits[draw].back(), width);
+            edits[draw].push_back(edit_of(plain, width));
         }
         if (!edits.empty() && !std::is_sorted(rows.begin(), rows.end()))
             throw std::invalid_argument("edits: the rows of the draws must ascend");  // one thread a row: it is changed
     }
 
-    // An Edit of types.py, and a hold on its arrays.
-    struct Arrays {
-        Ints ids;
-        Floats values;
-        Edit edit;
-
-        explicit Arrays(const nb::tuple& one) {
-            const int kind = one.size() == 3 ? nb::cast<int>(one[0]) : -1;
-            if (kind < 0 || kind >= kEditKinds || !nb::try_cast(one[1], ids, false) ||
-                !nb::try_cast(one[2], values, false))
-                throw nb::type_error("edits: a kind, ids as int32 and values as float32 are wanted");
-            edit = {static_cast<EditKind>(kind), view(ids), view(values)};
-        }
-    };
-    std::vector<Arrays> arrays;
     std::vector<std::vector<Edit>> edits;  // of each draw, or empty
 };
 
@@ -313,7 +306,7 @@ void bind_plan(nb::module_& m) {
         .def(
             "sample",
             [](Draws& d, Ints rows, Vector<uint64_t> seeds, Vector<int64_t> positions, Floats temperatures, Ints top_k,
-               Floats top_p, Floats min_p, bool logprobs, const nb::list& edits) {
+               Floats top_p, Floats min_p, bool logprobs, const EditList& edits) {
                 Wanted wanted(view(rows), view(seeds), view(positions), view(temperatures), view(top_k), view(top_p),
                               view(min_p), logprobs);
                 wanted.edit(edits, d.plan().result_width());
@@ -322,7 +315,7 @@ void bind_plan(nb::module_& m) {
                 return wanted.drawn;
             },
             "rows"_a.noconvert(), "seeds"_a.noconvert(), "positions"_a.noconvert(), "temperatures"_a.noconvert(),
-            "top_k"_a.noconvert(), "top_p"_a.noconvert(), "min_p"_a.noconvert(), "logprobs"_a, "edits"_a = nb::list(),
+            "top_k"_a.noconvert(), "top_p"_a.noconvert(), "min_p"_a.noconvert(), "logprobs"_a, "edits"_a = EditList(),
             "Draw from rows of the last step; arrays as engine.batch.Draws describes them. A list of (token, "
             "log-probability or nan).")
         .def(
@@ -331,7 +324,7 @@ void bind_plan(nb::module_& m) {
                const List& block_starts, const List& logit_rows, const List& fresh, const List& rows,
                const std::vector<uint64_t>& seeds, const std::vector<int64_t>& draw_positions,
                const FloatList& temperatures, const List& top_k, const FloatList& top_p, const FloatList& min_p,
-               bool logprobs, const List& turns, const nb::list& edits) {
+               bool logprobs, const List& turns, const EditList& edits) {
                 Wanted wanted(rows, seeds, draw_positions, temperatures, top_k, top_p, min_p, logprobs);
                 wanted.edit(edits, d.plan().result_width());
                 nb::gil_scoped_release release;
@@ -341,7 +334,7 @@ void bind_plan(nb::module_& m) {
             },
             "tokens"_a, "positions"_a, "starts"_a, "blocks"_a, "block_starts"_a, "logit_rows"_a, "fresh"_a, "rows"_a,
             "seeds"_a, "draw_positions"_a, "temperatures"_a, "top_k"_a, "top_p"_a, "min_p"_a, "logprobs"_a,
-            "turns"_a = List(), "edits"_a = nb::list(), "A step of the plan and its draws, as `Plan.run` and `sample`.")
+            "turns"_a = List(), "edits"_a = EditList(), "A step of the plan and its draws, as `Plan.run` and `sample`.")
         .def(
             "redraw",
             [](Draws& d, const List& rows, const std::vector<uint64_t>& seeds, const std::vector<int64_t>& positions,
@@ -361,15 +354,10 @@ void bind_plan(nb::module_& m) {
             "last step.");
     m.def(
         "edited",
-        [](Floats row, const nb::list& edits) {
+        [](Floats row, const std::vector<PlainEdit>& edits) {
             std::vector<float> copy(row.data(), row.data() + row.size());
-            std::vector<Wanted::Arrays> arrays;
             std::vector<Edit> list;
-            for (nb::handle one : edits) {
-                arrays.emplace_back(nb::cast<nb::tuple>(one));
-                list.push_back(arrays.back().edit);
-                check(list.back(), copy.size());
-            }
+            for (const PlainEdit& plain : edits) list.push_back(edit_of(plain, copy.size()));
             Edited::Memory memory;
             const Edited edited(kernels(), copy.data(), copy.size(), list, memory);
             return std::vector<float>(edited.data(), edited.data() + copy.size());

@@ -206,8 +206,13 @@ void Sampler::reach(const Row& row, double target) {
     for (const Candidate& c : candidates_) found += c.weight;
     if (reached + found < target) collect(row, -kInfinity, high, true);
     cut_ = settle(target - reached);
-    for (const Candidate& c : candidates_)
-        if (cut_.keeps(c.logit, c.id)) sums_[static_cast<size_t>(c.id) / kStretch] += c.weight;
+    for (size_t i = 0; i < candidates_.size();) {
+        const size_t stretch = static_cast<size_t>(candidates_[i].id) / kStretch, end = (stretch + 1) * kStretch;
+        float more = 0;
+        for (; i < candidates_.size() && static_cast<size_t>(candidates_[i].id) < end; i++)
+            more += cut_.keeps(candidates_[i].logit, candidates_[i].id) ? candidates_[i].weight : 0.0f;
+        sums_[stretch] += more;
+    }
     total_ = sum();
 }
 
