@@ -41,10 +41,12 @@ float above(float f) { return std::nextafter(f, kInfinity); }
 // Finite, and still finite times log2 e: 0 * inf would be a NaN where temperatures are next to nothing.
 float inverse(float temperature) { return std::min(1.0f / temperature, 1e38f); }
 
-// The least logit that min_p keeps, rounded up: x >= least is x >= the exact one.
+// The least logit that min_p keeps, rounded up: x >= least is x >= the exact one. Probabilities that double cannot tell
+// apart are equal, as in the specification.
 float floor_of(float largest, const Draw& draw) {
     if (!(draw.min_p > 0)) return -kInfinity;
-    const double least = largest + static_cast<double>(draw.temperature) * std::log(static_cast<double>(draw.min_p));
+    const double depth = std::log(static_cast<double>(draw.min_p)) - 0x1p-53;
+    const double least = largest + draw.temperature * depth;
     const float rounded = static_cast<float>(least);
     return rounded < least ? above(rounded) : rounded;
 }
@@ -106,9 +108,10 @@ void Sampler::collect(const Row& row, float least, float most, bool weighed) {
     for (size_t i = 0; i < count; i++) candidates_[i].weight = values_[i];
 }
 
-// The cut that keeps the fewest of candidates_, likeliest first, whose weights reach the target; all if they do not.
+// Sets the cut that keeps the fewest of candidates_, likeliest first, whose weights reach the target; false if all
+// together do not.
 // No sort: a histogram over their ranks tells in which bin the target is reached, and only that is looked at again.
-Sampler::Cut Sampler::settle(double target) {
+bool Sampler::settle(double target, Cut& cut) {
     const std::vector<Candidate>* from = &candidates_;
     double reached = 0;
     while (from->size() > kFew) {
@@ -135,16 +138,19 @@ Sampler::Cut Sampler::settle(double target) {
     if (from == &candidates_) rest_ = candidates_;
     if (rest_.size() <= kFew) std::sort(rest_.begin(), rest_.end(), likelier);
     for (const Candidate& c : rest_) {
+        cut = {c.logit, c.id};
         reached += c.weight;
-        if (reached >= target) return {c.logit, c.id};
+        if (reached >= target) return true;
     }
-    return {rest_.back().logit, rest_.back().id};
+    return false;
 }
 
 // The cut that keeps the first k.
 Sampler::Cut Sampler::likeliest(const Row& row, size_t k) {
+    Cut cut;
     collect(row, nth_maximum(k), kInfinity, false);
-    return settle(static_cast<double>(k));
+    settle(static_cast<double>(k), cut);
+    return cut;
 }
 
 // Sets cut_, and the sums of what it keeps.
@@ -166,21 +172,18 @@ void Sampler::keep(const Row& row, const Cut& cut) {
 // Keeps the fewest tokens, likeliest first, whose weights reach the target. few: of not many that are kept already.
 void Sampler::nucleus(const Row& row, bool few, double target) {
     const float least = few || row.n < kLong ? cut_.least : nth_maximum(std::min(kHeads, maxima_.size() / 2));
+    Cut cut;
     collect(row, least, kInfinity, true);
-    double found = 0;
-    for (const Candidate& c : candidates_) found += c.weight;
-    if (found < target && least > cut_.least)
-        reach(row, target);
-    else
-        keep(row, settle(target));
+    if (!settle(target, cut) && least > cut_.least) cut = reach(row, target);
+    keep(row, cut);
 }
 
-// The same for flat rows, in which the target is reached far down; all are kept so far.
+// That cut for flat rows, in which the target is reached far down; all are kept so far.
 //
 // A sample says near which logit: its weights below that logit, scaled, are those that the row is to lose. Then one
 // pass sums what lies above an interval around it, and only what lies inside is looked at closely. The interval is
 // three deviations of the sample's sum to each side; where that was not enough, the whole of one side takes its place.
-void Sampler::reach(const Row& row, double target) {
+Sampler::Cut Sampler::reach(const Row& row, double target) {
     candidates_.clear();
     values_.resize(kSample);
     for (size_t i = 0; i < kSample; i++) values_[i] = row.x[i * row.n / kSample];
@@ -189,31 +192,26 @@ void Sampler::reach(const Row& row, double target) {
     double all = 0;
     for (size_t i = 0; i < kSample; i++) all += candidates_[i].weight = values_[i];
     const double lost = std::min((total_ - target) * kSample / static_cast<double>(row.n), all);
-    const double each = weight(row, settle(all - lost).least), margin = 3 * std::sqrt(each * lost) + each;
-    float high = settle(all - lost - margin).least;
-    float low = lost > margin ? settle(all - lost + margin).least : -kInfinity;
+    Cut middle, upper, lower;
+    settle(all - lost, middle);
+    const double each = weight(row, middle.least), margin = 3 * std::sqrt(each * lost) + each;
+    settle(all - lost - margin, upper);
+    if (lost > margin) settle(all - lost + margin, lower);
+    float high = upper.least, low = lower.least;
 
     kernels_.weights(row.x, row.n, maxima_.data(), row.largest, row.inverse_temperature, above(high), sums_.data());
     double reached = sum();
     if (reached >= target) {
         low = above(high);
         high = kInfinity;
-        std::fill(sums_.begin(), sums_.end(), 0.0f);
         reached = 0;
     }
+    Cut cut;
     collect(row, low, high, true);
-    double found = 0;
-    for (const Candidate& c : candidates_) found += c.weight;
-    if (reached + found < target) collect(row, -kInfinity, high, true);
-    cut_ = settle(target - reached);
-    for (size_t i = 0; i < candidates_.size();) {
-        const size_t stretch = static_cast<size_t>(candidates_[i].id) / kStretch, end = (stretch + 1) * kStretch;
-        float more = 0;
-        for (; i < candidates_.size() && static_cast<size_t>(candidates_[i].id) < end; i++)
-            more += cut_.keeps(candidates_[i].logit, candidates_[i].id) ? candidates_[i].weight : 0.0f;
-        sums_[stretch] += more;
-    }
-    total_ = sum();
+    if (settle(target - reached, cut)) return cut;
+    collect(row, -kInfinity, high, true);
+    settle(target - reached, cut);
+    return cut;
 }
 
 // The first kept token in ascending id whose cumulative weight exceeds the target, which is below total_.

@@ -71,11 +71,11 @@ private:
     int32_t first(const Row&) const;
     float nth_maximum(size_t nth);
     void collect(const Row&, float least, float most, bool weighed);
-    Cut settle(double target);
+    bool settle(double target, Cut& cut);
     Cut likeliest(const Row&, size_t k);
     void keep(const Row&, const Cut&);
     void nucleus(const Row&, bool few, double target);
-    void reach(const Row&, double target);
+    Cut reach(const Row&, double target);
     int32_t pick(const Row&, double target);
     float weight(const Row&, float logit) const;
     double sum() const;

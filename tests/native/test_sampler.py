@@ -97,6 +97,8 @@ def excused(logits, token, temperature, top_k, top_p, min_p, u):
     for by_p in (-d, 0, d):
         for by_min in (-of_min_p, 0, of_min_p):
             p = kept(logits, temperature, top_k, top_p + by_p if top_p < 1 else 1.0, min_p * (1 + by_min))
+            if not p.any():  # min_p above 1
+                continue
             reached = np.cumsum(p) / p.sum()
             before = reached[token - 1] if token else 0.0
             if p[token] > 0 and before - d <= u <= reached[token] + d:

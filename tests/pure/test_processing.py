@@ -83,9 +83,7 @@ def test_edits_give_the_text_that_calling_gives(silent, budget):
     """Samples that begin as one sequence, guesses that are wrong, and company with and without a processor. `judge`
     calls the processor itself; the engine must only where it says nothing."""
     samples = replace(ask(0, seed=(5, 6, 7), temperature=1.0, max_new_tokens=6), processor=(first := Said(silent)))
-    guessing = replace(
-        ask(1, decoder=Guess(3, 2), temperature=1.0, max_new_tokens=9), processor=(second := Said(silent))
-    )
+    guessing = replace(ask(1, decoder=Guess(3, 2), temperature=1.0, max_new_tokens=9), processor=Said(silent))
     banned = replace(ask(2, temperature=1.0, max_new_tokens=6), processor=Ban())
     engine = Engine(Watched(blocks=64), budget=budget)
     watch = Watch(engine)
