@@ -155,8 +155,9 @@ struct Kernels {
     void (*finish)(const float* out, float sum, int head_dim, float* result);  // out / sum
 
     // Rows of logits, in stretches of kStretch, the last one shorter; n >= 1. `maxima` are those of the stretches.
-    // Writes the largest of each stretch; returns the largest of all, NaN if any is one.
-    float (*maxima)(const float* x, size_t n, float* out);
+    // Writes the largest of each stretch; returns the largest of all, NaN if any is one. With `sums`, writes of each
+    // stretch the sum of exp((x - its largest) * inverse_temperature) too, in the same look at memory.
+    float (*maxima)(const float* x, size_t n, float* out, float inverse_temperature, float* sums);
     // Writes exp((x - max) * inverse_temperature); -inf gives exactly 0.
     void (*exponentials)(const float* x, size_t n, float max, float inverse_temperature, float* out);
     // Writes the sum of those of each stretch, over x >= least.

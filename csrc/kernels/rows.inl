@@ -116,12 +116,27 @@ QB_INLINE const float* whole_stretch(const float* x, size_t n, float* filled) {
     return filled;
 }
 
-static float maxima(const float* x, size_t n, float* out) {
+// The sum of exp2((x - shift) * scale) over x >= limit, in a tree: each is rounded 7 times on its way.
+QB_INLINE float stretch_weight(const float* values, F shift, F scale, F limit) {
+    F parts[4];
+    for (int i = 0; i < 4; i++) {
+        const F a = load(values + i * kLanes), b = load(values + (i + 4) * kLanes);
+        parts[i] =
+            add(keep(a, limit, exp2(mul(sub(a, shift), scale))), keep(b, limit, exp2(mul(sub(b, shift), scale))));
+    }
+    return sum(add(add(parts[0], parts[2]), add(parts[1], parts[3])));
+}
+
+static float maxima(const float* x, size_t n, float* out, float inverse_temperature, float* sums) {
+    constexpr size_t kAhead = 8 * kStretch;
+    const F scale = set(inverse_temperature * kLog2e), every = set(-__builtin_inff());
     alignas(64) float last[kStretch];
     unsigned nan = 0;
-    F top = set(-__builtin_inff());
+    F top = every;
     for (size_t k = 0; k < n; k += kStretch) {
         const float* values = whole_stretch(x + k, n - k, last);
+        if (n - k > kAhead + kStretch)  // over the ends of pages, where the hardware stops
+            for (int i = 0; i < kStretch; i += kLanes) fetch(values + kAhead + i);
         F best = load(values);
         nan |= nan_mask(best);
         for (int i = kLanes; i < kStretch; i += kLanes) {
@@ -129,8 +144,10 @@ static float maxima(const float* x, size_t n, float* out) {
             nan |= nan_mask(v);
             best = max(best, v);
         }
-        out[k / kStretch] = highest(best);
+        const float largest = highest(best);
+        out[k / kStretch] = largest;
         top = max(top, best);
+        if (sums) sums[k / kStretch] = stretch_weight(values, set(largest), scale, every);
     }
     return nan ? __builtin_nanf("") : highest(top);
 }
@@ -156,13 +173,7 @@ static void weights(const float* x, size_t n, const float* maxima, float largest
             continue;
         }
         const float* values = whole_stretch(x + k, n - k, last);
-        F parts[4];
-        for (int i = 0; i < 4; i++) {
-            const F a = load(values + i * kLanes), b = load(values + (i + 4) * kLanes);
-            parts[i] =
-                add(keep(a, limit, exp2(mul(sub(a, shift), scale))), keep(b, limit, exp2(mul(sub(b, shift), scale))));
-        }
-        sums[k / kStretch] = sum(add(add(parts[0], parts[2]), add(parts[1], parts[3])));
+        sums[k / kStretch] = stretch_weight(values, shift, scale, limit);
     }
 }
 

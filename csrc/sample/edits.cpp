@@ -29,17 +29,25 @@ Edited::Edited(const Kernels& kernels, float* row, size_t n, std::span<const Edi
             edited_ = memory_.row.data();
             continue;
         }
-        const size_t step = edit.values.size() != 1;
-        const float* value = edit.values.data();
-        for (int32_t id : edit.ids) {
-            const float x = edited_[id];
-            if (edited_ == row_) memory_.before.emplace_back(id, x);
-            switch (edit.kind) {
-                case EditKind::scale: edited_[id] = x < 0 ? x * *value : x / *value; break;
-                case EditKind::add: edited_[id] = x + *value; break;
-                default: edited_[id] = *value; break;
+        const auto each = [&](auto change) {
+            const size_t step = edit.values.size() != 1, known = memory_.before.size();
+            if (edited_ == row_) memory_.before.resize(known + edit.ids.size());
+            for (size_t i = 0; i < edit.ids.size(); i++) {
+                const int32_t id = edit.ids[i];
+                const float x = edited_[id];
+                if (edited_ == row_) memory_.before[known + i] = {id, x};
+                edited_[id] = change(x, edit.values[i * step]);
             }
-            value += step;
+        };
+        switch (edit.kind) {
+            case EditKind::scale:
+                each([](float x, float value) {
+                    const float product = x * value, quotient = x / value;  // both: signs cannot be foreseen
+                    return x < 0 ? product : quotient;
+                });
+                break;
+            case EditKind::add: each([](float x, float value) { return x + value; }); break;
+            default: each([](float, float value) { return value; }); break;
         }
     }
 }

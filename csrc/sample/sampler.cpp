@@ -21,7 +21,7 @@ uint64_t mix(uint64_t z) {  // splitmix64 (Steele, Lea & Flood 2014)
 constexpr size_t kFew = 64;       // candidates that are sorted
 constexpr int kBinBits = 11;      // of a histogram's bins
 constexpr size_t kHeads = 128;    // stretches whose likeliest tokens are looked at first for top_p
-constexpr size_t kSample = 1024;  // logits that stand for a row, and rows that are worth it
+constexpr size_t kSample = 2048;  // logits that stand for a row, and rows that are worth it
 constexpr size_t kLong = 4 * kSample;
 
 // Descending; ties go to the lower id.
@@ -32,7 +32,7 @@ constexpr auto likelier = [](const auto& a, const auto& b) {
 // Ascends as the logit falls; the same for 0 and -0.
 uint32_t rank(float logit) {
     const uint32_t bits = std::bit_cast<uint32_t>(logit + 0.0f);
-    return bits >> 31 ? bits : ~bits & 0x7fffffff;
+    return bits ^ (bits >> 31 ? 0 : 0x7fffffff);
 }
 
 // The next larger number: x > f is x >= above(f).
@@ -57,15 +57,24 @@ double uniform(uint64_t seed, int64_t position) {
     return static_cast<double>(mix(mix(seed) ^ static_cast<uint64_t>(position)) >> 11) * 0x1p-53;
 }
 
-float Sampler::scan(const float* logits, size_t n, bool edited) {
+float Sampler::scan(const float* logits, size_t n, float inverse_temperature, bool edited) {
     maxima_.resize((n + kStretch - 1) / kStretch);
-    const float largest = kernels_.maxima(logits, n, maxima_.data());
+    sums_.resize(maxima_.size());
+    const bool all = inverse_temperature != 0;
+    const float largest = kernels_.maxima(logits, n, maxima_.data(), inverse_temperature, all ? sums_.data() : nullptr);
     if (std::isnan(largest))
         throw std::domain_error(edited ? "a processor made a logit nan: nothing can be drawn from such a row"
                                        : "the logits hold a NaN; the model or its file is damaged");
     if (largest == -kInfinity)
         throw std::domain_error(edited ? "the processors leave no token: every logit is -inf; allow at least one"
                                        : "no token can be drawn: every logit is -inf");
+    if (all) {
+        values_.resize(maxima_.size());
+        kernels_.exponentials(maxima_.data(), maxima_.size(), largest, inverse_temperature, values_.data());
+        for (size_t i = 0; i < maxima_.size(); i++) sums_[i] *= values_[i];
+        total_ = sum();
+        cut_ = {};
+    }
     return largest;
 }
 
@@ -101,11 +110,12 @@ void Sampler::collect(const Row& row, float least, float most, bool weighed) {
     const size_t count = kernels_.between(row.x, row.n, maxima_.data(), least, most, ids_.data());
     values_.resize(count);
     for (size_t i = 0; i < count; i++) values_[i] = row.x[ids_[i]];
+    if (weighed)
+        kernels_.exponentials(values_.data(), count, row.largest, row.inverse_temperature, values_.data());
+    else
+        std::fill(values_.begin(), values_.end(), 1.0f);
     candidates_.resize(count);
-    for (size_t i = 0; i < count; i++) candidates_[i] = {values_[i], 1.0f, ids_[i]};
-    if (!weighed) return;
-    kernels_.exponentials(values_.data(), count, row.largest, row.inverse_temperature, values_.data());
-    for (size_t i = 0; i < count; i++) candidates_[i].weight = values_[i];
+    for (size_t i = 0; i < count; i++) candidates_[i] = {row.x[ids_[i]], values_[i], ids_[i]};
 }
 
 // Sets the cut that keeps the fewest of candidates_, likeliest first, whose weights reach the target; false if all
@@ -115,11 +125,12 @@ bool Sampler::settle(double target, Cut& cut) {
     const std::vector<Candidate>* from = &candidates_;
     double reached = 0;
     while (from->size() > kFew) {
-        uint32_t lowest = UINT32_MAX, highest = 0;
+        float largest = -kInfinity, smallest = kInfinity;
         for (const Candidate& c : *from) {
-            lowest = std::min(lowest, rank(c.logit));
-            highest = std::max(highest, rank(c.logit));
+            largest = std::max(largest, c.logit);
+            smallest = std::min(smallest, c.logit);
         }
+        const uint32_t lowest = rank(largest), highest = rank(smallest);
         if (lowest == highest) break;  // equal all, and in the order of their ids
         const int shift = std::max(0, static_cast<int>(std::bit_width(highest - lowest)) - kBinBits);
         bins_.assign(size_t{1} << kBinBits, 0.0);
@@ -156,7 +167,6 @@ Sampler::Cut Sampler::likeliest(const Row& row, size_t k) {
 // Sets cut_, and the sums of what it keeps.
 void Sampler::keep(const Row& row, const Cut& cut) {
     cut_ = cut;
-    sums_.resize(maxima_.size());
     kernels_.weights(row.x, row.n, maxima_.data(), row.largest, row.inverse_temperature, cut.least, sums_.data());
     if (static_cast<size_t>(cut.last) + 1 < row.n) {  // from there on, ties are out
         const size_t stretch = (static_cast<size_t>(cut.last) + 1) / kStretch, begin = stretch * kStretch;
@@ -233,49 +243,44 @@ int32_t Sampler::pick(const Row& row, double target) {
     return token;
 }
 
-int32_t Sampler::choose(const float* logits, size_t n, float largest, const Draw& draw) {
-    const Row row{logits, n, largest, draw.temperature > 0 ? inverse(draw.temperature) : 0.0f};
-    if (draw.temperature == 0 || largest == kInfinity) return first(row);
+int32_t Sampler::choose(const float* logits, size_t n, const Draw& draw, bool edited) {
     const bool limited = draw.top_k > 0 && static_cast<size_t>(draw.top_k) < n;
-    const Cut floor{.least = floor_of(largest, draw)};
-    Cut cut;
-    if (limited) cut = likeliest(row, static_cast<size_t>(draw.top_k));
-    if (draw.top_p < 1) {
-        keep(row, cut);
-        nucleus(row, limited, static_cast<double>(draw.top_p) * total_);
-        if (floor.tighter(cut_)) keep(row, floor);
-    } else {
-        keep(row, floor.tighter(cut) ? floor : cut);
+    const bool all = !limited && (draw.top_p < 1 || !(draw.min_p > 0));  // all are weighed, whatever is kept then
+    const float scale = draw.temperature > 0 ? inverse(draw.temperature) : 0.0f;
+    const Row row{logits, n, scan(logits, n, all ? scale : 0.0f, edited), scale};
+    if (draw.temperature == 0 || row.largest == kInfinity) return first(row);
+    const Cut floor{.least = floor_of(row.largest, draw)};
+    if (!all) {
+        Cut cut;
+        if (limited) cut = likeliest(row, static_cast<size_t>(draw.top_k));
+        keep(row, !(draw.top_p < 1) && floor.tighter(cut) ? floor : cut);
     }
+    if (draw.top_p < 1) nucleus(row, limited, static_cast<double>(draw.top_p) * total_);
+    if (floor.tighter(cut_)) keep(row, floor);
     return pick(row, uniform(draw.seed, draw.position) * total_);
 }
 
-float Sampler::logprob(const float* logits, size_t n, float largest, int32_t token) {
+float Sampler::logprob(const float* logits, size_t n, int32_t token) {
+    const float largest = scan(logits, n, 1.0f);
     if (largest == kInfinity) {  // those of +inf share everything
         const auto sharers = std::count(logits, logits + n, largest);
         return logits[token] == largest ? -std::log(static_cast<float>(sharers)) : -largest;
     }
-    sums_.resize(maxima_.size());
-    kernels_.weights(logits, n, maxima_.data(), largest, 1.0f, -kInfinity, sums_.data());
-    return static_cast<float>(static_cast<double>(logits[token]) - largest - std::log(sum()));
+    return static_cast<float>(static_cast<double>(logits[token]) - largest - std::log(total_));
 }
 
 Drawn Sampler::redraw(const float* processed, const float* logits, size_t n, const Draw& draw) {
-    float largest = scan(processed, n);
-    const int32_t token = choose(processed, n, largest, draw);
-    if (!draw.logprob) return {token, std::numeric_limits<float>::quiet_NaN()};
-    if (processed != logits) largest = scan(logits, n);
-    return {token, logprob(logits, n, largest, token)};
+    const int32_t token = choose(processed, n, draw);
+    return {token, draw.logprob ? logprob(logits, n, token) : std::numeric_limits<float>::quiet_NaN()};
 }
 
 Drawn Sampler::draw_edited(float* logits, size_t n, std::span<const Edit> edits, const Draw& draw) {
     int32_t token;
     {
         const Edited edited(kernels_, logits, n, edits, memory_);
-        token = choose(edited.data(), n, scan(edited.data(), n, true), draw);
+        token = choose(edited.data(), n, draw, true);
     }
-    if (!draw.logprob) return {token, std::numeric_limits<float>::quiet_NaN()};
-    return {token, logprob(logits, n, scan(logits, n), token)};
+    return {token, draw.logprob ? logprob(logits, n, token) : std::numeric_limits<float>::quiet_NaN()};
 }
 
 }  // namespace qb

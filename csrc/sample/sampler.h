@@ -64,10 +64,11 @@ private:
         bool tighter(const Cut& other) const { return least != other.least ? least > other.least : last < other.last; }
     };
 
-    // Fills maxima_, returns the largest; throws as above, in words for rows that are `edited` or not.
-    float scan(const float* logits, size_t n, bool edited = false);
-    int32_t choose(const float* logits, size_t n, float largest, const Draw&);
-    float logprob(const float* logits, size_t n, float largest, int32_t token);
+    // Fills maxima_; and with everything cut_, sums_ and total_, unless the inverse temperature is 0. Returns the
+    // largest logit; throws as above, in words for rows that are `edited` or not.
+    float scan(const float* logits, size_t n, float inverse_temperature, bool edited = false);
+    int32_t choose(const float* logits, size_t n, const Draw&, bool edited = false);
+    float logprob(const float* logits, size_t n, int32_t token);
     int32_t first(const Row&) const;
     float nth_maximum(size_t nth);
     void collect(const Row&, float least, float most, bool weighed);

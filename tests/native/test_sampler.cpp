@@ -35,7 +35,8 @@ void test_sampler() {
             std::vector<float> x(n), maxima((n + kStretch - 1) / kStretch), sums(maxima.size()), masked(n);
             for (float& v : x) v = std::round(normal(random) * 8) / 4;
             if (n > 1) x[n / 2] = -INFINITY;
-            const float largest = kernels->maxima(x.data(), n, maxima.data());
+            std::vector<float> own(maxima.size());
+            const float largest = kernels->maxima(x.data(), n, maxima.data(), 1.25f, own.data());
             CHECK(largest == *std::max_element(x.begin(), x.end()), "%s: largest of %zu", kernels->name, n);
             const float least = largest - 1.5f, most = largest - 0.25f;
             kernels->weights(x.data(), n, maxima.data(), largest, 1.25f, least, sums.data());
@@ -45,6 +46,9 @@ void test_sampler() {
                 CHECK(maxima[s] == *std::max_element(begin, end), "%s: stretch %zu of %zu", kernels->name, s, n);
                 double sum = 0;
                 for (auto v = begin; v != end; v++) sum += *v >= least ? std::exp((*v - largest) * 1.25) : 0;
+                double all = 0;
+                for (auto v = begin; v != end; v++) all += std::exp((*v - maxima[s]) * 1.25);
+                CHECK(std::abs(own[s] - all) <= 2e-6 * all, "%s: own weights of %zu", kernels->name, n);
                 CHECK(std::abs(sums[s] - sum) <= 2e-6 * sum, "%s: weights of %zu", kernels->name, n);
             }
             for (size_t i = 0; i < n; i++)
@@ -60,7 +64,8 @@ void test_sampler() {
             for (size_t at : {size_t{0}, n / 2, n - 1}) {
                 const float before = x[at];
                 x[at] = -NAN;
-                CHECK(std::isnan(kernels->maxima(x.data(), n, maxima.data())), "%s: NaN at %zu", kernels->name, at);
+                CHECK(std::isnan(kernels->maxima(x.data(), n, maxima.data(), 0.0f, nullptr)), "%s: NaN at %zu",
+                      kernels->name, at);
                 x[at] = before;
             }
         }

@@ -82,12 +82,13 @@ def draws(rows, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=0, position
 
 def doubt(logits, temperature):
     """How far a sum of float32 probabilities may be off: of each, the exponent (a difference, the scale's three
-    roundings, a product: 5 U |z|), exp2 itself (7 U), and a float32 sum of 128 in a tree (7 U), weighed by the
-    probability; twice, as the whole is summed too. Sums of more are in float64 on both sides."""
+    roundings, a product: 5 U |z|), exp2 itself (7 U), once within a stretch and once for the stretch, whose product is
+    rounded (U), and a float32 sum of 128 in a tree (7 U), weighed by the probability; twice, as the whole is summed
+    too. Sums of more are in float64 on both sides."""
     z = (logits.astype(np.float64) - logits.max()) / temperature
     p = np.exp(z)
     with np.errstate(invalid="ignore"):
-        return 2 * float(np.nansum(p * (5 * np.abs(z) + 14)) / p.sum()) * U
+        return 2 * float(np.nansum(p * (5 * np.abs(z) + 22)) / p.sum()) * U
 
 
 def excused(logits, token, temperature, top_k, top_p, min_p, u):
