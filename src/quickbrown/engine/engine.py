@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
 from itertools import zip_longest
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
 from quickbrown.engine.batch import Batch, Draws
 from quickbrown.engine.blocks import BlockPool
-from quickbrown.engine.decoder import Row
+from quickbrown.engine.decoder import Editor, Row
 from quickbrown.engine.runner import Runner
 from quickbrown.engine.scheduler import Scheduler, Work
 from quickbrown.engine.sequence import EngineError, Request, Sequence
@@ -377,15 +378,15 @@ def edits_of(sequence: Sequence, count: int) -> list[Seq[Edit]] | None:
     processor = sequence.request.processor
     if processor is None:
         return []
-    ask: Callable[[list[int], int], Seq[Edit] | None] | None = getattr(processor, "edits", None)
-    if ask is None:
+    if not hasattr(processor, "edits"):
         return None
+    editor = cast(Editor, processor)
     text = sequence.tokens + sequence.draft if sequence.draft else sequence.tokens
     rows, found = decided(sequence, count), []
     for sample in sequence.samples if rows else ():
         for position in rows:
             try:
-                edits = ask(text if position + 1 == len(text) else text[: position + 1], sample)
+                edits = editor.edits(text if position + 1 == len(text) else text[: position + 1], sample)
             except Exception:
                 log.debug("%s: its processor failed", sequence.name, exc_info=True)
                 return None

@@ -1,7 +1,8 @@
 """What changes a row of logits before a token is chosen from it, by the names and in the order of transformers.
 
-`__call__` is what a processor means. Where that is a few plain edits, `edits` gives them too, so that the sampler makes
-them itself: the same float32 operations in the same order, equal bit for bit.
+`__call__` is what a processor means. Where that is a few plain edits of a row, there is `edits` too, for the sampler to
+make itself: those of a row of `width` scores after a text, whose tokens are below that, or None if no edits say it.
+They are the same float32 operations in the same order, equal bit for bit.
 """
 
 from __future__ import annotations
@@ -39,14 +40,6 @@ class Processor(Protocol):
     """Scores (B, V) float32 of the tokens that may follow ids (B, n) int64, to new ones; it changes neither."""
 
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores: ...
-
-
-class Expressible(Protocol):
-    """A processor that can be said in edits."""
-
-    def edits(self, history: History, width: int) -> list[Edit] | None:
-        """What it does to one row of `width` scores after a text of tokens below that; None if no edits say it."""
-        ...
 
 
 def _ids(value: Any, name: str) -> Ids:
