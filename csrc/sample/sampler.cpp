@@ -119,7 +119,7 @@ void Sampler::collect(const Row& row, float least, float most, bool weighed) {
 }
 
 // Sets the cut that keeps the fewest of candidates_, likeliest first, whose weights reach the target; false if all
-// together do not.
+// together do not. They hold all tokens of the same logit, or none.
 // No sort: a histogram over their ranks tells in which bin the target is reached, and only that is looked at again.
 bool Sampler::settle(double target, Cut& cut) {
     const std::vector<Candidate>* from = &candidates_;
@@ -148,9 +148,10 @@ bool Sampler::settle(double target, Cut& cut) {
     }
     if (from == &candidates_) rest_ = candidates_;
     if (rest_.size() <= kFew) std::sort(rest_.begin(), rest_.end(), likelier);
-    for (const Candidate& c : rest_) {
-        cut = {c.logit, c.id};
-        reached += c.weight;
+    for (size_t i = 0; i < rest_.size(); i++) {
+        const bool tied = i + 1 < rest_.size() && rest_[i + 1].logit == rest_[i].logit;
+        cut = {.least = rest_[i].logit, .last = tied ? rest_[i].id : Cut{}.last};
+        reached += rest_[i].weight;
         if (reached >= target) return true;
     }
     return false;
