@@ -40,8 +40,8 @@ class Draws:
     top_k: list[int] = field(default_factory=list)
     top_p: list[float] = field(default_factory=list)
     min_p: list[float] = field(default_factory=list)
-    edits: list[tuple[int, Edit]] = field(default_factory=list)  # an index of a draw, and what edits its row, in order
     logprobs: bool = False  # whether log-probabilities of the drawn tokens are wanted (else nan)
+    edits: list[tuple[int, Edit]] = field(default_factory=list)  # an index of a draw, and what edits its row, in order
 
     def add(self, row: int, seed: int, position: int, params: SamplingParams, edits: Iterable[Edit] = ()) -> None:
         """One more draw. Rows ascend where there are edits."""
