@@ -70,6 +70,7 @@ constexpr int kGroup = 32;   // k per quantized group
 constexpr int kBlock = 64;   // tokens per KV block
 constexpr int kChunk = 256;  // keys per attention chunk, anchored at absolute position 0
 constexpr int kChunkBlocks = kChunk / kBlock;
+constexpr int kStretch = 128;  // logits of which the maximum is kept
 
 // Bytes of one token's packed activations. A tile of m tokens is m times that:
 //   [units][m][4 bytes] with 4 int8, 2 bf16 or 1 f32 a unit; then for int8, per group of 32:
@@ -161,13 +162,19 @@ struct Kernels {
                   int head_dim, float scale_log2);
     void (*finish)(const float* out, float sum, int head_dim, float* result);  // out / sum
 
-    size_t (*argmax)(const float* x, size_t n);  // lowest index wins ties; n >= 1
-    float (*max)(const float* x, size_t n);
-    // Writes exp((x - max) * inverse_temperature) and returns nothing; -inf gives exactly 0.
+    // Rows of logits, in stretches of kStretch, the last one shorter; n >= 1. `maxima` are those of the stretches.
+    // Writes the largest of each stretch; returns the largest of all, NaN if any is one. With `sums`, writes of each
+    // stretch the sum of exp((x - its largest) * inverse_temperature) too, in the same look at memory.
+    float (*maxima)(const float* x, size_t n, float* out, float inverse_temperature, float* sums);
+    // Writes exp((x - max) * inverse_temperature); -inf gives exactly 0.
     void (*exponentials)(const float* x, size_t n, float max, float inverse_temperature, float* out);
-    // Indices with x >= threshold in ascending order; `out` has room for n. Returns how many.
-    size_t (*at_least)(const float* x, size_t n, float threshold, int32_t* out);
-    bool (*any_nan)(const float* x, size_t n);
+    // Writes the sum of those of each stretch, over x >= least.
+    void (*weights)(const float* x, size_t n, const float* maxima, float max, float inverse_temperature, float least,
+                    float* sums);
+    // Indices with least <= x <= most in ascending order; `out` has room for n + kLanes. Returns how many.
+    size_t (*between)(const float* x, size_t n, const float* maxima, float least, float most, int32_t* out);
+    // Copies x where the bit of its index is set, the lowest bit first; -inf elsewhere.
+    void (*only)(const float* x, size_t n, const int32_t* allowed, float* out);
 };
 
 // Chosen once, on first use. QB_ISA forces a variant; throws std::runtime_error with a sentence when that is

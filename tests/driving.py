@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from quickbrown.backends.fake import FakeRunner
-from quickbrown.backends.sampling import draw
+from quickbrown.backends.sampling import draw, edited
 from quickbrown.engine.batch import NO_DRAWS
 from quickbrown.engine.engine import Engine
 from quickbrown.engine.sequence import Request
 from quickbrown.generation.decoders.sample import Sample
-from quickbrown.types import Event, Finish, FinishReason, SamplingParams
+from quickbrown.types import Edit, EditKind, Event, Finish, FinishReason, SamplingParams
 
 VOCAB = 13
 LENGTH = Finish(FinishReason.LENGTH)
@@ -54,6 +54,31 @@ class Ban:
         row = np.full_like(logits, -np.inf)
         row[left] = logits[left] / 2
         return row
+
+
+class Said:
+    """A processor that leaves three tokens, said in edits; `called` counts how often it was called all the same.
+
+    silent  at which lengths of text it says nothing
+    """
+
+    def __init__(self, silent=()):
+        self.silent, self.called = silent, 0
+
+    def __call__(self, tokens, sample, logits):
+        self.called += 1
+        return edited(logits, self.said(tokens, sample))
+
+    def edits(self, tokens, sample):
+        return None if len(tokens) in self.silent else self.said(tokens, sample)
+
+    def said(self, tokens, sample):
+        left = sum(1 << (len(tokens) + sample + i) % VOCAB for i in range(3))
+        seen = np.array(sorted(set(tokens)), np.int32)
+        return [
+            Edit(EditKind.ONLY, np.int32([left]), np.empty(0, np.float32)),
+            Edit(EditKind.SCALE, seen, np.float32([1.5])),
+        ]
 
 
 class Guess(Sample):

@@ -7,6 +7,7 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 
@@ -14,6 +15,7 @@
 #include "core/kv.h"
 #include "core/quantize.h"
 #include "core/weights.h"
+#include "sample/edits.h"
 #include "sample/sampler.h"
 
 namespace nb = nanobind;
@@ -41,6 +43,17 @@ using Floats = Vector<float>;
 using List = std::vector<int32_t>;  // from a Python list: far cheaper to make and to read than a small array
 using FloatList = std::vector<float>;
 
+using PlainEdit = std::tuple<int, Ints, Floats>;             // types.Edit
+using EditList = std::vector<std::pair<size_t, PlainEdit>>;  // by the index of a draw
+
+Edit edit_of(const PlainEdit& plain, size_t width) {
+    const auto& [kind, ids, values] = plain;
+    if (kind < 0 || kind >= kEditKinds) throw std::invalid_argument("edits: there is no such kind");
+    const Edit edit{static_cast<EditKind>(kind), view(ids), view(values)};
+    check(edit, width);
+    return edit;
+}
+
 // Which tokens to draw from which rows, as engine.batch.Draws describes it, and what was drawn.
 struct Wanted {
     std::span<const int32_t> rows;
@@ -58,6 +71,19 @@ struct Wanted {
         for (size_t i = 0; i < n; i++)
             draws[i] = {seeds[i], positions[i], temperatures[i], top_k[i], top_p[i], min_p[i], logprobs};
     }
+
+    // What edits the rows of that width of some draws, by their index; the arrays outlive this.
+    void edit(const EditList& list, size_t width) {
+        edits.resize(list.empty() ? 0 : draws.size());
+        for (const auto& [draw, plain] : list) {
+            if (draw >= draws.size()) throw std::invalid_argument("edits: no draw of that number");
+            edits[draw].push_back(edit_of(plain, width));
+        }
+        if (!edits.empty() && !std::is_sorted(rows.begin(), rows.end()))
+            throw std::invalid_argument("edits: the rows of the draws must ascend");  // one thread a row: it is changed
+    }
+
+    std::vector<std::vector<Edit>> edits;  // of each draw, or empty
 };
 
 // Draws for rows of a plan's result, each on its own thread.
@@ -75,20 +101,29 @@ public:
         for (int32_t row : rows)
             if (row < 0 || static_cast<size_t>(row) >= plan_.rows_run())
                 throw std::out_of_range("no row of that number");
+        const size_t width = plan_.result_width();
         const auto one = [&](size_t i, int thread) {
             const float* row = plan_.row(rows[i]);
-            const size_t width = plan_.result_width();
-            const Drawn drawn =
-                samplers_[thread].redraw(processed ? processed + i * width : row, row, width, wanted.draws[i]);
+            const Draw& draw = wanted.draws[i];
+            Sampler& sampler = samplers_[thread];
+            const Drawn drawn = wanted.edits.empty() || wanted.edits[i].empty()
+                                    ? sampler.redraw(processed ? processed + i * width : row, row, width, draw)
+                                    : sampler.draw_edited(const_cast<float*>(row), width, wanted.edits[i], draw);
             wanted.drawn[i] = {drawn.token, drawn.logprob};
         };
         if (rows.size() <= 1) {
             if (!rows.empty()) one(0, 0);
             return;
         }
-        plan_.pool().run([&](int thread, int threads) {
-            for (size_t i = rows.size() * thread / threads; i < rows.size() * (thread + 1) / threads; i++)
-                one(i, thread);
+        // Where the share of a thread begins; an edited row is changed for a while, so all its draws are one thread's.
+        const auto share = [&](size_t thread, size_t threads) {
+            size_t i = rows.size() * thread / threads;
+            while (!wanted.edits.empty() && i > 0 && i < rows.size() && rows[i] == rows[i - 1]) i++;
+            return i;
+        };
+        plan_.pool().run([&](size_t thread, size_t threads) {
+            for (size_t i = share(thread, threads); i < share(thread + 1, threads); i++)
+                one(i, static_cast<int>(thread));
         });
     }
 
@@ -308,15 +343,16 @@ void bind_plan(nb::module_& m) {
         .def(
             "sample",
             [](Draws& d, Ints rows, Vector<uint64_t> seeds, Vector<int64_t> positions, Floats temperatures, Ints top_k,
-               Floats top_p, Floats min_p, bool logprobs) {
+               Floats top_p, Floats min_p, bool logprobs, const EditList& edits) {
                 Wanted wanted(view(rows), view(seeds), view(positions), view(temperatures), view(top_k), view(top_p),
                               view(min_p), logprobs);
+                wanted.edit(edits, d.plan().result_width());
                 nb::gil_scoped_release release;
                 d.sample(wanted);
                 return wanted.drawn;
             },
             "rows"_a.noconvert(), "seeds"_a.noconvert(), "positions"_a.noconvert(), "temperatures"_a.noconvert(),
-            "top_k"_a.noconvert(), "top_p"_a.noconvert(), "min_p"_a.noconvert(), "logprobs"_a,
+            "top_k"_a.noconvert(), "top_p"_a.noconvert(), "min_p"_a.noconvert(), "logprobs"_a, "edits"_a = EditList(),
             "Draw from rows of the last step; arrays as engine.batch.Draws describes them. A list of (token, "
             "log-probability or nan).")
         .def(
@@ -325,8 +361,9 @@ void bind_plan(nb::module_& m) {
                const List& block_starts, const List& logit_rows, const List& fresh, const List& rows,
                const std::vector<uint64_t>& seeds, const std::vector<int64_t>& draw_positions,
                const FloatList& temperatures, const List& top_k, const FloatList& top_p, const FloatList& min_p,
-               bool logprobs, const List& turns) {
+               bool logprobs, const List& turns, const EditList& edits) {
                 Wanted wanted(rows, seeds, draw_positions, temperatures, top_k, top_p, min_p, logprobs);
+                wanted.edit(edits, d.plan().result_width());
                 nb::gil_scoped_release release;
                 d.plan().run({tokens, positions, starts, blocks, block_starts, logit_rows, fresh, turns});
                 d.sample(wanted);
@@ -334,7 +371,7 @@ void bind_plan(nb::module_& m) {
             },
             "tokens"_a, "positions"_a, "starts"_a, "blocks"_a, "block_starts"_a, "logit_rows"_a, "fresh"_a, "rows"_a,
             "seeds"_a, "draw_positions"_a, "temperatures"_a, "top_k"_a, "top_p"_a, "min_p"_a, "logprobs"_a,
-            "turns"_a = List(), "A step of the plan and its draws, as `Plan.run` and `sample`.")
+            "turns"_a = List(), "edits"_a = EditList(), "A step of the plan and its draws, as `Plan.run` and `sample`.")
         .def(
             "redraw",
             [](Draws& d, const List& rows, const std::vector<uint64_t>& seeds, const std::vector<int64_t>& positions,
@@ -352,6 +389,17 @@ void bind_plan(nb::module_& m) {
             "Draw i takes its token from processed[i], (draws, width) float32, and its log-probability from rows[i] of "
             "the "
             "last step.");
+    m.def(
+        "edited",
+        [](Floats row, const std::vector<PlainEdit>& edits) {
+            std::vector<float> copy(row.data(), row.data() + row.size());
+            std::vector<Edit> list;
+            for (const PlainEdit& plain : edits) list.push_back(edit_of(plain, copy.size()));
+            Edited::Memory memory;
+            const Edited edited(kernels(), copy.data(), copy.size(), list, memory);
+            return std::vector<float>(edited.data(), edited.data() + copy.size());
+        },
+        "row"_a.noconvert(), "edits"_a, "A row, (V,) float32, as edits make it, as a list: for tests.");
     m.def("uniform", &uniform, "seed"_a, "position"_a, "The noise of a draw, in [0, 1).");
 }
 

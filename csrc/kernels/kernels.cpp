@@ -39,11 +39,11 @@ const Kernels table = {
     .attend_chunk = {attend_chunk<Bf16Kv>, attend_chunk<F32Kv>},
     .merge = merge,
     .finish = finish,
-    .argmax = argmax,
-    .max = max_of,
+    .maxima = maxima,
     .exponentials = exponentials,
-    .at_least = at_least,
-    .any_nan = any_nan,
+    .weights = weights,
+    .between = between,
+    .only = only,
 };
 
 }  // namespace qb::QB_ISA

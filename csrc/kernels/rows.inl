@@ -122,29 +122,48 @@ static void prepare(Activation type, const float* x, size_t stride, size_t input
     }
 }
 
-static size_t argmax(const float* x, size_t n) {
-    // The largest value first, then its first place: ties go to the lowest index whatever the lanes.
-    F best = set(x[0]);
-    size_t k = 0;
-    for (; k + kLanes <= n; k += kLanes) best = max(best, load(x + k));
-    float top = highest(best);
-    for (; k < n; k++) top = x[k] > top ? x[k] : top;
-    for (k = 0; k + kLanes <= n; k += kLanes) {
-        const unsigned mask = at_least_mask(load(x + k), set(top));
-        if (mask) return k + static_cast<size_t>(__builtin_ctz(mask));
-    }
-    for (; k < n; k++)
-        if (x[k] >= top) return k;
-    return 0;
+// The values of a stretch that may be cut short, filled up with -inf: then all stretches are alike.
+QB_INLINE const float* whole_stretch(const float* x, size_t n, float* filled) {
+    if (n >= kStretch) return x;
+    for (int i = 0; i < kStretch; i += kLanes) store(filled + i, set(-__builtin_inff()));
+    __builtin_memcpy(filled, x, n * 4);
+    return filled;
 }
 
-static float max_of(const float* x, size_t n) {
-    F best = set(x[0]);
-    size_t k = 0;
-    for (; k + kLanes <= n; k += kLanes) best = max(best, load(x + k));
-    float top = highest(best);
-    for (; k < n; k++) top = x[k] > top ? x[k] : top;
-    return top;
+// The sum of exp2((x - shift) * scale) over x >= limit, in a tree: each is rounded 7 times on its way.
+QB_INLINE float stretch_weight(const float* values, F shift, F scale, F limit) {
+    F parts[4];
+    for (int i = 0; i < 4; i++) {
+        const F a = load(values + i * kLanes), b = load(values + (i + 4) * kLanes);
+        parts[i] =
+            add(keep(a, limit, exp2(mul(sub(a, shift), scale))), keep(b, limit, exp2(mul(sub(b, shift), scale))));
+    }
+    return sum(add(add(parts[0], parts[2]), add(parts[1], parts[3])));
+}
+
+static float maxima(const float* x, size_t n, float* out, float inverse_temperature, float* sums) {
+    constexpr size_t kAhead = 8 * kStretch;
+    const F scale = set(inverse_temperature * kLog2e), every = set(-__builtin_inff());
+    alignas(64) float last[kStretch];
+    unsigned nan = 0;
+    F top = every;
+    for (size_t k = 0; k < n; k += kStretch) {
+        const float* values = whole_stretch(x + k, n - k, last);
+        if (n - k > kAhead + kStretch)  // over the ends of pages, where the hardware stops
+            for (int i = 0; i < kStretch; i += kLanes) fetch(values + kAhead + i);
+        F best = load(values);
+        nan |= nan_mask(best);
+        for (int i = kLanes; i < kStretch; i += kLanes) {
+            const F v = load(values + i);
+            nan |= nan_mask(v);
+            best = max(best, v);
+        }
+        const float largest = highest(best);
+        out[k / kStretch] = largest;
+        top = max(top, best);
+        if (sums) sums[k / kStretch] = stretch_weight(values, set(largest), scale, every);
+    }
+    return nan ? __builtin_nanf("") : highest(top);
 }
 
 static void exponentials(const float* x, size_t n, float largest, float inverse_temperature, float* out) {
@@ -158,21 +177,42 @@ static void exponentials(const float* x, size_t n, float largest, float inverse_
     __builtin_memcpy(out + k, last, (n - k) * 4);
 }
 
-static size_t at_least(const float* x, size_t n, float threshold, int32_t* out) {
-    const F limit = set(threshold);
-    size_t count = 0, k = 0;
-    for (; k + kLanes <= n; k += kLanes)
-        for (unsigned mask = at_least_mask(load(x + k), limit); mask; mask &= mask - 1)
-            out[count++] = static_cast<int32_t>(k) + __builtin_ctz(mask);
-    for (; k < n; k++)
-        if (x[k] >= threshold) out[count++] = static_cast<int32_t>(k);
+static void weights(const float* x, size_t n, const float* maxima, float largest, float inverse_temperature,
+                    float least, float* sums) {
+    const F shift = set(largest), scale = set(inverse_temperature * kLog2e), limit = set(least);
+    alignas(64) float last[kStretch];
+    for (size_t k = 0; k < n; k += kStretch) {
+        if (maxima[k / kStretch] < least) {
+            sums[k / kStretch] = 0.0f;
+            continue;
+        }
+        const float* values = whole_stretch(x + k, n - k, last);
+        sums[k / kStretch] = stretch_weight(values, shift, scale, limit);
+    }
+}
+
+static size_t between(const float* x, size_t n, const float* maxima, float least, float most, int32_t* out) {
+    const F low = set(least), high = set(most);
+    size_t count = 0;
+    for (size_t begin = 0; begin < n; begin += kStretch) {
+        if (maxima[begin / kStretch] < least) continue;
+        const size_t end = n - begin < kStretch ? n : begin + kStretch;
+        size_t k = begin;
+        for (; k + kLanes <= end; k += kLanes) {
+            const F v = load(x + k);
+            count += put_indices(out + count, static_cast<int32_t>(k), at_least_mask(v, low) & at_least_mask(high, v));
+        }
+        for (; k < end; k++)
+            if (x[k] >= least && x[k] <= most) out[count++] = static_cast<int32_t>(k);
+    }
     return count;
 }
 
-static bool any_nan(const float* x, size_t n) {
-    unsigned mask = 0;
+static void only(const float* x, size_t n, const int32_t* allowed, float* out) {
     size_t k = 0;
-    for (; k + kLanes <= n; k += kLanes) mask |= nan_mask(load(x + k));
-    for (; k < n; k++) mask |= x[k] != x[k];
-    return mask != 0;
+    for (; k + kLanes <= n; k += kLanes) {
+        const unsigned mask = static_cast<uint32_t>(allowed[k / 32]) >> k % 32 & 0xffffu;
+        store(out + k, select(mask, load(x + k), -__builtin_inff()));
+    }
+    for (; k < n; k++) out[k] = static_cast<uint32_t>(allowed[k / 32]) >> k % 32 & 1 ? x[k] : -__builtin_inff();
 }

@@ -91,7 +91,9 @@ class Weights:
     def bytes(self) -> int: ...
 
     def packed(self) -> Annotated[NDArray[numpy.uint8], dict(writable=False)]:
-        """All that was packed, (bytes,) uint8: a view, which later weights are not in."""
+        """
+        All that was packed, (bytes,) uint8: a view, which later weights are not in.
+        """
 
 class KvMemory:
     """
@@ -185,18 +187,21 @@ class Draws:
 
     def __init__(self, plan: Plan) -> None: ...
 
-    def sample(self, rows: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], seeds: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], positions: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], temperatures: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], top_k: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], top_p: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], min_p: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], logprobs: bool) -> list[tuple[int, float]]:
+    def sample(self, rows: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], seeds: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], positions: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], temperatures: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], top_k: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], top_p: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], min_p: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], logprobs: bool, edits: Sequence[tuple[int, tuple[int, Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)]]]] = []) -> list[tuple[int, float]]:
         """
         Draw from rows of the last step; arrays as engine.batch.Draws describes them. A list of (token, log-probability or nan).
         """
 
-    def run(self, tokens: Sequence[int], positions: Sequence[int], starts: Sequence[int], blocks: Sequence[int], block_starts: Sequence[int], logit_rows: Sequence[int], fresh: Sequence[int], rows: Sequence[int], seeds: Sequence[int], draw_positions: Sequence[int], temperatures: Sequence[float], top_k: Sequence[int], top_p: Sequence[float], min_p: Sequence[float], logprobs: bool, turns: Sequence[int] = []) -> list[tuple[int, float]]:
+    def run(self, tokens: Sequence[int], positions: Sequence[int], starts: Sequence[int], blocks: Sequence[int], block_starts: Sequence[int], logit_rows: Sequence[int], fresh: Sequence[int], rows: Sequence[int], seeds: Sequence[int], draw_positions: Sequence[int], temperatures: Sequence[float], top_k: Sequence[int], top_p: Sequence[float], min_p: Sequence[float], logprobs: bool, turns: Sequence[int] = [], edits: Sequence[tuple[int, tuple[int, Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)]]]] = []) -> list[tuple[int, float]]:
         """A step of the plan and its draws, as `Plan.run` and `sample`."""
 
     def redraw(self, rows: Sequence[int], seeds: Sequence[int], positions: Sequence[int], temperatures: Sequence[float], top_k: Sequence[int], top_p: Sequence[float], min_p: Sequence[float], logprobs: bool, processed: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)]) -> list[tuple[int, float]]:
         """
         Draw i takes its token from processed[i], (draws, width) float32, and its log-probability from rows[i] of the last step.
         """
+
+def edited(row: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], edits: Sequence[tuple[int, Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)]]]) -> list[float]:
+    """A row, (V,) float32, as edits make it, as a list: for tests."""
 
 def uniform(seed: int, position: int) -> float:
     """The noise of a draw, in [0, 1)."""

@@ -8,7 +8,11 @@ import enum
 import math
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
 class FinishReason(str, enum.Enum):
@@ -22,6 +26,28 @@ class FinishReason(str, enum.Enum):
 
     def __str__(self) -> str:
         return self.value
+
+
+class EditKind(enum.IntEnum):
+    """What an Edit does. csrc/sample/edits.h numbers them alike."""
+
+    SCALE = 0  # logits times the value where they are negative, else divided by it
+    ADD = 1  # the value added to the logit
+    PUT = 2  # the value instead of the logit
+    ONLY = 3  # -inf instead of every logit but those whose bit is set
+
+
+class Edit(NamedTuple):
+    """One change of a row of logits, (V,) float32, as plain data; backends/sampling.py says what it means.
+
+    ids     (k,) int32, from 0 to V - 1, taken one after another; of ONLY a bit for each of V, the lowest first, in
+            (ceil(V / 32),) int32
+    values  (1,) float32 for all ids, or (k,); of ONLY (0,)
+    """
+
+    kind: EditKind
+    ids: npt.NDArray[np.int32]
+    values: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from quickbrown import (
     UnknownOption,
     set_seed,
 )
+from quickbrown.hf.rows import Processors
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden/transformers/generate.json").read_text())["cases"]
 
@@ -64,6 +65,36 @@ class TestAsTransformers:
         prompts, side, keywords = CASES[name]
         inputs = tokenizer(prompts, padding=True, padding_side=side, return_tensors="np")
         assert model.generate(**inputs, **keywords).tolist() == GOLDEN[name]["sequences"]
+
+    @pytest.mark.parametrize("do_sample", [False, True])
+    def test_tokens_are_the_same_where_processors_are_called(self, do_sample, model, three, monkeypatch):
+        """Edits in the step's one call, and numpy on the engine's thread: the same texts."""
+        everything = {
+            "sequence_bias": {(7,): 2.0, (9, 4): -3.0},
+            "encoder_repetition_penalty": 1.1,
+            "repetition_penalty": 1.4,
+            "no_repeat_ngram_size": 2,
+            "encoder_no_repeat_ngram_size": 3,
+            "bad_words_ids": [[11], [12, 13]],
+            "min_new_tokens": 5,
+            "forced_eos_token_id": 2,
+            "suppress_tokens": [3, 4],
+            "begin_suppress_tokens": [20],
+        }
+        how = {**everything, "do_sample": do_sample, "num_return_sequences": 3 if do_sample else 1, "seed": 5}
+        asked = []
+        ask = Processors.edits
+
+        def edits(self, tokens, sample):
+            asked.append(found := ask(self, tokens, sample))
+            return found
+
+        monkeypatch.setattr(Processors, "edits", edits)
+        said = model.generate(**three, **how, max_new_tokens=24)
+        assert asked
+        assert all(asked), "a step without edits"
+        monkeypatch.setattr(Processors, "edits", lambda self, tokens, sample: None)
+        assert (model.generate(**three, **how, max_new_tokens=24) == said).all()
 
     def test_log_probabilities(self, model, one):
         out = model.generate(**one, return_dict_in_generate=True)

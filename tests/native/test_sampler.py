@@ -14,9 +14,10 @@ import variants
 from quickbrown import _native
 from quickbrown.backends.native.compile import PackedWeights, emit
 from quickbrown.backends.native.record import Recorder
-from quickbrown.backends.sampling import kept, logprob, sample, uniform
+from quickbrown.backends.sampling import edited, kept, logprob, sample, uniform
 from quickbrown.engine.batch import Draws
 from quickbrown.quant.weight import Weight
+from quickbrown.types import Edit, EditKind
 
 U = 2.0**-24
 INF = math.inf
@@ -39,11 +40,13 @@ class Sampler:
         ends, held = np.array([0, count], np.int32), np.array([0, blocks], np.int32)
         plan.run(every, every, ends, np.zeros(blocks, np.int32), held, every, none)
         assert plan.logits().tobytes() == logits.tobytes()
-        self.draws = _native.Draws(plan)
+        self.plan, self.draws = plan, _native.Draws(plan)
 
     def sample(self, d):
         return arrays(
-            self.draws.sample(d.rows, d.seeds, d.positions, d.temperatures, d.top_k, d.top_p, d.min_p, d.logprobs)
+            self.draws.sample(
+                d.rows, d.seeds, d.positions, d.temperatures, d.top_k, d.top_p, d.min_p, d.logprobs, d.edits
+            )
         )
 
     def redraw(self, d, processed):
@@ -79,12 +82,13 @@ def draws(rows, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=0, position
 
 def doubt(logits, temperature):
     """How far a sum of float32 probabilities may be off: of each, the exponent (a difference, the scale's three
-    roundings, a product: 5 U |z|) and exp2 itself (7 U), weighed by the probability; twice, as the whole is summed too.
-    Sums are in float64 on both sides."""
+    roundings, a product: 5 U |z|), exp2 itself (7 U), once within a stretch and once for the stretch, whose product is
+    rounded (U), and a float32 sum of 128 in a tree (7 U), weighed by the probability; twice, as the whole is summed
+    too. Sums of more are in float64 on both sides."""
     z = (logits.astype(np.float64) - logits.max()) / temperature
     p = np.exp(z)
     with np.errstate(invalid="ignore"):
-        return 2 * float(np.nansum(p * (5 * np.abs(z) + 7)) / p.sum()) * U
+        return 2 * float(np.nansum(p * (5 * np.abs(z) + 22)) / p.sum()) * U
 
 
 def excused(logits, token, temperature, top_k, top_p, min_p, u):
@@ -94,6 +98,8 @@ def excused(logits, token, temperature, top_k, top_p, min_p, u):
     for by_p in (-d, 0, d):
         for by_min in (-of_min_p, 0, of_min_p):
             p = kept(logits, temperature, top_k, top_p + by_p if top_p < 1 else 1.0, min_p * (1 + by_min))
+            if not p.any():  # min_p above 1
+                continue
             reached = np.cumsum(p) / p.sum()
             before = reached[token - 1] if token else 0.0
             if p[token] > 0 and before - d <= u <= reached[token] + d:
@@ -393,6 +399,171 @@ def test_redraws_that_make_no_sense_are_refused():
     with pytest.raises(ValueError, match="the logits hold a NaN"):
         sampler.redraw(d, broken)
     assert sampler.redraw(d, x)[0].tobytes() == sampler.sample(d)[0].tobytes()
+
+
+# -- edits -------------------------------------------------------------------------------------------------------------
+
+
+def edit(kind, ids, values):
+    return Edit(kind, np.array(ids, np.int32), np.array(values, np.float32))
+
+
+def only(allowed):
+    """Of a mask, (V,) bool."""
+    bits = np.concatenate([allowed, np.zeros(-len(allowed) % 32, bool)])
+    return edit(EditKind.ONLY, np.packbits(bits, bitorder="little").view(np.int32), [])
+
+
+def some_edits(random, vocabulary):
+    """Up to five, of any kind and in any order; ids come twice, and values are of any size."""
+    made = []
+    for kind in random.integers(0, 4, random.integers(0, 6)):
+        if kind == EditKind.ONLY:
+            made.append(only(random.random(vocabulary) < 0.8))
+            continue
+        ids = random.integers(0, vocabulary, random.integers(1, 40))
+        values = random.choice(np.float32([1.3, 0.7, -2.5, 1e-40, 3e38, 0.0]), len(ids) if random.random() < 0.5 else 1)
+        made.append(edit(EditKind(kind), ids, values if kind != EditKind.SCALE else np.abs(values) + np.float32(1e-3)))
+    return made
+
+
+@pytest.mark.parametrize("vocabulary", [1, 2, 31, 32, 33, 100, 1000])
+def test_edits_are_the_specification_bit_for_bit(vocabulary):
+    """Of rows with zeros of both signs, infinities, nan and the smallest numbers there are."""
+    random = np.random.default_rng(vocabulary)
+    odd = np.float32([0.0, -0.0, INF, -INF, math.nan, 1e-45, -1e-45, 3.4e38, -3.4e38])
+    for _ in range(60):
+        row = random.standard_normal(vocabulary).astype(np.float32)
+        row[random.random(vocabulary) < 0.3] = random.choice(odd)
+        edits = some_edits(random, vocabulary)
+        want = edited(row, edits)
+        np.testing.assert_array_equal(np.float32(_native.edited(row, edits)), want)  # nan equals nan
+        real = ~np.isnan(want)
+        assert np.float32(_native.edited(row, edits))[real].tobytes() == want[real].tobytes()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_draws_from_edited_rows(threads):
+    """As from rows that were edited before, log-probabilities as in the rows as they were, which they are again: also
+    where several draws of a row, edited and not, are in one call."""
+    random = np.random.default_rng(8)
+    x = rows(random, 5000, 12)
+    chosen = np.sort(random.integers(0, 12, 60))
+    d = draws(chosen, temperature=np.tile([0.0, 0.7, 1.3], 20), top_k=np.tile([0, 50], 30), top_p=0.9, seed=3)
+    plain, _ = Sampler(x).sample(d)
+    processed = x[chosen]
+    for i in range(0, 60, 2):
+        loud = edit(EditKind.ADD, random.integers(0, 5000, 300), [2.0])
+        edits = [
+            edit(EditKind.SCALE, plain, [1.5]),
+            loud,
+            only(random.random(5000) < 0.5),
+            edit(EditKind.PUT, [4], [3]),
+        ]
+        for one in edits[: 1 + i % 4]:
+            d.edits.append((i, one))
+        processed[i] = edited(x[chosen[i]], edits[: 1 + i % 4])
+    sampler = Sampler(x, threads)
+    tokens, logprobs = sampler.sample(d)
+    assert sampler.plan.logits().tobytes() == x.tobytes()
+    want, _ = Sampler(processed).sample(replace(d, rows=np.arange(60, dtype=np.int32), edits=[]))
+    assert tokens.tobytes() == want.tobytes()
+    assert (tokens != plain).sum() > 10, "the edits change nothing"
+    for row, token, got in zip(chosen, tokens, logprobs, strict=True):
+        expected = logprob(x[row], token)
+        assert got == expected == -INF or abs(got - expected) <= 1e-5 * max(1, abs(expected))
+
+
+def test_edits_that_make_no_sense_are_refused():
+    x = rows(np.random.default_rng(9), 50, 2)
+    sampler, d = Sampler(x), draws(range(2))
+    for wrong, said in (
+        (edit(EditKind.PUT, [50], [0]), "outside the vocabulary"),
+        (edit(EditKind.ADD, [3, -1], [0]), "outside the vocabulary"),
+        (edit(EditKind.ADD, [3, 4, 5], [0, 1]), "one value for all ids, or one for each"),
+        (edit(EditKind.ADD, [3], []), "one value for all ids, or one for each"),
+        (edit(EditKind.ONLY, [-1], []), "one bit for each logit"),
+        (edit(EditKind.ONLY, [-1, -1], [0]), "one bit for each logit"),
+        (edit(4, [1], [0]), "no such kind"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            sampler.sample(replace(d, edits=[(0, wrong)]))
+    fine = edit(EditKind.PUT, [1], [9])
+    with pytest.raises(ValueError, match="no draw of that number"):
+        sampler.sample(replace(d, edits=[(2, fine)]))
+    with pytest.raises(ValueError, match="rows of the draws must ascend"):
+        sampler.sample(replace(draws([1, 0]), edits=[(0, fine)]))
+    for wrong in ("no edit", (1, fine.ids), (1, fine.ids[None], fine.values)):
+        with pytest.raises(TypeError):
+            sampler.sample(replace(d, edits=[(0, wrong)]))
+    with pytest.raises(ValueError, match="the processors leave no token: every logit is -inf; allow at least one"):
+        sampler.sample(replace(d, edits=[(1, only(np.zeros(50, bool)))]))
+    with pytest.raises(ValueError, match="a processor made a logit nan"):
+        sampler.sample(replace(d, edits=[(1, edit(EditKind.PUT, [49], [math.nan]))]))
+    assert sampler.plan.logits().tobytes() == x.tobytes()
+
+
+# -- rows that lie in wait ---------------------------------------------------------------------------------------------
+
+
+def waiting(kind, n, random):
+    """A row of n logits that a shortcut of the sampler could trip over."""
+    x = np.zeros(n, np.float32)
+    if kind == "one finite":
+        x[:] = -INF
+        x[n // 2] = -3e38
+    elif kind == "denormal":
+        x[:] = random.integers(-3, 4, n) * np.float32(1e-45)
+    elif kind == "huge":
+        x[:] = random.choice(np.float32([3.4e38, -3.4e38, 0, -INF, 1e-45, 3.3e38]), n)
+    elif kind == "ascending":
+        x[:] = np.arange(n) * (8 / n)
+    elif kind == "two values":
+        x[:] = random.random(n) < 0.3
+    elif kind == "steps":  # ties that straddle stretches of every length
+        x[:] = np.arange(n) // 100 % 7
+    elif kind == "zeros of both signs":
+        x[random.random(n) < 0.5] = -0.0
+    elif kind == "needles":  # what a sample of the row does not see
+        x[random.integers(0, n, 30)] = np.log(n) + np.arange(30) / 30
+    elif kind == "period":  # what a sample with a fixed stride sees only
+        x[:: max(1, n // 1024)] = 2.0
+    elif kind == "far":
+        x[:] = 1e6 + random.integers(0, 5, n)
+    return x
+
+
+KINDS = [
+    "equal",
+    "one finite",
+    "denormal",
+    "huge",
+    "ascending",
+    "two values",
+    "steps",
+    "zeros of both signs",
+    "needles",
+]
+
+
+@pytest.mark.parametrize("n", [1, 100, 128, 129, 4095, 4097, 20011])
+@pytest.mark.parametrize("kind", [*KINDS, "period", "far"])
+def test_rows_that_shortcuts_could_trip_over(kind, n):
+    """As specified, or excused by rounding."""
+    random = np.random.default_rng(n)
+    row = waiting(kind, n, random)
+    sampler = Sampler(row[None])
+    for options in (*FILTERS, {"top_k": n // 2}, {"top_k": 2000, "top_p": 0.7}, {"top_p": 0.95, "min_p": 0.3}):
+        d = draws(np.zeros(20), seed=random.integers(2**63), **options)
+        tokens, logprobs = sampler.sample(d)
+        want = [token for token, _ in sample(row[None], d)]
+        for i in np.flatnonzero(tokens != want):
+            u = uniform(int(d.seeds[i]), int(d.positions[i]))
+            borders = float(d.temperatures[i]), int(d.top_k[i]), float(d.top_p[i]), float(d.min_p[i]), u
+            assert borders[0] > 0, f"greedy took {tokens[i]}, not {want[i]}"
+            assert excused(row, tokens[i], *borders), f"{options}: drew {tokens[i]}, not {want[i]}, u = {u}"
+        expected = np.array([logprob(row, token) for token in tokens])
+        np.testing.assert_allclose(logprobs, expected, rtol=4 * U, atol=doubt(row, 1.0) + 4 * U)
 
 
 class TestOthers:

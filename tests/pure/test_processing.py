@@ -8,10 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from driving import VOCAB, Ban, Guess, Watch, Watched, ask, fake_answer, judge
+from driving import VOCAB, Ban, Guess, Said, Watch, Watched, ask, fake_answer, judge
 from quickbrown.backends.sampling import logprob
 from quickbrown.engine.engine import Engine
-from quickbrown.types import FinishReason
+from quickbrown.types import Edit, EditKind, FinishReason
+
+NOBODY, LOWEST = np.arange(VOCAB, dtype=np.int32), np.float32([-np.inf])
 
 
 def write(*requests, **options):
@@ -65,6 +67,51 @@ def test_log_probabilities_are_of_the_row_as_it_was():
 def test_a_broken_processor_ends_its_request_only(processor, said):
     engine = Engine(Watched(blocks=64))
     guilty, other = replace(ask(0, seed=(1, 2)), processor=processor), ask(1)
+    watch = Watch(engine)
+    engine.add(guilty)
+    engine.add(other)
+    told = watch.finish()
+    judge(other, told)
+    for sample in range(2):
+        assert told[0, sample].finish.reason is FinishReason.ERROR
+        assert said in told[0, sample].finish.detail
+
+
+@pytest.mark.parametrize("silent", [(), range(6, 9), range(100)])
+@pytest.mark.parametrize("budget", [2, 512])
+def test_edits_give_the_text_that_calling_gives(silent, budget):
+    """Samples that begin as one sequence, guesses that are wrong, and company with and without a processor. `judge`
+    calls the processor itself; the engine must only where it says nothing."""
+    samples = replace(ask(0, seed=(5, 6, 7), temperature=1.0, max_new_tokens=6), processor=(first := Said(silent)))
+    guessing = replace(ask(1, decoder=Guess(3, 2), temperature=1.0, max_new_tokens=9), processor=Said(silent))
+    banned = replace(ask(2, temperature=1.0, max_new_tokens=6), processor=Ban())
+    engine = Engine(Watched(blocks=64), budget=budget)
+    watch = Watch(engine)
+    for request in (samples, guessing, banned, ask(3, seed=9)):
+        engine.add(request)
+    told = watch.finish()
+    assert (first.called > 0) == (len(silent) > 0)
+    for request in (samples, guessing, banned, ask(3, seed=9)):
+        judge(request, told)
+
+
+@pytest.mark.parametrize(
+    ("edits", "said"),
+    [
+        (lambda tokens, sample: 1 / 0, "ZeroDivisionError: division by zero"),
+        (lambda tokens, sample: [Edit(EditKind.PUT, NOBODY, LOWEST)], "-inf"),
+    ],
+)
+def test_a_broken_editor_ends_its_request_only(edits, said):
+    """What `edits` raises counts only if calling raises it too; edits that leave nothing are found in the runner."""
+
+    class Broken:
+        def __call__(self, tokens, sample, logits):
+            return 1 / 0
+
+    guilty, other = replace(ask(0, seed=(1, 2)), processor=Broken()), ask(1)
+    guilty.processor.edits = edits
+    engine = Engine(Watched(blocks=64))
     watch = Watch(engine)
     engine.add(guilty)
     engine.add(other)

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from quickbrown.backends.sampling import edited
 from quickbrown.generation import filters, processors
+from quickbrown.generation.history import History
 from quickbrown.generation.processors import build
 from quickbrown.hf.generation_config import GenerationConfig, merge
 
@@ -96,6 +98,70 @@ def test_chains_are_built_in_the_order_of_transformers(chain: dict[str, Any]) ->
     for processor in built:
         out = processor(text, out)
     np.testing.assert_allclose(out, np.array(chain["out"], np.float32), rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("case", [case for case in GOLDEN["cases"] if hasattr(OURS[case["class"]], "edits")], ids=label)
+def test_edits_are_what_the_processor_does_bit_for_bit(case: dict[str, Any]) -> None:
+    """Of each row of a golden, and of texts of every length up to its own: those that change something, and not."""
+    arguments = dict(case["arguments"])
+    for row, (before, text) in enumerate(zip(scores(case["scores"]), ids(case["ids"]), strict=True)):
+        if "encoder_input_ids" in arguments:
+            arguments["encoder_input_ids"] = np.array(case["arguments"]["encoder_input_ids"])[row : row + 1]
+        processor, history = OURS[case["class"]](**arguments), History()
+        for length in range(1, len(text) + 1):
+            history.become(text[:length].tolist())
+            edits = processor.edits(history, V)
+            if arguments.get("prompt_ignore_length"):
+                assert edits is None
+                continue
+            out = processor(text[None, :length], before[None])[0]
+            assert edited(before, edits).tobytes() == out.tobytes()
+
+
+def test_edits_are_of_one_text() -> None:
+    """Processors made for several prompts have none, nor those that name a token which is not there."""
+    several = np.array([[5, 7], [7, 5]])
+    for processor in (
+        processors.EncoderRepetitionPenalty(1.3, several),
+        processors.EncoderNoRepeatNGram(2, several),
+        processors.SequenceBias({(V,): 1.0}),
+        processors.ForcedEosToken(3, V),
+    ):
+        assert processor.edits(History([5, 7]), V) is None
+
+
+@pytest.mark.parametrize("chain", GOLDEN["chains"], ids=lambda c: json.dumps(c["fields"])[:60])
+def test_edits_of_chains(chain: dict[str, Any]) -> None:
+    """One after another they are what the chain does, as far as it can be said in edits."""
+    text, out = ids("text")[:1], scores("wide")[:1]
+    prompt = text[0, : chain["prompt"]].tolist()
+    config = resolved(**chain["fields"])
+    new = config.max_new_tokens or config.max_length - len(prompt)
+    row, history = out[0], History(text[0].tolist())
+    for processor in build(config, prompt=prompt, new_tokens=new, eos_ids=(2, 3), vocab_size=V, warpers=False):
+        if not hasattr(processor, "edits"):
+            break
+        out, row = processor(text, out), edited(row, processor.edits(history, V))
+        assert row.tobytes() == out[0].tobytes()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_history_is_that_of_its_text_whatever_it_was_before(seed: int) -> None:
+    """Grown, cut and changed by chance, and asked after some of it: as one that is made of the text at once."""
+    random = np.random.default_rng(seed)
+    history, text = History(), list[int]()
+    for _ in range(300):
+        text = text[: len(text) - random.choice([0, 0, 1, 3, len(text)], p=[0.4, 0.3, 0.15, 0.1, 0.05])]
+        text = [*text, *random.integers(0, random.choice([4, 300]), random.integers(0, 8)).tolist()]
+        history.become(text)
+        assert history.tokens == text
+        if random.random() < 0.7:
+            assert history.distinct().tolist() == list(dict.fromkeys(text))
+            for size in (1, 2, 3):
+                tail = text if random.random() < 0.5 else random.integers(0, 4, 3).tolist()
+                ends = [i for i in range(size - 1, len(text)) if text[i + 1 - size : i] == tail[len(tail) + 1 - size :]]
+                wanted = [text[i] for i in ends] if len(tail) >= size - 1 else []
+                assert sorted(set(history.completing(size, tail).tolist())) == sorted(set(wanted))
 
 
 def test_padding_counts_where_the_config_counts_the_whole_row() -> None:

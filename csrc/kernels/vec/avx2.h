@@ -79,6 +79,26 @@ QB_INLINE unsigned nan_mask(F x) {
     return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(x.a, x.a, _CMP_UNORD_Q))) |
            static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(x.b, x.b, _CMP_UNORD_Q))) << 8;
 }
+// `value` where x >= y, 0 elsewhere.
+QB_INLINE F keep(F x, F y, F value) {
+    return {_mm256_and_ps(_mm256_cmp_ps(x.a, y.a, _CMP_GE_OQ), value.a),
+            _mm256_and_ps(_mm256_cmp_ps(x.b, y.b, _CMP_GE_OQ), value.b)};
+}
+// The lanes of x that are set in mask, `otherwise` elsewhere.
+QB_INLINE F select(unsigned mask, F x, float otherwise) {
+    const __m256i bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128), high = _mm256_slli_epi32(bits, 8);
+    const __m256i word = _mm256_set1_epi32(static_cast<int>(mask));
+    const __m256 fill = _mm256_set1_ps(otherwise);
+    const __m256i a = _mm256_cmpeq_epi32(_mm256_and_si256(word, bits), bits);
+    const __m256i b = _mm256_cmpeq_epi32(_mm256_and_si256(word, high), high);
+    return {_mm256_blendv_ps(fill, x.a, _mm256_castsi256_ps(a)), _mm256_blendv_ps(fill, x.b, _mm256_castsi256_ps(b))};
+}
+// Writes base + i for each lane i that is set in mask, ascending, and returns how many; `out` has room for 16.
+QB_INLINE size_t put_indices(int32_t* out, int32_t base, unsigned mask) {
+    size_t count = 0;
+    for (; mask; mask &= mask - 1) out[count++] = base + __builtin_ctz(mask);
+    return count;
+}
 
 QB_INLINE float sum(F x) {  // fixed tree: 16 -> 8 -> 4 -> 2 -> 1
     __m256 a = _mm256_add_ps(x.a, x.b);

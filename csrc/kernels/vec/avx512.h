@@ -48,6 +48,19 @@ QB_INLINE F after(F x, int n, float otherwise) {
 }
 QB_INLINE unsigned at_least_mask(F x, F y) { return _mm512_cmp_ps_mask(x.v, y.v, _CMP_GE_OQ); }
 QB_INLINE unsigned nan_mask(F x) { return _mm512_cmp_ps_mask(x.v, x.v, _CMP_UNORD_Q); }
+// `value` where x >= y, 0 elsewhere.
+QB_INLINE F keep(F x, F y, F value) { return {_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x.v, y.v, _CMP_GE_OQ), value.v)}; }
+// The lanes of x that are set in mask, `otherwise` elsewhere.
+QB_INLINE F select(unsigned mask, F x, float otherwise) {
+    return {_mm512_mask_mov_ps(_mm512_set1_ps(otherwise), static_cast<__mmask16>(mask), x.v)};
+}
+// Writes base + i for each lane i that is set in mask, ascending, and returns how many; `out` has room for 16.
+QB_INLINE size_t put_indices(int32_t* out, int32_t base, unsigned mask) {
+    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i all = _mm512_add_epi32(_mm512_set1_epi32(base), lanes);
+    _mm512_storeu_si512(out, _mm512_maskz_compress_epi32(static_cast<__mmask16>(mask), all));
+    return static_cast<size_t>(__builtin_popcount(mask));
+}
 
 QB_INLINE float sum(F x) {  // fixed tree: 16 -> 8 -> 4 -> 2 -> 1
     __m256 a = _mm256_add_ps(_mm512_castps512_ps256(x.v), _mm512_extractf32x8_ps(x.v, 1));

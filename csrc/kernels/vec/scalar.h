@@ -83,6 +83,19 @@ QB_INLINE unsigned lanes_of(Ints mask) {
 }
 QB_INLINE unsigned at_least_mask(F x, F y) { return lanes_of(x.v >= y.v); }
 QB_INLINE unsigned nan_mask(F x) { return lanes_of(x.v != x.v); }
+// `value` where x >= y, 0 elsewhere.
+QB_INLINE F keep(F x, F y, F value) { return {choose(x.v >= y.v, value.v, all(0.0f))}; }
+// The lanes of x that are set in mask, `otherwise` elsewhere.
+QB_INLINE F select(unsigned mask, F x, float otherwise) {
+    for (int i = 0; i < 16; i++) x.v[i] = mask >> i & 1 ? x.v[i] : otherwise;
+    return x;
+}
+// Writes base + i for each lane i that is set in mask, ascending, and returns how many; `out` has room for 16.
+QB_INLINE size_t put_indices(int32_t* out, int32_t base, unsigned mask) {
+    size_t count = 0;
+    for (; mask; mask &= mask - 1) out[count++] = base + __builtin_ctz(mask);
+    return count;
+}
 QB_INLINE float sum(F x) {  // fixed tree: 16 -> 8 -> 4 -> 2 -> 1
     float v[16];
     store(v, x);

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
 
 from quickbrown.engine.batch import Draws
+from quickbrown.types import Edit, EditKind
 
 Logits = npt.NDArray[np.float32]
 LOWEST = float(np.finfo(np.float32).min)
@@ -62,6 +64,25 @@ def kept(
     return p
 
 
+def edited(logits: Logits, edits: Iterable[Edit]) -> Logits:
+    """A row, (V,), as edits make it, one after another, in float32."""
+    out = logits.copy()
+    with np.errstate(over="ignore", invalid="ignore"):
+        for kind, ids, values in edits:
+            if kind == EditKind.ONLY:
+                allowed = np.unpackbits(ids.view(np.uint8), count=len(out), bitorder="little")
+                out[allowed == 0] = -math.inf
+                continue
+            for id, value in zip(ids, np.broadcast_to(values, ids.shape), strict=True):
+                if kind == EditKind.SCALE:
+                    out[id] = out[id] * value if out[id] < 0 else out[id] / value
+                elif kind == EditKind.ADD:
+                    out[id] += value
+                else:
+                    out[id] = value
+    return out
+
+
 def draw(
     logits: Logits,
     temperature: float,
@@ -93,8 +114,15 @@ def logprob(logits: Logits, token: int) -> float:
 
 
 def sample(logits: Logits, draws: Draws) -> list[tuple[int, float]]:
-    """Every draw of a step from its row of (R, V): token ids, and log-probabilities or nan."""
-    return redraw(logits, draws, logits[np.asarray(draws.rows, np.intp)])
+    """Every draw of a step from its row of (R, V), as its edits make it: token ids, and log-probabilities or nan.
+
+    The log-probabilities are of the rows as they are.
+    """
+    edits: dict[int, list[Edit]] = {}
+    for i, edit in draws.edits:
+        edits.setdefault(i, []).append(edit)
+    rows = [edited(logits[row], edits.get(i, ())) for i, row in enumerate(draws.rows)]
+    return redraw(logits, draws, np.array(rows, np.float32).reshape(-1, logits.shape[1]))
 
 
 def redraw(logits: Logits, draws: Draws, processed: Logits) -> list[tuple[int, float]]:

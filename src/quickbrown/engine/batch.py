@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from quickbrown.types import SamplingParams
+from quickbrown.types import Edit, SamplingParams
 
 Ints = Sequence[int]  # lists, where it matters: making a small numpy array takes longer than filling it
 Floats = Sequence[float]
@@ -41,9 +41,11 @@ class Draws:
     top_p: list[float] = field(default_factory=list)
     min_p: list[float] = field(default_factory=list)
     logprobs: bool = False  # whether log-probabilities of the drawn tokens are wanted (else nan)
+    edits: list[tuple[int, Edit]] = field(default_factory=list)  # an index of a draw, and what edits its row, in order
 
-    def add(self, row: int, seed: int, position: int, params: SamplingParams) -> None:
-        """One more draw."""
+    def add(self, row: int, seed: int, position: int, params: SamplingParams, edits: Iterable[Edit] = ()) -> None:
+        """One more draw. Rows ascend where there are edits."""
+        self.edits += [(len(self.rows), edit) for edit in edits]
         self.rows.append(row)
         self.seeds.append(seed)
         self.positions.append(position)

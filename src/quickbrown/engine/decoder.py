@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from quickbrown.types import Edit
+
 if TYPE_CHECKING:
     from quickbrown.engine.sequence import Sequence
 
@@ -37,6 +39,14 @@ class Processor(Protocol):
 
         May be asked again about the same text: keep no count of calls.
         """
+        ...
+
+
+class Editor(Processor, Protocol):
+    """A processor that can say what it does in edits, which the runner makes itself in the step's one call."""
+
+    def edits(self, tokens: Seq[int], sample: int) -> Seq[Edit] | None:
+        """What it does to the row after a text; None if it must be called instead. As often as it is asked."""
         ...
 
 

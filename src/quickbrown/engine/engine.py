@@ -6,20 +6,24 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Seq
 from itertools import zip_longest
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
 from quickbrown.engine.batch import Batch, Draws
 from quickbrown.engine.blocks import BlockPool
-from quickbrown.engine.decoder import Row
+from quickbrown.engine.decoder import Editor, Row
 from quickbrown.engine.runner import Runner
 from quickbrown.engine.scheduler import Scheduler, Work
 from quickbrown.engine.sequence import EngineError, Request, Sequence
-from quickbrown.types import Event, Finish, FinishReason, TooLong
+from quickbrown.types import Edit, Event, Finish, FinishReason, TooLong
 
 log = logging.getLogger(__name__)
+
+Edits = dict[Sequence, list[Seq[Edit]]]  # by sequences whose rows are drawn from in the step's one call: `edits_of`
 
 
 class Engine:
@@ -128,13 +132,14 @@ class Engine:
 
     def run(self, work: Work) -> None:
         """Run a step's work together; if that fails, each sequence alone, so that only the guilty request ends."""
-        batch, draws = gather(work, list(self.pool.fresh))
+        edits = {one: found for one, count in work if (found := edits_of(one, count)) is not None}
+        batch, draws = gather(work, list(self.pool.fresh), edits)
         try:
             while self.pool.copies:
                 self.runner.copy(*self.pool.copies[0])
                 del self.pool.copies[0]
             drawn = iter(self.runner.run(batch, draws))
-            redrawn = iter(self.redraw(work))
+            redrawn = iter(self.redraw(work, edits))
         except Exception as error:
             if len(work) == 1:
                 self.fail(work[0][0], error)
@@ -145,15 +150,15 @@ class Engine:
                     self.run([one])
         else:
             self.pool.fresh.clear()
-            self.commit(work, drawn, redrawn)
+            self.commit(work, edits, drawn, redrawn)
 
-    def redraw(self, work: Work) -> list[tuple[int, float]]:
-        """Draw for the requests that have a processor, from rows that it has changed."""
+    def redraw(self, work: Work, edits: Edits) -> list[tuple[int, float]]:
+        """Draw for the requests whose processor is called, from rows that it has changed."""
         draws, processed = Draws(), []
         row = 0
         for sequence, count in work:
             rows, processor = decided(sequence, count), sequence.request.processor
-            if processor is not None and rows:
+            if processor is not None and rows and sequence not in edits:
                 logits, text = self.runner.logits(), sequence.tokens + sequence.draft
                 try:
                     changed = [
@@ -169,15 +174,17 @@ class Engine:
             row += len(rows)
         return self.runner.redraw(draws, np.stack(processed)) if processed else []
 
-    def commit(self, work: Work, drawn: Iterator[tuple[int, float]], redrawn: Iterator[tuple[int, float]]) -> None:
+    def commit(
+        self, work: Work, edits: Edits, drawn: Iterator[tuple[int, float]], redrawn: Iterator[tuple[int, float]]
+    ) -> None:
         """Hand each sequence the rows that decide something, and note of the others that they are stored.
 
-        drawn, redrawn  for requests without and with a processor, in the order of `work`
+        drawn, redrawn  for sequences in `edits` and others, in the order of `work`
         """
         all_rows = []
         for sequence, count in work:
             wanted = sequence.request.params.logprobs
-            source = drawn if sequence.request.processor is None else redrawn
+            source = drawn if sequence in edits else redrawn
             positions = decided(sequence, count)
             rows = []
             for _ in sequence.samples if positions else ():
@@ -362,7 +369,34 @@ class Engine:
             raise EngineError(f"there are deadlines of {list(self.deadlines)}, but only {list(self.live)} are here")
 
 
-def gather(work: Work, fresh: list[int]) -> tuple[Batch, Draws]:
+def edits_of(sequence: Sequence, count: int) -> list[Seq[Edit]] | None:
+    """What changes the rows of a sequence before they are drawn from, one list a draw; none where nothing does.
+
+    None if only its processor knows, which is called once the rows are there. What it raises here it raises then too,
+    where that ends its request.
+    """
+    processor = sequence.request.processor
+    if processor is None:
+        return []
+    if not hasattr(processor, "edits"):
+        return None
+    editor = cast(Editor, processor)
+    text = sequence.tokens + sequence.draft if sequence.draft else sequence.tokens
+    rows, found = decided(sequence, count), []
+    for sample in sequence.samples if rows else ():
+        for position in rows:
+            try:
+                edits = editor.edits(text if position + 1 == len(text) else text[: position + 1], sample)
+            except Exception:
+                log.debug("%s: its processor failed", sequence.name, exc_info=True)
+                return None
+            if edits is None:
+                return None
+            found.append(edits)
+    return found
+
+
+def gather(work: Work, fresh: list[int], edits: Edits) -> tuple[Batch, Draws]:
     """The lists of one step: nothing to keep in order between steps."""
     tokens: list[int] = []
     positions: list[int] = []
@@ -379,8 +413,8 @@ def gather(work: Work, fresh: list[int]) -> tuple[Batch, Draws]:
         blocks += sequence.blocks
         spans.append(sequence.request.span)
         rows = decided(sequence, count)
-        if sequence.request.processor is None:
-            wish(draws, sequence, len(logit_rows), rows)
+        if sequence in edits:
+            wish(draws, sequence, len(logit_rows), rows, edits[sequence])
         logit_rows += [starts[-1] + position - first for position in rows]
         starts.append(len(tokens))
         block_starts.append(len(blocks))
@@ -393,12 +427,15 @@ def decided(sequence: Sequence, count: int) -> range:
     return range(max(first, len(sequence.tokens) - 1), first + count)
 
 
-def wish(draws: Draws, sequence: Sequence, row: int, positions: range) -> None:
-    """Add the draws of each sample of a sequence, from rows that are numbered from `row`."""
-    request = sequence.request
+def wish(draws: Draws, sequence: Sequence, row: int, positions: range, edits: Seq[Seq[Edit]] = ()) -> None:
+    """Add the draws of each sample of a sequence, from rows that are numbered from `row`.
+
+    edits  of each draw, or none
+    """
+    request, each = sequence.request, iter(edits)
     for sample in sequence.samples if positions else ():
         for i, position in enumerate(positions):
-            draws.add(row + i, request.seeds[sample], position + 1, request.params)
+            draws.add(row + i, request.seeds[sample], position + 1, request.params, next(each, ()))
 
 
 def checked(processed: npt.NDArray[np.float32], logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

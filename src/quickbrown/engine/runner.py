@@ -23,7 +23,8 @@ class Runner(Protocol):
     def run(self, batch: Batch, draws: Draws = NO_DRAWS) -> list[tuple[int, float]]:
         """Compute the logits of `batch.logit_rows`, valid until the next call, and draw: (token, log-probability) each.
 
-        The log-probability is nan unless `draws` wants it. One call, because what Python does between two is slow: its
+        The token is drawn from the row as `draws.edits` make it; the log-probability is of the row as it is, which it
+        stays, and nan unless `draws` wants it. One call, because what Python does between two is slow: its
         code and data have left the caches while the weights passed through.
         """
         ...

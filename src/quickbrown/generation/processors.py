@@ -1,4 +1,9 @@
-"""What changes a row of logits before a token is chosen from it, by the names and in the order of transformers."""
+"""What changes a row of logits before a token is chosen from it, by the names and in the order of transformers.
+
+`__call__` is what a processor means. Where that is a few plain edits of a row, there is `edits` too, for the sampler to
+make itself: those of a row of `width` scores after a text, whose tokens are below that, or None if no edits say it.
+They are the same float32 operations in the same order, equal bit for bit.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from quickbrown.generation.filters import (
     OUT,
@@ -26,6 +32,8 @@ from quickbrown.generation.filters import (
     quiet,
     whole,
 )
+from quickbrown.generation.history import History
+from quickbrown.types import Edit, EditKind
 
 
 class Processor(Protocol):
@@ -49,6 +57,12 @@ def _without(scores: Scores, ids: Ids) -> Scores:
     return out
 
 
+def _put(ids: Ids | npt.NDArray[np.int32], value: float, width: int) -> list[Edit]:
+    """The edit that gives tokens a score; those beyond the vocabulary are none."""
+    known = ids[(ids >= 0) & (ids < width)].astype(np.int32)
+    return [Edit(EditKind.PUT, known, np.array([value], np.float32))] if known.size else []
+
+
 # Lengths and forced tokens
 
 
@@ -61,6 +75,9 @@ class MinLength:
 
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:
         return _without(scores, self.eos_token_id) if input_ids.shape[1] < self.min_length else scores
+
+    def edits(self, history: History, width: int) -> list[Edit]:
+        return _put(self.eos_token_id, OUT, width) if len(history.tokens) < self.min_length else []
 
 
 class MinNewTokensLength:
@@ -75,6 +92,10 @@ class MinNewTokensLength:
         short = input_ids.shape[1] - self.prompt_length_to_skip < self.min_new_tokens
         return _without(scores, self.eos_token_id) if short else scores
 
+    def edits(self, history: History, width: int) -> list[Edit]:
+        short = len(history.tokens) - self.prompt_length_to_skip < self.min_new_tokens
+        return _put(self.eos_token_id, OUT, width) if short else []
+
 
 class _Forced:
     """One of some tokens at one length, whatever the scores."""
@@ -88,6 +109,14 @@ class _Forced:
         out = np.full_like(scores, OUT)
         out[:, self._ids] = 0
         return out
+
+    def edits(self, history: History, width: int) -> list[Edit] | None:
+        if len(history.tokens) != self._length:
+            return []
+        if (self._ids >= width).any():
+            return None
+        nothing = Edit(EditKind.ONLY, np.zeros(-(-width // 32), np.int32), np.empty(0, np.float32))
+        return [nothing, *_put(self._ids, 0, width)]
 
 
 class ForcedBosToken(_Forced):
@@ -144,6 +173,9 @@ class SuppressTokens:
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:
         return _without(scores, self.suppress_tokens)
 
+    def edits(self, history: History, width: int) -> list[Edit]:
+        return _put(self.suppress_tokens, OUT, width)
+
 
 class SuppressTokensAtBegin:
     """Some tokens not where ids have `begin_index` tokens."""
@@ -157,6 +189,9 @@ class SuppressTokensAtBegin:
 
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:
         return _without(scores, self.begin_suppress_tokens) if input_ids.shape[1] == self.begin_index else scores
+
+    def edits(self, history: History, width: int) -> list[Edit]:
+        return _put(self.begin_suppress_tokens, OUT, width) if len(history.tokens) == self.begin_index else []
 
 
 class PrefixAllowedTokens:
@@ -227,6 +262,11 @@ class RepetitionPenalty:
             return _penalized(scores, input_ids, self.penalty, np.arange(input_ids.shape[1]) >= ignore[:, None])
         return _penalized(scores, input_ids[:, ignore:], self.penalty)
 
+    def edits(self, history: History, width: int) -> list[Edit] | None:
+        if self.prompt_ignore_length is not None:
+            return None
+        return [Edit(EditKind.SCALE, history.distinct(), np.array([self.penalty], np.float32))]
+
 
 class EncoderRepetitionPenalty:
     """Tokens of the prompt, (P, n) ids, are `penalty` times likelier in terms of scores. B is a multiple of P."""
@@ -234,10 +274,17 @@ class EncoderRepetitionPenalty:
     def __init__(self, penalty: float, encoder_input_ids: Ids) -> None:
         self.penalty = 1 / number(penalty, "penalty", lambda x: x > 0, "a number above 0")
         self.encoder_input_ids = np.atleast_2d(encoder_input_ids)
+        self._distinct = np.unique(self.encoder_input_ids).astype(np.int32)
 
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:
         prompts = self.encoder_input_ids.repeat(len(scores) // len(self.encoder_input_ids), 0)
         return _penalized(scores, prompts, self.penalty)
+
+    def edits(self, history: History, width: int) -> list[Edit] | None:
+        if len(self.encoder_input_ids) > 1:
+            return None
+        known = self._distinct[(self._distinct >= 0) & (self._distinct < width)]
+        return [Edit(EditKind.SCALE, known, np.array([self.penalty], np.float32))]
 
 
 class NoRepeatNGram:
@@ -249,6 +296,9 @@ class NoRepeatNGram:
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:
         return _without_runs(input_ids, input_ids, self.ngram_size, scores)
 
+    def edits(self, history: History, width: int) -> list[Edit]:
+        return _put(history.completing(self.ngram_size, history.tokens), OUT, width)
+
 
 class EncoderNoRepeatNGram:
     """No token that would complete a run of tokens which the prompt, (P, n) ids, has. B is a multiple of P."""
@@ -256,10 +306,16 @@ class EncoderNoRepeatNGram:
     def __init__(self, encoder_ngram_size: int, encoder_input_ids: Ids) -> None:
         self.ngram_size = whole(encoder_ngram_size, "encoder_ngram_size", 1)
         self.encoder_input_ids = np.atleast_2d(encoder_input_ids)
+        self._prompt = History(self.encoder_input_ids[0].tolist())
 
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:
         prompts = self.encoder_input_ids.repeat(len(scores) // len(self.encoder_input_ids), 0)
         return _without_runs(prompts, input_ids, self.ngram_size, scores)
+
+    def edits(self, history: History, width: int) -> list[Edit] | None:
+        if len(self.encoder_input_ids) > 1:
+            return None
+        return _put(self._prompt.completing(self.ngram_size, history.tokens), OUT, width)
 
 
 def _without_runs(texts: Ids, input_ids: Ids, size: int, scores: Scores) -> Scores:
@@ -298,17 +354,28 @@ class SequenceBias:
         self._last = np.array([ids[-1] for ids in self.sequence_bias])
         self._bias = np.array(list(self.sequence_bias.values()), np.float32)
         self._most = max(max(ids) for ids in self.sequence_bias)
+        self._longest = max(map(len, self.sequence_bias))
 
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:
         if self._most >= scores.shape[1]:
             raise ValueError(f"token {self._most} of sequence_bias is beyond the vocabulary of {scores.shape[1]}")
         out = scores.copy()
         for row, text in enumerate(input_ids):
-            tail = text.tolist()
-            due = [len(ids) == 1 or tuple(tail[1 - len(ids) :]) == ids[:-1] for ids in self.sequence_bias]
+            due = self._due(text[-self._longest :].tolist())
             with quiet():
                 np.add.at(out[row], self._last[due], self._bias[due])
         return out
+
+    def _due(self, tail: list[int]) -> list[bool]:
+        """Which sequences a text that ends so has all tokens of but the last."""
+        return [len(ids) == 1 or tuple(tail[1 - len(ids) :]) == ids[:-1] for ids in self.sequence_bias]
+
+    def edits(self, history: History, width: int) -> list[Edit] | None:
+        if self._most >= width:
+            return None
+        due = self._due(history.tokens[-self._longest :])
+        ids = self._last[due].astype(np.int32)
+        return [Edit(EditKind.ADD, ids, self._bias[due])] if ids.size else []
 
 
 class NoBadWords:
@@ -330,6 +397,9 @@ class NoBadWords:
 
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:
         return scores if self._bias is None else self._bias(input_ids, scores)
+
+    def edits(self, history: History, width: int) -> list[Edit] | None:
+        return [] if self._bias is None else self._bias.edits(history, width)
 
 
 # Repairs

@@ -135,7 +135,8 @@ class Call:
         )
         if not chain and not keep:
             return None
-        made = Processors(chain, own, given, len(tokens), self.given.kind, keep, self.failure)
+        width = self.llm.config.vocab_size
+        made = Processors(chain, own, given, len(tokens), self.given.kind, keep, self.failure, width)
         return made
 
     def watch(self, criteria: Criteria | None) -> Watch | None:

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from quickbrown.generation.history import History
 from quickbrown.generation.processors import PrefixAllowedTokens
 from quickbrown.hf.arrays import as_kind, to_numpy
 from quickbrown.streams import Text
-from quickbrown.types import Finish, FinishReason
+from quickbrown.types import Edit, Finish, FinishReason
 
 Floats = npt.NDArray[np.float32]
 
@@ -35,6 +36,7 @@ class Processors:
     given   the row as it was given, padding included, (n,) int64
     prompt  how many tokens of text it has
     keep    what is kept of each row, "scores", "logits", for the outputs that were asked for
+    width   of a row
     sample  which sample they are being called for
     """
 
@@ -47,6 +49,7 @@ class Processors:
         kind: str,
         keep: frozenset[str],
         failure: Failure,
+        width: int,
     ) -> None:
         self.chain, self.given, self.prompt = chain, given, prompt
         self.own = {id(processor) for processor in own}
@@ -54,6 +57,9 @@ class Processors:
         self.keep, self.failure = keep, failure
         self.sample = 0
         self.rows: dict[str, dict[tuple[int, int], Floats]] = {name: {} for name in keep}  # by sample and new token
+        self.width = width
+        self.histories: dict[int, History] = {}  # by sample
+        self.expressible = not keep and all(id(one) not in self.own and hasattr(one, "edits") for one in chain)
 
     def __call__(self, tokens: Sequence[int], sample: int, logits: Floats) -> Floats:
         self.sample = sample
@@ -77,6 +83,20 @@ class Processors:
             if name in self.keep:
                 self.rows[name][sample, len(tokens) - self.prompt] = np.array(value, np.float32)
         return row
+
+    def edits(self, tokens: Sequence[int], sample: int) -> list[Edit] | None:
+        """What they do to the row after a text, if edits say it and nobody wants to see that row."""
+        if not self.expressible:
+            return None
+        history = self.histories.setdefault(sample, History())
+        history.become(tokens)
+        found: list[Edit] = []
+        for processor in self.chain:
+            edits = processor.edits(history, self.width)
+            if edits is None:
+                return None
+            found += edits
+        return found
 
 
 class Criteria:

@@ -81,6 +81,7 @@ class NativeRunner:
             draws.min_p,
             draws.logprobs,
             self.turns.of(batch.spans),
+            draws.edits,
         )
 
     def redraw(self, draws: Draws, processed: npt.NDArray[np.float32]) -> list[tuple[int, float]]:
