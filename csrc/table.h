@@ -104,9 +104,11 @@ struct LinearArgs {
     const float* residual;   // Epilogue::add: (tokens, residual_stride); may be `out` itself
     size_t residual_stride;  // 0: one row for all tokens, a bias
     Epilogue epilogue;
-    // A few tokens read each weight once, from memory. This thread reads on to read_end, and then from read_next on.
+    // A few tokens read each weight once, from memory. This thread reads on to read_end, and then from read_next on;
+    // what is so many bytes further on that way is fetched.
     const uint8_t* read_end;
     const uint8_t* read_next;
+    size_t read_ahead;
 };
 
 // One chunk of at most 256 keys against rows of one kv head, and the running result it is merged into.

@@ -6,17 +6,15 @@
 //   float:     four chains over units 0,1,2,3 mod 4, joined as (0 + 1) + (2 + 3)
 //   by book:   per block of 64 four such chains over what the nibbles stand for, then f = fma(absmax, joined, f)
 
-// What a few tokens read once, from memory, is fetched into the second-level cache this many bytes ahead
-// (docs/journal.md, 2026-11-23: twice the speed of the hardware's own prefetching on one machine, and no loss).
-constexpr size_t kAhead = 12288;
-
-// The weights that a thread reads: up to `end`, and on from there + `jump`, which may be the next instruction's.
+// The weights that a thread reads once, from memory: up to `end`, and on from there + `jump`, which may be the next
+// instruction's. They are fetched into the second-level cache `ahead` bytes before they are wanted (docs/journal.md,
+// 2026-11-23 and 2026-11-27: up to twice the speed of the hardware's own prefetching on one machine).
 struct Reading {
     const uint8_t* end;
     ptrdiff_t jump;
-    // Fetches what is kAhead behind `bytes` at a place.
+    size_t ahead;
     __attribute__((always_inline)) void fetch_behind(const uint8_t* at, int bytes) const {
-        at += kAhead;
+        at += ahead;
         if (at >= end) at += jump;
         for (int line = 0; line < bytes; line += 64) fetch(at + line);
     }
@@ -267,7 +265,7 @@ QB_INLINE void tile(const uint8_t* panels, size_t stride, const uint8_t* x, size
         float_tile<Format, M, N>(panels, stride, x, inputs, reading, f);
 }
 
-QB_INLINE Reading reading(const LinearArgs& a) { return {a.read_end, a.read_next - a.read_end}; }
+QB_INLINE Reading reading(const LinearArgs& a) { return {a.read_end, a.read_next - a.read_end, a.read_ahead}; }
 
 // M tokens from `token` on times N adjacent panels from `panel` on.
 template <class Format, int M, int N>

@@ -18,6 +18,11 @@ double seconds(Clock::time_point start, Clock::time_point end) {
     return std::chrono::duration<double>(end - start).count();
 }
 
+// How far ahead a thread fetches what it reads, in bytes. In long reads less is faster: what was fetched and not used
+// yet is in the way. Short ones are over soon, and then it is the beginning of the next that is fetched
+// (docs/journal.md, 2026-11-27).
+constexpr size_t kAhead = 4096, kFarAhead = 12288, kLongRead = 2 << 20;
+
 size_t padded16(size_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
 
 [[noreturn]] void refuse(const std::string& why) { throw std::invalid_argument(why); }
@@ -481,6 +486,7 @@ void Plan::run_linear(const Instruction& i, size_t index, int thread) {
                                       : Epilogue::store,
                     .read_end = w.data + (std::min(last, base + w.panels) - base) * w.panel_stride,
                     .read_next = goes_on ? weights_.weight(i.outputs[part + 1].weight).data : next,
+                    .read_ahead = w.panels * w.panel_stride < kLongRead ? kFarAhead : kAhead,
                 };
                 const auto& linear = type == Activation::bf16_groups ? kernels_.linear_bf16 : kernels_.linear;
                 linear[static_cast<int>(w.format)](args, std::max(begin, base) - base,

@@ -124,7 +124,7 @@ std::vector<float> run(const Case& c, size_t first, size_t count, Epilogue epilo
     linear[static_cast<int>(c.weight.format)](
         {c.weight.data, epilogue == Epilogue::swiglu ? c.weight.panel_stride / 2 : c.weight.panel_stride,
          padded_inputs(type, c.weight.inputs), packed.data(), bytes, count, out.data(), width, out.data(), width,
-         epilogue, c.weight.data + c.weight.panels * c.weight.panel_stride, c.weight.data},
+         epilogue, c.weight.data + c.weight.panels * c.weight.panel_stride, c.weight.data, 4096},
         0, c.weight.panels);
     return out;
 }
