@@ -241,9 +241,7 @@ size_t Weights::packed_size(Format format, size_t rows, size_t inputs) {
 
 size_t Weights::vector_size(size_t length) { return aligned(product((length + kLanes - 1) / kLanes * kLanes, 4)); }
 
-Weights::Weights(size_t capacity, Pool& pool) : arena_(capacity), room_(arena_.data(), capacity), pool_(pool) {
-    if (capacity) madvise(arena_.data(), arena_.bytes(), MADV_HUGEPAGE);
-}
+Weights::Weights(size_t capacity, Pool& pool) : arena_(capacity), room_(arena_.data(), capacity), pool_(pool) {}
 
 Weights::Weights(std::span<const uint8_t> packed, Pool& pool) : room_(packed), pool_(pool) {
     if (reinterpret_cast<uintptr_t>(packed.data()) % kAlign)
