@@ -51,6 +51,9 @@ class Llama:
         row = llama_cpp.llama_get_logits_ith(self.context, len(tokens) - 1)
         return int(np.ctypeslib.as_array(row, (self.vocabulary,)).argmax())
 
+    def settle(self) -> None:
+        pass  # nothing goes on after the first token
+
     def generate(self, prompt: list[int], new: int) -> tuple[float, float]:
         llama_cpp.llama_memory_clear(self.memory, False)
         start = time.perf_counter()

@@ -27,6 +27,9 @@ class OpenVino:
         self.version = genai.__version__.split("-")[0]
         self.pipeline = genai.LLMPipeline(a.model, "CPU", INFERENCE_NUM_THREADS=a.threads)
 
+    def settle(self) -> None:
+        pass  # nothing goes on after the first token
+
     def generate(self, prompt: list[int], new: int) -> tuple[float, float]:
         stamps: list[float] = []
         base: Any = self.genai.StreamerBase

@@ -28,6 +28,9 @@ class Transformers:
         self.model = transformers.AutoModelForCausalLM.from_pretrained(a.model, dtype=torch.bfloat16).eval()
         self.model.generation_config.eos_token_id = None
 
+    def settle(self) -> None:
+        pass  # nothing goes on after the first token
+
     def generate(self, prompt: list[int], new: int) -> tuple[float, float]:
         stamps: list[float] = []
 

@@ -29,6 +29,10 @@ class Engine(Protocol):
     version: str
     build: str  # how it was made, where the library says; else empty
 
+    def settle(self) -> None:
+        """Wait for what a start has left to do after its first token."""
+        ...
+
     def generate(self, prompt: list[int], new: int) -> tuple[float, float]:
         """Seconds from the call to the first token, and from there to the last of `new`."""
         ...
@@ -53,6 +57,7 @@ def drive(name: str, start: Callable[[argparse.Namespace], Engine]) -> None:
     engine = start(a)
     engine.generate(ids(START), 1)
     first_token_at, start_s = time.monotonic(), process_age()
+    engine.settle()
     found: dict[str, Any] = {"side": name, "version": engine.version, "build": engine.build, "threads": a.threads}
     found |= {"start_s": round(start_s, 3), "first_token_at": first_token_at}
     if a.prompt:
