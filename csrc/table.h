@@ -74,7 +74,7 @@ constexpr int kStretch = 128;  // logits of which the maximum is kept
 
 // Bytes of one token's packed activations. A tile of m tokens is m times that:
 //   [units][m][4 bytes] with 4 int8, 2 bf16 or 1 f32 a unit; then for int8, per group of 32:
-//   [m] f32 scale, [m] f32 scale * sum, [m] int32 sum;
+//   [m] f32 scale, [m] f32 scale * sum, [m] int32 sum, [m] int32 sum of the first 16;
 //   for bf16_groups the units of each 4 k are k0, k2 and k1, k3; then per group [2 halves][m] f32 sum.
 constexpr size_t padded_inputs(Activation type, size_t inputs) {
     // float chains run over 4 units at a time; the padding is zeros on both sides
@@ -86,7 +86,7 @@ constexpr size_t packed_bytes(Activation type, size_t inputs) {
     switch (type) {
         case Activation::f32: return k * 4;
         case Activation::bf16: return k * 2;
-        case Activation::int8: return k + k / kGroup * 12;
+        case Activation::int8: return k + k / kGroup * 16;
         case Activation::bf16_groups: break;
     }
     return k * 2 + k / kGroup * 8;

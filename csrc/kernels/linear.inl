@@ -24,7 +24,7 @@ template <class Format, int M, int N>
 QB_INLINE void integer_tile(const uint8_t* panels, size_t stride, const uint8_t* x, size_t inputs,
                             const Reading& reading, F (&f)[M][N]) {
     const size_t groups = inputs / kGroup;
-    const uint8_t* scales = x + inputs * M;  // per group [M] scale, [M] scale * sum, [M] sum
+    const uint8_t* scales = x + inputs * M;  // per group [M] scale, [M] scale * sum, [M] sum, [M] sum of the first half
     for (int m = 0; m < M; m++)
         for (int n = 0; n < N; n++) f[m][n] = set(0.0f);
     for (size_t g = 0; g < groups; g++) {
@@ -47,7 +47,7 @@ QB_INLINE void integer_tile(const uint8_t* panels, size_t stride, const uint8_t*
                 for (int n = 0; n < N; n++) dots[m][n] = Format::dot(dots[m][n], w_next[n], x4);
             }
         }
-        const float* scale = reinterpret_cast<const float*>(scales + g * M * 12);
+        const float* scale = reinterpret_cast<const float*>(scales + g * M * 16);
         for (int n = 0; n < N; n++) {
             const F w_scale = Format::scale(group + n * stride, g);
             for (int m = 0; m < M; m++) {
@@ -67,19 +67,14 @@ template <class Format, int M, int N>
 QB_INLINE void halves_tile(const uint8_t* panels, size_t stride, const uint8_t* x, size_t inputs,
                            const Reading& reading, F (&f)[M][N]) {
     const uint8_t* scales = x + inputs * M;  // as in integer_tile
-    const Bytes ones = set_bytes(1);
     for (int m = 0; m < M; m++)
         for (int n = 0; n < N; n++) f[m][n] = set(0.0f);
     for (size_t g = 0; g < inputs / kGroup; g++) {
         const uint8_t* group = Format::group(panels, g, Format::kGroupBytes);
         const uint8_t* values = x + g * kGroup * M;
-        const float* scale = reinterpret_cast<const float*>(scales + g * M * 12);
+        const float* scale = reinterpret_cast<const float*>(scales + g * M * 16);
         if constexpr (N == 1) reading.fetch_behind(group, Format::kGroupBytes);
-        I whole[M][N], sums[M];  // sums of x: of the first half counted, of the other by what the group's leaves
-        for (int m = 0; m < M; m++) {
-            sums[m] = zero_i();
-            for (int u = 0; u < 4; u++) sums[m] = dot4_narrow(sums[m], ones, broadcast4(values + (u * M + m) * 4));
-        }
+        I whole[M][N];
 #pragma GCC unroll 2
         for (int half = 0; half < 2; half++) {
             I dots[M][N];
@@ -97,7 +92,8 @@ QB_INLINE void halves_tile(const uint8_t* panels, size_t stride, const uint8_t* 
                 }
             }
             for (int m = 0; m < M; m++) {
-                const I sum = half ? sub_i(broadcast4(scale + 2 * M + m), sums[m]) : sums[m];
+                const I first = broadcast4(scale + 3 * M + m);
+                const I sum = half ? sub_i(broadcast4(scale + 2 * M + m), first) : first;
                 for (int n = 0; n < N; n++) {
                     const I by = load_s8(group + n * stride + half * 16);
                     const I dot = mul_i(sub_i(dots[m][n], shift_left<Format::kHalfZeroShift>(sum)), by);

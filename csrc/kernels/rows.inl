@@ -56,7 +56,8 @@ static void rope(const float* x, const float* cos, const float* sin, int head_di
 }
 
 // 32 floats to int8 with one scale: q = round(x * 127 / max|x|), x ~ q * scale.
-QB_INLINE void quantize_group(const float* x, int8_t* q, float* scale, float* scaled_sum, int32_t* total) {
+QB_INLINE void quantize_group(const float* x, int8_t* q, float* scale, float* scaled_sum, int32_t* total,
+                              int32_t* first) {
     F a = load(x), b = load(x + 16);
     const float largest = highest(max(abs(a), abs(b)));
     const float d = largest / 127.0f;
@@ -65,6 +66,7 @@ QB_INLINE void quantize_group(const float* x, int8_t* q, float* scale, float* sc
     store_int8(q, qa);
     store_int8(q + 16, qb);
     *total = sum_i(add_i(qa, qb));
+    *first = sum_i(qa);
     *scale = d;
     *scaled_sum = d * static_cast<float>(*total);
 }
@@ -83,14 +85,15 @@ static void prepare(Activation type, const float* x, size_t stride, size_t input
                 for (size_t g = 0; g < padded / kGroup; g++) {
                     int8_t q[kGroup];
                     float scale, scaled_sum;
-                    int32_t total;
-                    quantize_group(values + g * kGroup, q, &scale, &scaled_sum, &total);
+                    int32_t total, first;
+                    quantize_group(values + g * kGroup, q, &scale, &scaled_sum, &total, &first);
                     for (int u = 0; u < kGroup / 4; u++)
                         __builtin_memcpy(tile + ((g * (kGroup / 4) + u) * m + row) * 4, q + 4 * u, 4);
-                    uint8_t* at = tile + padded * m + g * m * 12 + row * 4;
+                    uint8_t* at = tile + padded * m + g * m * 16 + row * 4;
                     __builtin_memcpy(at, &scale, 4);
                     __builtin_memcpy(at + m * 4, &scaled_sum, 4);
                     __builtin_memcpy(at + m * 8, &total, 4);
+                    __builtin_memcpy(at + m * 12, &first, 4);
                 }
                 break;
             case Activation::bf16:

@@ -80,7 +80,7 @@ std::vector<double> unpacked(Activation type, const uint8_t* tile, size_t inputs
     for (size_t k = 0; k < inputs; k++) {
         if (type == Activation::int8) {
             float scale;
-            std::memcpy(&scale, tile + padded + k / kGroup * 12, 4);
+            std::memcpy(&scale, tile + padded + k / kGroup * 16, 4);
             x[k] = static_cast<double>(static_cast<int8_t>(tile[k])) * scale;
         } else if (type == Activation::bf16 || type == Activation::bf16_groups) {
             constexpr size_t order[] = {0, 2, 1, 3};  // of 4 values in their two units

@@ -171,9 +171,6 @@ QB_INLINE __m256i join_bits_half(__m256i low, __m256i high, int shift, int mask)
 QB_INLINE Bytes join_bits(Bytes low, Bytes high, int shift, int mask) {
     return {join_bits_half(low.a, high.a, shift, mask), join_bits_half(low.b, high.b, shift, mask)};
 }
-QB_INLINE Bytes set_bytes(int x) {
-    return {_mm256_set1_epi8(static_cast<char>(x)), _mm256_set1_epi8(static_cast<char>(x))};
-}
 // Each byte, of 0 to 15, names one of 16.
 QB_INLINE Bytes choose_bytes(const uint8_t* table, Bytes x) {
     const __m256i entries = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));

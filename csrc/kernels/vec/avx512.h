@@ -107,7 +107,6 @@ QB_INLINE Bytes join_bits(Bytes low, Bytes high, int shift, int mask) {
         _mm512_and_si512((__m512i)((Words)high.v >> shift), _mm512_set1_epi8(static_cast<char>(mask)));
     return {_mm512_or_si512(low.v, _mm512_slli_epi32(wanted, 4))};
 }
-QB_INLINE Bytes set_bytes(int x) { return {_mm512_set1_epi8(static_cast<char>(x))}; }
 // Each byte, of 0 to 15, names one of 16.
 QB_INLINE Bytes choose_bytes(const uint8_t* table, Bytes x) {
     const __m128i entries = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));

@@ -159,7 +159,6 @@ QB_INLINE I dot4_narrow(I acc, Bytes u6, I s8) { return dot4_wide(acc, u6, s8); 
 static __attribute__((noinline)) Bytes join_bits(Bytes low, Bytes high, int shift, int mask) {
     return {low.v | (high.v >> shift & static_cast<uint32_t>(mask) * 0x01010101u) << 4};
 }
-QB_INLINE Bytes set_bytes(int x) { return {static_cast<uint32_t>(x) * 0x01010101u - Words{}}; }
 // Each byte, of 0 to 15, names one of 16.
 static __attribute__((noinline)) Bytes choose_bytes(const uint8_t* table, Bytes x) {
     uint8_t bytes[64];
