@@ -153,8 +153,10 @@ class LLM:
             self.source.forget_vocabulary()
         self.engine = EngineThread(Engine(self.runner))
         self._finalizer = weakref.finalize(self, self.engine.close)
-        # Only now, so that the first text does not wait for it.
-        self._keeping = [later(self.runner.weights.keep)] if self.runner.weights.unkept else []
+        engine = self.engine.engine
+        self._keeping = (  # beside a text it would slow that down
+            [later(self.runner.weights.keep, lambda: not engine.idle)] if self.runner.weights.unkept else []
+        )
 
     def _vocabulary(self) -> Tokenizer | None:
         """The tokenizer that came with the weights, if one did."""

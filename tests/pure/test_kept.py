@@ -495,6 +495,28 @@ class TestLimit:
             Kept(source, "weights", "1")
 
 
+def test_it_waits_for_those_who_are_occupied_and_is_hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begun beside a text, the first text of a model was written at a third of its speed."""
+    monkeypatch.setattr(kept, "LOOK", 0.01)
+    occupied, begun = threading.Event(), threading.Event()
+    occupied.set()
+    done = kept.later(begun.set, occupied.is_set)
+    assert not begun.wait(0.1)
+    occupied.clear()
+    assert done.wait(5)
+    assert begun.is_set()
+
+    occupied.set()
+    begun.clear()
+    kept.later(begun.set, occupied.is_set)
+    assert not begun.wait(0.1)
+    assert not kept.busy(5)
+    assert begun.is_set()
+
+    monkeypatch.setattr(kept, "LONGEST", 0.1)
+    assert kept.later(lambda: None, occupied.is_set).wait(5)
+
+
 class TestLater:
     @pytest.fixture(autouse=True)
     def fresh(self) -> Iterator[None]:

@@ -35,6 +35,7 @@ from quickbrown.weights.source import BadFile, bad_file, parse_json
 
 LIMIT = 20_000_000_000  # bytes on the disk of all kept files together, unless QB_PACKED_LIMIT says otherwise
 HEADER = 2 << 20  # where the payload begins: at a large page, so that it can be mapped in such
+LOOK, LONGEST = 0.25, 30.0  # seconds: how often it is asked whether others are occupied, and how long they may be
 NICE = 10  # of the thread that writes: a ninth of what others get
 MAGIC = b"QBKEPT\0\1"
 _HEAD = Struct("<8sQ32s")
@@ -334,18 +335,21 @@ def _taken(status: os.stat_result) -> int:
 
 # In the background
 
-_running: set[threading.Event] = set()
+_running: dict[threading.Event, threading.Event] = {}  # set when it is done, and when it is waited for
 _given_up = threading.Event()
 os.register_at_fork(after_in_child=_running.clear)  # a child has none of its parent's threads
 
 
-def later(call: Callable[[], object]) -> threading.Event:
+def later(call: Callable[[], object], occupied: Callable[[], bool] | None = None) -> threading.Event:
     """Do something on a thread of its own; the event is set when it is done. The process waits for it (`finish`).
 
-    Texts are written meanwhile, so the thread steps back for others; not further than `NICE`, or whoever wants the GIL
-    would wait long for it where other processes take all there is.
+    occupied  whether there is something better to do, asked now and then: it begins when there is not, when somebody
+              waits for it, or after `LONGEST`
+
+    Texts may be written meanwhile, so the thread steps back for others; not further than `NICE`, or whoever wants the
+    GIL would wait long for it where other processes take all there is.
     """
-    done = threading.Event()
+    done, hurry = threading.Event(), threading.Event()
 
     def run() -> None:
         if sys.platform == "linux":  # where a thread has a priority of its own
@@ -353,23 +357,26 @@ def later(call: Callable[[], object]) -> threading.Event:
             with contextlib.suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, me, max(NICE, os.getpriority(os.PRIO_PROCESS, me)))
         try:
+            end = time.monotonic() + LONGEST
+            while occupied and not hurry.wait(LOOK) and occupied() and time.monotonic() < end:
+                pass
             call()
         finally:
-            _running.discard(done)
+            _running.pop(done, None)
             done.set()
 
-    _running.add(done)
+    _running[done] = hurry
     try:
         threading.Thread(target=run, name="quickbrown-kept", daemon=True).start()
     except RuntimeError:  # none can be had, as at the end of the process
-        _running.discard(done)
+        _running.pop(done, None)
         raise
     return done
 
 
 def finish(events: Sequence[threading.Event] = ()) -> None:
     """Wait for what `later` began, for all of it unless some is named. Ctrl-C gives up what is being written."""
-    pending = [done for done in events or list(_running) if done in _running]
+    pending = _hurry(events or list(_running))
     try:
         for done in pending:  # not for threads: one whose join is interrupted counts as ended
             done.wait()
@@ -383,12 +390,21 @@ def finish(events: Sequence[threading.Event] = ()) -> None:
 def busy(patience: float) -> bool:
     """Whether something that `later` began is not done after so many seconds."""
     end = time.monotonic() + patience
-    return not all(done.wait(max(0.0, end - time.monotonic())) for done in list(_running))
+    return not all(done.wait(max(0.0, end - time.monotonic())) for done in _hurry(list(_running)))
 
 
 def give_up() -> None:
     """Keep nothing more in this process: what is being written is dropped."""
     _given_up.set()
+    _hurry(list(_running))
+
+
+def _hurry(events: Sequence[threading.Event]) -> list[threading.Event]:
+    """Have them begin at once; those that are not done."""
+    pending = [(done, hurry) for done in events if (hurry := _running.get(done))]
+    for _, hurry in pending:
+        hurry.set()
+    return [done for done, _ in pending]
 
 
 def _go_on() -> None:
