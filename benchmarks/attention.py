@@ -25,7 +25,6 @@ def main() -> None:
     for name, value in (("threads", 2), ("rounds", 7), ("heads", 9), ("kv-heads", 3), ("head-dim", 64)):
         parser.add_argument(f"--{name}", type=int, default=value)
     a = parser.parse_args()
-    none = np.zeros(0, np.int32)
     for depth in (1024, 4096, 16384):
         blocks = depth // _native.BLOCK
         pool = _native.Pool(a.threads)
@@ -40,16 +39,17 @@ def main() -> None:
         for buffer, columns in ((q, width), (k, kv_width), (v, kv_width)):
             table = random.normal(size=(16, columns)).astype(np.float32)
             plan.embed(weights.add("f32", columns, [table.view(np.uint8)]), buffer)
-        turn = 10000.0 ** (-np.arange(a.head_dim // 2) * 2.0 / a.head_dim)
+        frequencies = 10000.0 ** (-np.arange(a.head_dim // 2) * 2.0 / a.head_dim)
+        turn = plan.rotation(frequencies[None], np.ones(1))
         for layer in range(LAYERS):
             plan.attention(layer, q, k, v, out, a.heads, a.head_dim**-0.5, turn)
         plan.result(out)
-        table = random.permutation(blocks).astype(np.int32)
-        ends = np.array([0, blocks], np.int32)
+        table = random.permutation(blocks).tolist()
 
-        def step(first: int, count: int, plan=plan, table=table, ends=ends) -> None:  # type: ignore[no-untyped-def]
-            positions = np.arange(first, first + count, dtype=np.int32)
-            plan.run(positions % 16, positions, np.array([0, count], np.int32), table, ends, none, none)
+        def step(first: int, count: int, plan=plan, table=table) -> None:  # type: ignore[no-untyped-def]
+            positions = list(range(first, first + count))
+            tokens = [position % 16 for position in positions]
+            plan.run(tokens, positions, [0, count], table, [0, len(table)], [], [])
 
         for first in range(0, depth, 512):  # touch every slot
             step(first, min(512, depth - first))
