@@ -65,6 +65,11 @@ def test_log_probabilities_are_of_the_row_as_it_was():
     ],
 )
 def test_a_broken_processor_ends_its_request_only(processor, said):
+    ends_alone(processor, said)
+
+
+def ends_alone(processor, said):
+    """Of two requests, the one with the processor ends in an error that says so, and the other is what it should be."""
     engine = Engine(Watched(blocks=64))
     guilty, other = replace(ask(0, seed=(1, 2)), processor=processor), ask(1)
     watch = Watch(engine)
@@ -109,17 +114,9 @@ def test_a_broken_editor_ends_its_request_only(edits, said):
         def __call__(self, tokens, sample, logits):
             return 1 / 0
 
-    guilty, other = replace(ask(0, seed=(1, 2)), processor=Broken()), ask(1)
-    guilty.processor.edits = edits
-    engine = Engine(Watched(blocks=64))
-    watch = Watch(engine)
-    engine.add(guilty)
-    engine.add(other)
-    told = watch.finish()
-    judge(other, told)
-    for sample in range(2):
-        assert told[0, sample].finish.reason is FinishReason.ERROR
-        assert said in told[0, sample].finish.detail
+    broken = Broken()
+    broken.edits = edits
+    ends_alone(broken, said)
 
 
 def test_one_logit_of_plus_infinity_wins():
