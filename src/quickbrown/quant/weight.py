@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,6 +25,21 @@ class Weight:
     shape: tuple[int, ...]
     data: npt.NDArray[np.uint8]
 
+    def rows(self, start: int, stop: int) -> Weight:
+        """Entries along the first axis: the same bytes, in any format; of a vector, in formats of single values."""
+        if not 0 <= start < stop <= self.shape[0]:
+            raise ValueError(f"a weight of shape {self.shape} has no rows {start} to {stop}")
+        if len(self.shape) == 1:
+            size = FORMATS[self.format].row_bytes(1)
+            return Weight(self.format, (stop - start,), self.data[:, start * size : stop * size])
+        each = math.prod(self.shape[1:-1])
+        return RowsOf(self, (stop - start, *self.shape[1:]), start * each, stop * each)
+
+    def part(self, index: int) -> Weight:
+        """One entry along the first axis of three or more: the same bytes."""
+        each = math.prod(self.shape[1:-1])
+        return RowsOf(self, self.shape[1:], index * each, (index + 1) * each)
+
     def decode(self) -> npt.NDArray[np.float32]:
         """The values that the bytes mean, float32, of `shape`."""
         return FORMATS[self.format].decode(self.data).reshape(self.shape)
@@ -41,3 +57,20 @@ class MovedWeight(Weight):
     @property
     def data(self) -> npt.NDArray[np.uint8]:
         return self._read()
+
+
+class RowsOf(Weight):
+    """Some of the rows of `whole`, whose bytes stay where they are."""
+
+    whole: Weight
+    _first: int
+    _last: int
+
+    def __init__(self, whole: Weight, shape: tuple[int, ...], first: int, last: int) -> None:
+        fields = {"format": whole.format, "shape": shape, "whole": whole, "_first": first, "_last": last}
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def data(self) -> npt.NDArray[np.uint8]:
+        return self.whole.data[self._first : self._last]
