@@ -51,7 +51,16 @@ ROWS: dict[str, dict[str, Any]] = {
     "qwen3": {"model_type": "qwen3"},
     "qwen3, wide heads": {"model_type": "qwen3", "head_dim": 80, "num_key_value_heads": 1},
     "qwen3, all": {"model_type": "qwen3", "attention_bias": True} | MIXED | rotated("yarn", factor=4.0, **TRAINED),
-}
+    "seed_oss": {"model_type": "seed_oss", "head_dim": 32},
+    "seed_oss, other biases": {
+        "model_type": "seed_oss", "attention_bias": False, "attention_out_bias": True, "mlp_bias": True,
+    },
+    "smollm3": {"model_type": "smollm3", "num_hidden_layers": 4},
+    "smollm3, all": {
+        "model_type": "smollm3", "no_rope_layers": (0, 1), "use_sliding_window": True, "sliding_window": 7,
+        "attention_bias": True, "mlp_bias": True, "tie_word_embeddings": False,
+    },
+}  # fmt: skip
 LENGTHS = {"mistral, wider window": 300, "llama, dynamic, long": 40}  # of a golden's text, where it is not 24
 
 

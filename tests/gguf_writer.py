@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import os
 import struct
 from collections.abc import Mapping, Sequence
@@ -147,8 +149,7 @@ def tiny_gguf(
 
 
 def _entry(config: Mapping[str, Any], field: str) -> Any:
-    name, _, entry = field.partition(".")
-    return config[name][entry] if entry else config[name]
+    return functools.reduce(lambda value, name: value[name], field.split("."), config)
 
 
 def _stored(gguf: Gguf, config: Mapping[str, Any], name: str, weight: Weight) -> Weight:
@@ -167,11 +168,16 @@ def holds(**config: Any) -> bool:
     family = families.of_model_type(source.config["model_type"])
     if family.gguf is None:
         return False
-    given = dict(family.gguf.fixed) | {name: source.config[name] for name in ("vocab_size", "tie_word_embeddings")}
+    given: dict[str, Any] = copy.deepcopy(dict(family.gguf.fixed))
+    given |= {name: source.config[name] for name in ("vocab_size", "tie_word_embeddings")}
     for field in family.gguf.settings.values():
-        name, _, entry = field.partition(".")
-        value = _entry(source.config, field)
-        given[name] = {"rope_type": "default"} | given.get(name, {}) | {entry: value} if entry else value
+        *path, last = field.split(".")
+        at = given
+        for name in path:
+            at = at.setdefault(name, {})
+        at[last] = _entry(source.config, field)
+        if path:
+            at.setdefault("rope_type", "default")
     try:
         return family.configure(given) == family.configure(source.config)
     except ValueError:

@@ -30,7 +30,7 @@ from quickbrown.generation.seeds import row_seeds
 from quickbrown.models.blocks import Decoder
 from quickbrown.models.config import Config
 from quickbrown.models.families import of_model_type
-from quickbrown.quant.weight import RowsOf, Weight
+from quickbrown.quant.weight import PartWeight, Weight
 from quickbrown.streams import BatchStream, NoPieces, Out, Piece, Reader, Stream, Text, Texts, Watch, ends
 from quickbrown.text.gguf_vocab import template_from_gguf, tokenizer_from_gguf
 from quickbrown.text.pieces import Pieces
@@ -521,6 +521,6 @@ class _Weights(Mapping[str, Weight]):
         return self[name]
 
     def release(self, weight: Weight) -> None:
-        while isinstance(weight, RowsOf) and id(weight) not in self._names:
+        while isinstance(weight, PartWeight) and id(weight) not in self._names:
             weight = weight.whole
         self.source.release(self._names[id(weight)])

@@ -226,6 +226,19 @@ def test_rows_of_a_weight(format):
             part.rows(start, stop)
 
 
+@pytest.mark.parametrize("format", ENCODABLE)
+def test_rows_in_another_order(format):
+    weight = quantize(np.random.default_rng(0).standard_normal((6, 64), np.float32), format)
+    order = np.array([5, 0, 3])
+    assert (weight.picked(order).decode() == weight.decode()[order]).all()
+    if FORMATS[format].block_bytes > 4:
+        with pytest.raises(ValueError, match="multiple of"):
+            weight.transposed()
+    else:
+        assert (weight.transposed().decode() == weight.decode().T).all()
+        assert weight.transposed().shape == (64, 6)
+
+
 def test_entries_of_a_vector():
     vector = quantize(np.arange(6, dtype=np.float32), "f32")
     assert vector.rows(2, 5).decode().tolist() == [2, 3, 4]

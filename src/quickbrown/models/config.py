@@ -15,6 +15,7 @@ A field without a default must be there. `derived` is for one that follows from 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_type_hints
@@ -35,7 +36,8 @@ MOST_HEAD = 1 << 16  # values of a head
 def derived(rule: Callable[[Any], Any], default: Any = None) -> Any:
     """A field that is `rule(config)` where it is None, which it also is where it is missing unless it has a default.
 
-    Rules run in the order of the fields, when all that are not None are set.
+    Rules run in the order in which fields are declared, where a family declares one anew there, when all are set that
+    are not None.
     """
     return dataclasses.field(default=default, metadata={"derived": rule})
 
@@ -61,12 +63,14 @@ class Config:
     IDLE     fields that would change the mathematics and are not honoured -> the values that change nothing
     TEXT     the field that holds the config of the text model, where the file describes more than that
     THETA    rope_theta, where config.json says none
+    ROPES    names of the rotations, where rope_parameters has several: by type of layer
     """
 
     ALIASES: ClassVar[Mapping[str, str]] = {}
     IDLE: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
     TEXT: ClassVar[str | None] = None
     THETA: ClassVar[float] = 10000.0
+    ROPES: ClassVar[tuple[str, ...]] = ()
 
     vocab_size: int
     hidden_size: int
@@ -103,9 +107,9 @@ class Config:
         if self.num_hidden_layers > MOST_LAYERS:
             raise ValueError(f"claims {self.num_hidden_layers} layers")
         self.settle()
-        for field in dataclasses.fields(self):
-            if "derived" in field.metadata and getattr(self, field.name) is None:
-                self.set(field.name, field.metadata["derived"](self))
+        for name, rule in _rules(type(self)).items():
+            if getattr(self, name) is None:
+                self.set(name, rule(self))
         for name, hint in hints(type(self)).items():
             value = getattr(self, name)
             if PER_LAYER in getattr(hint, "__metadata__", ()) and len(value) != self.num_hidden_layers:
@@ -115,6 +119,14 @@ class Config:
 
 def per_layer(name: str, layers: object) -> str:
     return f"{name} must be a list of {layers} {'types' if name.endswith('types') else 'values'}, one for each layer"
+
+
+def _rules(config: type[Config]) -> dict[str, Callable[[Any], Any]]:
+    """Name -> rule of each derived field, in the order of their last declarations."""
+    found = {field.name: field.metadata.get("derived") for field in dataclasses.fields(config)}
+    declared = [name for kind in reversed(config.__mro__) for name in inspect.get_annotations(kind)]
+    names = reversed(dict.fromkeys(reversed(declared)))
+    return {name: rule for name in names if (rule := found.get(name))}
 
 
 _hints: dict[type[Config], dict[str, Any]] = {}
@@ -130,7 +142,7 @@ def hints(config: type[Config]) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class RopeConfig(Config):
-    """Of families with rotary positions; `rope_parameters` as `models.rope.rope` takes them."""
+    """Of families with rotary positions; `rope_parameters` as `models.rope.rope` takes them, or of each of `ROPES`."""
 
     rope_parameters: Mapping[str, Any]
 

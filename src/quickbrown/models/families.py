@@ -20,6 +20,8 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "mistral": (("mistral",), ()),  # GGUF files of it say llama
     "qwen2": (("qwen2",), ("qwen2",)),
     "qwen3": (("qwen3",), ("qwen3",)),
+    "seed_oss": (("seed_oss",), ("seed_oss",)),
+    "smollm3": (("smollm3",), ("smollm3",)),
 }
 MODEL_TYPES = {name: file for file, (names, _) in FILES.items() for name in names}
 ARCHITECTURES = {name: file for file, (_, names) in FILES.items() for name in names}
@@ -122,3 +124,12 @@ class Blank:
 
     def rows(self, start: int, stop: int) -> Blank:
         return Blank((stop - start, *self.shape[1:]))
+
+    def part(self, index: int) -> Blank:
+        return Blank(self.shape[1:])
+
+    def picked(self, rows: Any) -> Blank:
+        return Blank((len(rows), *self.shape[1:]))
+
+    def transposed(self) -> Blank:
+        return Blank(self.shape[::-1])

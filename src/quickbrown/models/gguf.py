@@ -54,8 +54,8 @@ class Gguf:
     """How GGUF files hold a family.
 
     settings  setting, without the architecture before it -> the field of `Config` that it is; "a.b" is entry b of the
-              field a. A setting must be there unless its field may be None, is derived, or has a default here. The
-              vocabulary's size and whether embeddings are tied follow from the tensors.
+              field a, a number. A setting must be there unless its field may be None, is derived or has a default here.
+              The vocabulary's size and whether embeddings are tied follow from the tensors.
     defaults  setting -> what a missing one means
     fixed     field -> its value in every file of this architecture, where that is not the default of `Config`
     equal     setting -> field, where the file may repeat what that field says

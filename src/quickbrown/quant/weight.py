@@ -33,12 +33,26 @@ class Weight:
             size = FORMATS[self.format].row_bytes(1)
             return Weight(self.format, (stop - start,), self.data[:, start * size : stop * size])
         each = math.prod(self.shape[1:-1])
-        return RowsOf(self, (stop - start, *self.shape[1:]), start * each, stop * each)
+        return PartWeight(self, (stop - start, *self.shape[1:]), lambda: self.data[start * each : stop * each])
 
     def part(self, index: int) -> Weight:
-        """One entry along the first axis of three or more: the same bytes."""
+        """One entry along the first of three or more axes: the same bytes."""
         each = math.prod(self.shape[1:-1])
-        return RowsOf(self, self.shape[1:], index * each, (index + 1) * each)
+        return PartWeight(self, self.shape[1:], lambda: self.data[index * each : (index + 1) * each])
+
+    def picked(self, rows: npt.NDArray[np.intp]) -> Weight:
+        """Some rows of a matrix in any order, in any format: a copy each time it is read."""
+        return PartWeight(self, (len(rows), *self.shape[1:]), lambda: self.data[rows])
+
+    def transposed(self) -> Weight:
+        """A matrix (K, N) as (N, K), in formats of single values: a copy each time it is read."""
+        size, (inputs, outputs) = FORMATS[self.format].row_bytes(1), self.shape
+
+        def read() -> npt.NDArray[np.uint8]:
+            values = self.data.reshape(inputs, outputs, size).swapaxes(0, 1)
+            return np.ascontiguousarray(values).reshape(outputs, inputs * size)
+
+        return PartWeight(self, (outputs, inputs), read)
 
     def decode(self) -> npt.NDArray[np.float32]:
         """The values that the bytes mean, float32, of `shape`."""
@@ -59,18 +73,11 @@ class MovedWeight(Weight):
         return self._read()
 
 
-class RowsOf(Weight):
-    """Some of the rows of `whole`, whose bytes stay where they are."""
+class PartWeight(MovedWeight):
+    """A weight that is read out of another, `whole`."""
 
     whole: Weight
-    _first: int
-    _last: int
 
-    def __init__(self, whole: Weight, shape: tuple[int, ...], first: int, last: int) -> None:
-        fields = {"format": whole.format, "shape": shape, "whole": whole, "_first": first, "_last": last}
-        for name, value in fields.items():
-            object.__setattr__(self, name, value)
-
-    @property
-    def data(self) -> npt.NDArray[np.uint8]:
-        return self.whole.data[self._first : self._last]
+    def __init__(self, whole: Weight, shape: tuple[int, ...], read: Callable[[], npt.NDArray[np.uint8]]) -> None:
+        super().__init__(whole.format, shape, read)
+        object.__setattr__(self, "whole", whole)

@@ -110,7 +110,7 @@ class _Reader:
         for field in dataclasses.fields(self.kind):
             name, hint = field.name, hints(self.kind)[field.name]
             if name == "rope_parameters":
-                given[name] = self._rope()
+                given[name] = self._ropes()
                 continue
             spelled = self.kind.ALIASES.get(name, name)
             if spelled not in self.raw and name not in self.raw:
@@ -182,16 +182,26 @@ class _Reader:
             self.bad(f"{name} must be true or false, not {value!r}")
         return value
 
-    def _rope(self) -> dict[str, Any]:
+    def _ropes(self) -> dict[str, Any]:
         """rope_parameters, or what was spelled rope_theta and rope_scaling before."""
         older = self.raw.get("rope_scaling")
         name = "rope_scaling" if older else "rope_parameters"
         given = older or self.raw.get("rope_parameters") or {}
         if not isinstance(given, dict):
             self.bad(f"{name} must be an object, not {given!r}")
+        several = [key for key, value in given.items() if isinstance(value, dict)]
+        if several and set(given) != set(self.kind.ROPES):
+            supported = f"; those of {', '.join(self.kind.ROPES)} are" if self.kind.ROPES else ""
+            self.bad(
+                f"{name} differs by type of layer ({', '.join(map(repr, given))}), which is not supported{supported}"
+            )
+        if not self.kind.ROPES:
+            return self._rope(name, given)
+        return {kind: self._rope(name, given[kind] if several else given) for kind in self.kind.ROPES}
+
+    def _rope(self, name: str, given: dict[str, Any]) -> dict[str, Any]:
+        """One rotation."""
         rope = dict(given)
-        if any(isinstance(value, dict) for value in rope.values()):
-            self.bad(f"{name} differs by type of layer ({', '.join(map(repr, rope))}), which is not supported")
         kind = rope.pop("type", "default")
         kind = rope.pop("rope_type", kind)
         if not isinstance(kind, str):

@@ -6,6 +6,7 @@ fault is a `BadFile`. What is read into memory is bounded by `HEADER`; weights s
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import mmap
@@ -354,14 +355,15 @@ class GgufSource:
             self._bad(f"is quantized by version {version} of the formats; version 2 is supported")
         self._refuse_unread()
 
-        given = dict(self._gguf.fixed)
+        given = copy.deepcopy(dict(self._gguf.fixed))
         for key, name in self._gguf.settings.items():
-            field, _, entry = name.partition(".")
-            value = self._field(key, field, entry)
-            if entry:
-                given.setdefault(field, {"rope_type": "default"})[entry] = value
-            else:
-                given[field] = value
+            *path, last = name.split(".")
+            at = given
+            for entry in path:
+                at = at.setdefault(entry, {})
+            at[last] = self._field(key, (*path, last))
+            if "rope_parameters" in path:
+                at.setdefault("rope_type", "default")
         given |= self._embedding(tensors)
         if given["num_hidden_layers"] > len(tensors):
             self._bad(f"claims {given['num_hidden_layers']} layers and holds {len(tensors)} tensors")
@@ -384,10 +386,10 @@ class GgufSource:
         except ValueError as error:
             self._bad(str(error))
 
-    def _field(self, key: str, name: str, entry: str) -> Any:
-        """What a setting says of a field, or of an entry of it."""
-        full = f"{self._architecture}.{key}"
-        kind = float if entry else hints(self._family.Config)[name]
+    def _field(self, key: str, path: tuple[str, ...]) -> Any:
+        """What a setting says of a field, or of an entry in it."""
+        full, name = f"{self._architecture}.{key}", path[0]
+        kind = float if len(path) > 1 else hints(self._family.Config)[name]
         least = 0 if kind is Count else 1
         options = get_args(kind)
         field = {field.name: field for field in dataclasses.fields(self._family.Config)}[name]
