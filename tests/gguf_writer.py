@@ -1,7 +1,9 @@
-"""Writes GGUF files for tests: any settings and tensors, and a complete tiny Llama."""
+"""Writes GGUF files for tests: any settings and tensors, and complete tiny models of every family that GGUF holds."""
 
 from __future__ import annotations
 
+import copy
+import functools
 import os
 import struct
 from collections.abc import Mapping, Sequence
@@ -11,10 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from quickbrown.models import families
+from quickbrown.models.gguf import Gguf
 from quickbrown.quant.formats import FORMATS
+from quickbrown.quant.quantize import quantize
 from quickbrown.quant.weight import Weight
 from quickbrown.text.tokenizer import BYTE_OF
-from quickbrown.weights.names import pairs, to_gguf
+from quickbrown.weights.names import pairs, places
 from quickbrown.weights.strings import Strings
 from quickbrown.weights.tiny import TinySource
 
@@ -102,28 +107,26 @@ def write_gguf(
     return path
 
 
-def tiny_llama(
+def tiny_gguf(
     format: str = "q4_1", seed: int = 0, vocabulary: Vocabulary | None = None, **config: Any
 ) -> tuple[dict[str, Any], dict[str, Weight]]:
-    """Settings and tensors of a tiny random Llama, as `write_gguf` takes them; `config` as `TinySource` does."""
+    """Settings and tensors of a tiny random model, as `write_gguf` takes them; `config` as `TinySource` does.
+
+    What the model's family declares (models/gguf.py) is followed backwards.
+    """
     vocabulary = vocabulary or byte_vocabulary()
     source = TinySource(format=format, seed=seed, vocab_size=len(vocabulary.tokens), **config)
-    c = source.config
+    c, family = source.config, families.of_model_type(source.config["model_type"])
+    gguf = family.gguf
+    assert gguf is not None, f"no GGUF file holds a {family.name}"
+    architecture = next(name for name, file in families.ARCHITECTURES.items() if file == family.name)
+    settings = {f"{architecture}.{key}": _entry(c, field) for key, field in gguf.settings.items()}
+    settings |= {f"{architecture}.{key}": c[field] for key, field in gguf.equal.items()}
     metadata = {
-        "general.architecture": "llama",
+        "general.architecture": architecture,
         "general.name": "tiny",
-        "llama.block_count": c["num_hidden_layers"],
-        "llama.context_length": c["max_position_embeddings"],
-        "llama.embedding_length": c["hidden_size"],
-        "llama.feed_forward_length": c["intermediate_size"],
-        "llama.attention.head_count": c["num_attention_heads"],
-        "llama.attention.head_count_kv": c["num_key_value_heads"],
-        "llama.attention.key_length": c["head_dim"],
-        "llama.attention.value_length": c["head_dim"],
-        "llama.attention.layer_norm_rms_epsilon": c["rms_norm_eps"],
-        "llama.rope.freq_base": c["rope_parameters"]["rope_theta"],
-        "llama.rope.dimension_count": c["head_dim"],
-        "llama.vocab_size": c["vocab_size"],
+        **{key: value for key, value in settings.items() if value is not None},
+        f"{architecture}.vocab_size": c["vocab_size"],
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "smollm",
         "tokenizer.ggml.tokens": list(vocabulary.tokens),
@@ -134,16 +137,56 @@ def tiny_llama(
         "tokenizer.ggml.add_bos_token": False,
         "tokenizer.chat_template": TEMPLATE,
     }
-    heads = {"q_proj": c["num_attention_heads"], "k_proj": c["num_key_value_heads"]}
     tensors: dict[str, Weight] = {}
-    for name in source.names():
-        weight = source.get(name)
-        if count := heads.get(name.split(".")[-2]):
-            weight = Weight(weight.format, weight.shape, pairs(weight.data, count))
-        gguf = to_gguf(name)
-        assert gguf is not None
-        tensors[gguf] = weight
+    for name, (tensor, part) in places(gguf, source.names()).items():
+        weight = _stored(gguf, c, name, source.get(name))
+        if part is not None:
+            before = tensors[tensor].data if part else weight.data[:0]
+            data = np.concatenate([before, weight.data])
+            weight = Weight(weight.format, (part + 1, *weight.shape), data)
+        tensors[tensor] = weight
     return metadata, tensors
+
+
+def _entry(config: Mapping[str, Any], field: str) -> Any:
+    return functools.reduce(lambda value, name: value[name], field.split("."), config)
+
+
+def _stored(gguf: Gguf, config: Mapping[str, Any], name: str, weight: Weight) -> Weight:
+    """As a GGUF file keeps a published weight."""
+    stem = name.rpartition(".")[0]
+    for end, heads in gguf.permuted.items():
+        if stem.endswith(end):
+            rows = weight.data.reshape(weight.shape[0], -1)
+            weight = Weight(weight.format, weight.shape, pairs(rows, config[heads]).reshape(weight.data.shape))
+    return quantize(weight.decode() + 1, "f32") if stem.endswith(gguf.raised) else weight
+
+
+def holds(**config: Any) -> bool:
+    """Whether a GGUF file can say all of this config, which is as `TinySource` takes it."""
+    source = TinySource(**config)
+    family = families.of_model_type(source.config["model_type"])
+    if family.gguf is None:
+        return False
+    given: dict[str, Any] = copy.deepcopy(dict(family.gguf.fixed))
+    given |= {name: source.config[name] for name in ("vocab_size", "tie_word_embeddings")}
+    for field in family.gguf.settings.values():
+        *path, last = field.split(".")
+        at = given
+        for name in path:
+            at = at.setdefault(name, {})
+        at[last] = _entry(source.config, field)
+        if path:
+            at.setdefault("rope_type", "default")
+    try:
+        return family.configure(given) == family.configure(source.config)
+    except ValueError:
+        return False
+
+
+def tiny_llama(format: str = "q4_1", seed: int = 0, vocabulary: Vocabulary | None = None, **config: Any) -> Any:
+    """`tiny_gguf` of a Llama."""
+    return tiny_gguf(format, seed, vocabulary, **config)
 
 
 def as_read(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,7 +195,7 @@ def as_read(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {k: kinds[type(v[0])](v) if isinstance(v, list) and v else v for k, v in metadata.items()}
 
 
-def write_tiny_llama(
+def write_tiny_gguf(
     path: str | os.PathLike[str],
     format: str = "q4_1",
     seed: int = 0,
@@ -161,4 +204,9 @@ def write_tiny_llama(
     **config: Any,
 ) -> Path:
     """A complete file that loads: the weights of `TinySource(format=format, seed=seed, ...)`, vocabulary, template."""
-    return write_gguf(path, *tiny_llama(format, seed, vocabulary, **config), version=version)
+    return write_gguf(path, *tiny_gguf(format, seed, vocabulary, **config), version=version)
+
+
+def write_tiny_llama(path: str | os.PathLike[str], format: str = "q4_1", seed: int = 0, **more: Any) -> Path:
+    """`write_tiny_gguf` of a Llama."""
+    return write_tiny_gguf(path, format, seed, **more)

@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import math
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-NAMES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
+from checkpoints import write_safetensors
 
 
 def model(source: Any) -> Any:
-    """The causal language model of a `weights.source.Source`, in float32, with eager attention. Needs torch."""
+    """The causal language model of a `weights.source.Source`, in float32, with eager attention. Needs torch.
+
+    It reads a checkpoint, as it would a published one.
+    """
     import torch
     import transformers
 
-    fields = dict(source.config)
-    name = NAMES[fields.pop("model_type")]
-    if "layer_types" in fields:
-        fields["layer_types"] = list(fields["layer_types"])
-        fields["use_sliding_window"] = fields["sliding_window"] is not None
-    fields["rope_parameters"] = dict(fields["rope_parameters"])
-    config = getattr(transformers, f"{name}Config")(
-        **fields, bos_token_id=None, eos_token_id=None, attn_implementation="eager"
-    )
-    made = getattr(transformers, f"{name}ForCausalLM")(config).float().eval()
-    weights = {n: torch.from_numpy(source.get(n).decode().copy()) for n in source.names()}
-    found = made.load_state_dict(weights, strict=False)
-    tied = {"lm_head.weight"} if source.config["tie_word_embeddings"] else set()
-    assert not found.unexpected_keys, found
-    assert set(found.missing_keys) <= tied, found
-    return made
+    fields = {name: list(v) if isinstance(v, tuple) else v for name, v in source.config.items()}
+    ends = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "config.json").write_text(json.dumps(fields | ends))
+        weights = {name: source.get(name) for name in source.names()}
+        tensors = {name: ("F32", weight.shape, weight.decode().tobytes()) for name, weight in weights.items()}
+        write_safetensors(Path(folder) / "model.safetensors", tensors)
+        made, found = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+        )
+    wrong = {kind: names for kind, names in found.items() if names}
+    assert not wrong, wrong
+    return made.eval()
 
 
 def logits(made: Any, tokens: Any) -> Any:
@@ -55,6 +58,12 @@ def angle_steps(rope_parameters: Mapping[str, Any], head_dim: int) -> float:
     extra = {"default": 0, "linear": 1, "longrope": 2, "dynamic": 9, "yarn": ramp, "llama3": ramp}
     exponent = math.log(rope_parameters["rope_theta"]) if head_dim & (head_dim - 1) else 0
     return 4 + exponent + extra[rope_parameters["rope_type"]]
+
+
+def steps(config: Any) -> float:
+    """The same, of a family's config; 0 where nothing is rotated."""
+    parameters = getattr(config, "rope_parameters", None)
+    return angle_steps(parameters, config.head_dim) if parameters else 0
 
 
 def rotation(rope_parameters: Mapping[str, Any], head_dim: int, longest: int, length: int) -> tuple[Any, float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy.typing as npt
 
 from quickbrown.backends.native.runner import NativeRunner
 from quickbrown.engine.batch import Batch, Ints
+from quickbrown.models import families
 from quickbrown.quant.weight import Weight
 from quickbrown.weights.source import Source
 from quickbrown.weights.tiny import TinySource
@@ -27,8 +27,19 @@ def model(source: Source) -> Any:
 
 def model_of(config: Mapping[str, Any], weights: Mapping[str, Weight]) -> Any:
     """The family object of fields of a config, `model_type` among them, and named weights."""
-    family = importlib.import_module(f"quickbrown.models.{config['model_type']}")
-    return family.Model(family.Config(**{f.name: config[f.name] for f in dataclasses.fields(family.Config)}), weights)
+    family = families.of_model_type(config["model_type"])
+    return family.Model(family.configure(config), Named(weights))
+
+
+class Named:
+    """Named weights as a model takes them."""
+
+    def __init__(self, weights: Mapping[str, Weight]) -> None:
+        self.weights = weights
+
+    def take(self, name: str, *shape: int) -> Weight:
+        assert self.weights[name].shape == shape, name
+        return self.weights[name]
 
 
 def decoded(weight: Weight) -> Weight:

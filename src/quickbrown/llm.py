@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib
 import os
 import re
 import weakref
@@ -28,8 +27,10 @@ from quickbrown.engine.sequence import Request
 from quickbrown.engine.thread import EngineThread
 from quickbrown.generation.decoders.sample import Sample
 from quickbrown.generation.seeds import row_seeds
-from quickbrown.models.blocks import Config, Decoder
-from quickbrown.quant.weight import Weight
+from quickbrown.models.blocks import Decoder
+from quickbrown.models.config import Config
+from quickbrown.models.families import of_model_type
+from quickbrown.quant.weight import PartWeight, Weight
 from quickbrown.streams import BatchStream, NoPieces, Out, Piece, Reader, Stream, Text, Texts, Watch, ends
 from quickbrown.text.gguf_vocab import template_from_gguf, tokenizer_from_gguf
 from quickbrown.text.pieces import Pieces
@@ -131,9 +132,8 @@ class LLM:
         self.dtype, self.activations = dtype, activations
         kept = None if dtype == "float32" else place(self.path, dtype, quantize)
         self.source = open_source(self.path)
-        family = importlib.import_module(f"quickbrown.models.{self.source.config['model_type']}")
-        fields = {f.name: self.source.config[f.name] for f in dataclasses.fields(family.Config)}
-        self.config: Config = family.Config(**fields)
+        family = of_model_type(self.source.config["model_type"])
+        self.config: Config = family.configure(self.source.config)
         with ThreadPoolExecutor(1) as aside:  # the vocabulary is built while the weights are packed
             vocabulary = aside.submit(self._vocabulary)
             self._weights = _Weights(self.source)
@@ -516,5 +516,11 @@ class _Weights(Mapping[str, Weight]):
     def __len__(self) -> int:
         return len(self.source.names())
 
+    def take(self, name: str, *shape: int) -> Weight:
+        """What a model asks for; the source has checked all names and shapes."""
+        return self[name]
+
     def release(self, weight: Weight) -> None:
+        while isinstance(weight, PartWeight) and id(weight) not in self._names:
+            weight = weight.whole
         self.source.release(self._names[id(weight)])

@@ -18,7 +18,7 @@ ALLOWED = {
     "engine": set(),
     "generation": set(),
     "quant": set(),
-    "weights": {"quant"},
+    "weights": {"quant", "models.config", "models.families", "models.gguf"},
     "text": {"weights"},
     "backends": {"models.ops", "quant", "weights", "engine.runner", "engine.batch", "_native"},
     "streams": {"text", "engine"},

@@ -11,11 +11,17 @@ import pytest
 import rounding
 import theirs
 import tiny
+from configs import ROWS
 from quickbrown.backends.native.runner import NativeRunner
 from quickbrown.backends.reference import ReferenceRunner
 from quickbrown.weights.tiny import TinySource
 
-CASES = json.loads((Path(__file__).parents[1] / "golden/transformers/logits.json").read_text("utf-8"))["cases"]
+FOLDER = Path(__file__).parents[1] / "golden" / "transformers" / "logits"
+CASES = {
+    name: case
+    for file in sorted(FOLDER.glob("*.json"))
+    for name, case in json.loads(file.read_text("utf-8"))["cases"].items()
+}
 RUNNERS = {
     "reference": lambda model: ReferenceRunner(model, kv="f32"),
     "native": lambda model: NativeRunner(model, blocks=16, threads=2, dtype="float32"),
@@ -28,6 +34,13 @@ def model_of(case):
     return tiny.model(TinySource(seed=case["seed"], **case["config"]))
 
 
+def test_every_row_has_a_golden():
+    assert CASES.keys() == ROWS.keys(), "run tests/golden/transformers/make_logits.py"
+    for name, case in CASES.items():
+        said = {field: case["config"].get(field) for field in ROWS[name]}
+        assert json.dumps(said) == json.dumps(ROWS[name]), name
+
+
 @pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
 def test_the_reference_has_their_logits(case):
     """Within what their float32 sums and angles explain, and the six digits that were kept: a thousandth of what a
@@ -35,7 +48,7 @@ def test_the_reference_has_their_logits(case):
     model, tokens = model_of(case), np.array(case["tokens"])
     table = np.arange(-(-len(tokens) // tiny.BLOCK))
     part = tiny.Part(tokens, 0, len(tokens), table, case["positions"], model.ropes[0].span(len(tokens)))
-    side = {"any_order": True, "angle_steps": theirs.angle_steps(model.config.rope_parameters, model.config.head_dim)}
+    side = {"any_order": True, "angle_steps": theirs.steps(model.config)}
     want = np.array(case["logits"], np.float32)
     gap, allowed = rounding.close("logits", want, model, tokens, tiny.batch([part], table), "f32", **side)
     assert 0 < gap <= allowed < 1e-3

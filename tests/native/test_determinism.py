@@ -60,7 +60,7 @@ def model(format, kv_heads=2):
     shape = {"num_key_value_heads": kv_heads, "vocab_size": VOCAB, "intermediate_size": 128}
     if format != WINDOWED:
         return tiny.llama(format, **shape)
-    window = {"sliding_window": 100, "layer_types": ("sliding_attention", "full_attention")}
+    window = {"use_sliding_window": True, "sliding_window": 100, "layer_types": ("sliding_attention", "full_attention")}
     return tiny.family("qwen3", "bf16", attention_bias=True, **window, **shape)
 
 

@@ -45,7 +45,7 @@ def test_fused_is_unfused(format, config, dtype):
         assert tiny.logits(fused, tokens, chunk).tobytes() == tiny.logits(plain, tokens, chunk).tobytes()
 
 
-WINDOW = {"sliding_window": 20, "layer_types": ("full_attention", "sliding_attention")}
+WINDOW = {"use_sliding_window": True, "sliding_window": 20, "layer_types": ("full_attention", "sliding_attention")}
 FAMILIES = [
     # family, config, instructions of a layer, and of one verb at a time
     ("llama", {"attention_bias": True}, 6, 15),  # a linear adds a bias or a residual, not both

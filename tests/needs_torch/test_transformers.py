@@ -8,6 +8,7 @@ import pytest
 import rounding
 import theirs
 import tiny
+from configs import ROWS
 
 torch = pytest.importorskip("torch", reason="needs torch; `make test-torch` installs it")
 transformers = pytest.importorskip("transformers", reason="needs transformers; `make test-torch` installs it")
@@ -20,50 +21,6 @@ from quickbrown.weights.gguf import GgufSource  # noqa: E402
 from quickbrown.weights.tiny import TinySource  # noqa: E402
 
 LENGTH = 40
-MIXED = {"layer_types": ("full_attention", "sliding_attention", "full_attention"), "num_hidden_layers": 3}
-BOTH = {"short_factor": [1 + i / 8 for i in range(8)], "long_factor": [1.0 + i for i in range(8)]}
-
-
-def rotated(rope_type, trained=256, **parameters):
-    """`trained`: max_position_embeddings, or its original where the type has one."""
-    fields = {"rope_type": rope_type, "rope_theta": 10000.0} | parameters
-    if rope_type in ("default", "linear", "dynamic"):
-        return {"rope_parameters": fields, "max_position_embeddings": trained}
-    return {"rope_parameters": fields | {"original_max_position_embeddings": trained}, "max_position_embeddings": 512}
-
-
-CONFIGS = {
-    "grouped heads": {},
-    "tied": {"tie_word_embeddings": True},
-    "one query head a key head": {"num_key_value_heads": 4},
-    "one key head": {"num_key_value_heads": 1},
-    "wide heads": {"head_dim": 32},
-    "three heads": {"hidden_size": 96, "num_attention_heads": 3, "num_key_value_heads": 1},
-    "theta and eps": rotated("default", rope_theta=500000.0) | {"rms_norm_eps": 1e-3, "num_hidden_layers": 3},
-    "odd sizes": {"hidden_size": 68, "intermediate_size": 101, "head_dim": 16, "vocab_size": 323},
-    "attention biases": {"attention_bias": True},
-    "all biases": {"attention_bias": True, "mlp_bias": True},
-    "linear": rotated("linear", factor=4.0),
-    "dynamic, short": rotated("dynamic", LENGTH, factor=2.0),
-    "dynamic, long": rotated("dynamic", LENGTH // 2, factor=2.0),
-    "yarn": rotated("yarn", 64, factor=4.0),
-    "yarn with all parameters": rotated(
-        "yarn", 64, factor=4.0, beta_fast=8, beta_slow=2, mscale=0.7, mscale_all_dim=0.4, truncate=False
-    ),
-    "longrope, short": rotated("longrope", LENGTH, **BOTH),
-    "longrope, long": rotated("longrope", LENGTH - 1, **BOTH),
-    "longrope with a factor": rotated("longrope", 16, **BOTH, factor=2.0, attention_factor=1.3),
-    "llama3": rotated("llama3", 64, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0),
-    "mistral": {"model_type": "mistral", "head_dim": 32},
-    "mistral, window": {"model_type": "mistral", "sliding_window": 7},
-    "qwen2": {"model_type": "qwen2"},
-    "qwen2, window": {"model_type": "qwen2", "sliding_window": 7} | MIXED,
-    "qwen2, odd sizes": {"model_type": "qwen2", "hidden_size": 68, "intermediate_size": 101, "head_dim": 16},
-    "qwen3": {"model_type": "qwen3", "head_dim": 32},
-    "qwen3, all": {"model_type": "qwen3", "attention_bias": True, "sliding_window": 9}
-    | MIXED
-    | rotated("yarn", 64, factor=4.0),
-}
 
 
 def step(model, tokens, rows=None):
@@ -74,11 +31,10 @@ def step(model, tokens, rows=None):
 
 def side(model):
     """Torch's, for `rounding.close`."""
-    c = model.config
-    return {"any_order": True, "angle_steps": theirs.angle_steps(c.rope_parameters, c.head_dim)}
+    return {"any_order": True, "angle_steps": theirs.steps(model.config)}
 
 
-@pytest.mark.parametrize("fields", CONFIGS.values(), ids=list(CONFIGS))
+@pytest.mark.parametrize("fields", ROWS.values(), ids=list(ROWS))
 def test_logits_in_float32(fields):
     """Transformers' logits of two texts at once, and ours of each, whole and in chunks, against the reference.
 
@@ -87,7 +43,7 @@ def test_logits_in_float32(fields):
     halves, a query head reading another key head, or a mask one key too wide moves logits by a tenth of their size and
     more; what is allowed is below a thousandth.
     """
-    source = TinySource(**{"tie_word_embeddings": False} | fields)
+    source = TinySource(**fields)
     made, model = theirs.model(source), tiny.model(source)
     texts = [tiny.text(LENGTH, seed) for seed in (0, 1)]
     with torch.no_grad():
@@ -108,7 +64,7 @@ def test_windows_of_long_texts(family):
     """More than two chunks of 256 keys, most of which the last tokens do not see."""
     fields = {"sliding_window": 50, "max_position_embeddings": 1024}
     if family != "mistral":
-        fields |= {"layer_types": ("sliding_attention", "sliding_attention")}
+        fields |= {"use_sliding_window": True, "layer_types": ("sliding_attention", "sliding_attention")}
     source, text = TinySource(model_type=family, **fields), tiny.text(560)
     model = tiny.model(source)
     rows = [49, 50, 255, 256, 305, 306, 511, 512, 559]
@@ -133,17 +89,19 @@ def test_the_bound_would_see_a_wrong_rotation():
 
 
 WRONG = {
-    "mistral, window": {"sliding_window": 8},
+    "mistral": {"sliding_window": 8},
     "qwen3": {"rms_norm_eps": 1e-3},
-    "yarn": rotated("yarn", 64, factor=4.0, attention_factor=1.1),
-    "longrope, long": rotated("longrope", LENGTH, **BOTH),
+    "llama, yarn": {"rope_parameters": ROWS["llama, yarn"]["rope_parameters"] | {"attention_factor": 1.1}},
+    "llama, longrope, long": {
+        "rope_parameters": ROWS["llama, longrope, long"]["rope_parameters"] | {"original_max_position_embeddings": 40}
+    },
 }
 
 
 @pytest.mark.parametrize(("name", "wrong"), WRONG.items(), ids=list(WRONG))
 def test_the_bound_would_see_a_wrong_option(name, wrong):
     """One key too many, another eps, another factor, the other side of the switch."""
-    fields, text = CONFIGS[name], tiny.text(LENGTH)
+    fields, text = ROWS[name], tiny.text(LENGTH)
     model = tiny.model(TinySource(**fields | wrong))
     want = theirs.logits(theirs.model(TinySource(**fields)), text)
     with pytest.raises(AssertionError, match="elements lie outside their bound"):

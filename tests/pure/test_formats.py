@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quickbrown.models.families import shapes
+from quickbrown.models.gguf import Gguf
 from quickbrown.quant.formats import FORMATS
 from quickbrown.quant.quantize import ENCODABLE, quantize
 from quickbrown.quant.weight import Weight
-from quickbrown.weights.names import from_gguf, halves, pairs, shapes, to_gguf
+from quickbrown.weights.names import MOST_LISTED, Place, halves, pairs, places, unfitting
 from quickbrown.weights.tiny import TINY, TinySource
 
 
@@ -182,14 +184,64 @@ def test_refusals():
 
 
 def test_names_there_and_back():
-    for name in shapes(TINY | {"tie_word_embeddings": False, "num_hidden_layers": 12}):
-        gguf = to_gguf(name)
-        assert gguf is not None
-        assert from_gguf(gguf) == name
-    assert to_gguf("model.layers.3.self_attn.o_proj.weight") == "blk.3.attn_output.weight"
-    for name in ("blk.0.attn_q.bias", "blk.01.attn_q.weight", "blk.\u0663.attn_q.weight", "rope_freqs.weight"):
-        assert from_gguf(name) is None
-    assert to_gguf("model.layers.0.self_attn.rotary_emb.inv_freq") is None
+    names = shapes(TINY | {"tie_word_embeddings": False, "num_hidden_layers": 12, "attention_bias": True})
+    found = places(Gguf(), names)
+    assert found.keys() == names.keys()
+    assert len(set(found.values())) == len(names)
+    assert found["model.layers.3.self_attn.o_proj.weight"] == Place("blk.3.attn_output.weight", None)
+    assert found["model.layers.11.self_attn.q_proj.bias"] == Place("blk.11.attn_q.bias", None)
+    assert found["lm_head.weight"] == Place("output.weight", None)
+    assert places(Gguf(), ["model.layers.0.self_attn.rotary_emb.inv_freq", "model.layers.0.x.weight"]) == {}
+    experts = Gguf(tensors={"blk.{}.ffn_up_exps": "model.layers.{}.mlp.experts.{}.up_proj"})
+    name = "model.layers.2.mlp.experts.7.up_proj.weight"
+    assert places(experts, [name]) == {name: Place("blk.2.ffn_up_exps.weight", 7)}
+
+
+def test_all_that_does_not_fit_is_said_at_once():
+    needed = {f"w{i:02}": (4, 2) for i in range(MOST_LISTED + 4)}
+    held = {"w00": (4, 2), "w01": (2, 4), "w02": (8,), "x": (1,), "y": (1,)}
+    said = unfitting(needed, held, str.upper, "this model")
+    assert said == (
+        "holds the tensors 'x', 'y', which this model does not have; tensor 'W01' has shape (2, 4), but its config "
+        "needs (4, 2); tensor 'W02' has shape (8,), but its config needs (4, 2); the tensors 'W03', 'W04', 'W05', "
+        "'W06', 'W07', 'W08', 'W09', 'W10', 'W11', 'W12', and 1 more are missing"
+    )
+    assert unfitting(needed, needed, str, "this model") == ""
+
+
+@pytest.mark.parametrize("format", ENCODABLE)
+def test_rows_of_a_weight(format):
+    """Rows of a fused weight, and one of stacked ones: the bytes that the whole has there."""
+    values = np.random.default_rng(0).standard_normal((3, 4, 64), np.float32)
+    stacked = quantize(values, format)
+    whole, part = stacked.decode(), stacked.part(1)
+    assert (part.shape, part.format) == ((4, 64), format)
+    assert (part.decode() == whole[1]).all()
+    assert (part.rows(1, 3).decode() == whole[1, 1:3]).all()
+    assert (stacked.rows(1, 3).decode() == whole[1:]).all()
+    assert np.shares_memory(part.rows(1, 3).data, stacked.data)
+    assert part.rows(1, 3).data.flags.c_contiguous
+    for start, stop in ((-1, 2), (2, 2), (3, 2), (0, 5)):
+        with pytest.raises(ValueError, match="has no rows"):
+            part.rows(start, stop)
+
+
+@pytest.mark.parametrize("format", ENCODABLE)
+def test_rows_in_another_order(format):
+    weight = quantize(np.random.default_rng(0).standard_normal((6, 64), np.float32), format)
+    order = np.array([5, 0, 3])
+    assert (weight.picked(order).decode() == weight.decode()[order]).all()
+    if FORMATS[format].block_bytes > 4:
+        with pytest.raises(ValueError, match="multiple of"):
+            weight.transposed()
+    else:
+        assert (weight.transposed().decode() == weight.decode().T).all()
+        assert weight.transposed().shape == (64, 6)
+
+
+def test_entries_of_a_vector():
+    vector = quantize(np.arange(6, dtype=np.float32), "f32")
+    assert vector.rows(2, 5).decode().tolist() == [2, 3, 4]
 
 
 def test_rope_rows():
@@ -225,8 +277,8 @@ def test_tiny_config():
             TinySource(**wrong)
     with pytest.raises(ValueError, match="multiple of 32"):
         TinySource(format="q4_0", intermediate_size=50)
-    for wrong in ({"model_type": "gpt2"}, {"sliding_window": 7}, {"model_type": "qwen2", "attention_bias": True}):
-        with pytest.raises(ValueError, match="unknown"):
+    for wrong in ({"model_type": "no_such"}, {"sliding_window": 7}, {"model_type": "qwen2", "attention_bias": True}):
+        with pytest.raises(ValueError, match=r"unknown field|the family 'no_such'"):
             TinySource(**wrong)
 
 

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gguf_writer import as_read, tiny_llama, write_gguf, write_tiny_llama
+from quickbrown.models.families import FILES
 from quickbrown.text.gguf_vocab import tokenizer_from_gguf
 from quickbrown.text.lists import Lists
 from quickbrown.text.tokenizer import Tokenizer
@@ -53,6 +54,7 @@ def test_a_plain_generation_loads_nothing_heavy(tmp_path: Path) -> None:
     loaded = set(ran.stderr.split())
     assert {"numpy", "tokenizers", "quickbrown.llm"} <= loaded
     assert loaded & (HEAVY | COMMANDS) == set()
+    assert loaded & {f"quickbrown.models.{file}" for file in FILES} == {"quickbrown.models.llama"}
 
 
 MERGES = ["h e", "l l", "he ll", "hell o", "Ġ t", "Ġt he", "Ġ Ġ", "hel lo", "a b", "b c", "ab c", "a bc", "1 2", "Ã ©"]

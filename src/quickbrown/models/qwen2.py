@@ -5,15 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from quickbrown.models import blocks
 from quickbrown.models.blocks import Attention, Decoder, RMSNorm, SwiGLU, Weights, projections
+from quickbrown.models.config import SILU, WindowConfig, all_heads, derived
+from quickbrown.models.gguf import Gguf
 from quickbrown.models.ops import Ops, X
 from quickbrown.models.rope import Rope
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(blocks.LayeredConfig):
+class Config(WindowConfig):
     """As every family's, and the layers' types."""
+
+    IDLE = SILU | {"use_mrope": (False,)}
+
+    vocab_size: int = 151936
+    hidden_size: int = 4096
+    intermediate_size: int = 22016
+    num_hidden_layers: int = 32
+    num_attention_heads: int = 32
+    num_key_value_heads: int = derived(all_heads, 32)
+    max_position_embeddings: int = 32768
+    rms_norm_eps: float = 1e-6
+    tie_word_embeddings: bool = False
+
+
+GGUF = Gguf()
 
 
 class Model(Decoder):
@@ -30,11 +46,11 @@ class Layer:
 
     def __init__(self, config: Config, weights: Weights, index: int, turn: Rope) -> None:
         c, at = config, f"model.layers.{index}."
-        self.attention_norm = RMSNorm(weights, at + "input_layernorm", c.rms_norm_eps)
-        self.q, self.k, self.v, self.o = projections(weights, at + "self_attn", "qkv")
+        self.attention_norm = RMSNorm(weights, at + "input_layernorm", c.hidden_size, c.rms_norm_eps)
+        self.q, self.k, self.v, self.o = projections(weights, at + "self_attn", c, "qkv")
         self.attention = Attention(c, index, turn, c.window(index))
-        self.mlp_norm = RMSNorm(weights, at + "post_attention_layernorm", c.rms_norm_eps)
-        self.mlp = SwiGLU(weights, at + "mlp")
+        self.mlp_norm = RMSNorm(weights, at + "post_attention_layernorm", c.hidden_size, c.rms_norm_eps)
+        self.mlp = SwiGLU(weights, at + "mlp", c.hidden_size, c.intermediate_size)
 
     def forward(self, ops: Ops[X], x: X, batch: Any) -> X:
         h = self.attention_norm(ops, x)

@@ -6,22 +6,28 @@ fault is a `BadFile`. What is read into memory is bounded by `HEADER`; weights s
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import math
 import mmap
 import os
+from collections import Counter
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from struct import Struct
-from types import MappingProxyType
-from typing import Any, NamedTuple, NoReturn
+from types import MappingProxyType, NoneType
+from typing import Any, NamedTuple, NoReturn, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from quickbrown.models.config import Count, Number, hints
+from quickbrown.models.families import Family, of_architecture
+from quickbrown.models.gguf import Gguf
 from quickbrown.quant.formats import FORMATS
 from quickbrown.quant.weight import MovedWeight, Weight
-from quickbrown.weights.names import from_gguf, halves, shapes, to_gguf
+from quickbrown.weights.names import Place, halves, places, unfitting
 from quickbrown.weights.source import bad_file
 from quickbrown.weights.strings import Strings
 
@@ -47,16 +53,6 @@ _OTHER_TYPES = {
     23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0",
 }  # fmt: skip
 
-# Settings of llama that are read, and those that are accepted with the one value that changes nothing.
-_READ = {
-    "block_count", "context_length", "embedding_length", "feed_forward_length", "vocab_size", "rope.freq_base",
-    "rope.dimension_count", "attention.head_count", "attention.head_count_kv", "attention.key_length",
-    "attention.value_length", "attention.layer_norm_rms_epsilon",
-}  # fmt: skip
-_IDLE = {
-    "attention.causal": True, "attention.sliding_window": 0, "expert_count": 0, "expert_used_count": 0,
-    "rope.scale_linear": 1.0,
-}  # fmt: skip
 _DESCRIPTIVE = {"tensor_data_layout"}
 
 
@@ -70,7 +66,7 @@ class _Tensor(NamedTuple):
 
 
 class GgufSource:
-    """The weights and settings of a Llama in a GGUF file (version 2 or 3, little-endian). A `Source`.
+    """The weights and settings of a model in a GGUF file (version 2 or 3, little-endian). A `Source`.
 
     metadata  every setting of the file: str, int, float, bool, `Strings`, or a numpy array of numbers
     config    the fields of config.json that it amounts to, and `model_type`
@@ -93,6 +89,9 @@ class GgufSource:
         tensors: dict[str, _Tensor] = {}
         self.metadata: Mapping[str, Any] = MappingProxyType(self._metadata)
         self._read(self._metadata, tensors)
+        self._architecture = self._setting("general.architecture", str)
+        self._family = self._known()
+        self._gguf = self._family.gguf or Gguf()
         self.config = self._configure(tensors)
         self._weights = self._check(tensors)
         self.bytes = sum(t.bytes for t in tensors.values())
@@ -103,14 +102,22 @@ class GgufSource:
         return list(self._weights)
 
     def get(self, name: str) -> Weight:
-        """A view of the mapped file; of q_proj and k_proj copies, whose rows are in Hugging Face's order."""
-        tensor = self._weights[name]
+        """A view of the mapped file; a copy, in Hugging Face's layout, of what the file keeps in another."""
+        tensor, place = self._weights[name], self._places[name]
         rows = math.prod(tensor.shape[:-1])
         data = np.frombuffer(self._map, np.uint8, tensor.bytes, tensor.at).reshape(rows, tensor.bytes // rows)
-        if not name.endswith(("q_proj.weight", "k_proj.weight")):
-            return Weight(tensor.format, tensor.shape, data)
-        heads = self.config["num_attention_heads" if name.endswith("q_proj.weight") else "num_key_value_heads"]
-        return MovedWeight(tensor.format, tensor.shape, lambda: halves(data, heads))
+        weight = Weight(tensor.format, tensor.shape, data)
+        if place.part is not None:
+            return weight.part(place.part)
+        stem = name.rpartition(".")[0]
+        if heads := next((field for end, field in self._gguf.permuted.items() if stem.endswith(end)), None):
+            count = self.config[heads]
+            if len(tensor.shape) == 1:
+                data = data.reshape(tensor.shape[0], -1)
+            return MovedWeight(tensor.format, tensor.shape, lambda: halves(data, count).reshape(weight.data.shape))
+        if stem.endswith(self._gguf.raised):
+            return MovedWeight("f32", tensor.shape, lambda: (weight.decode() - 1).view(np.uint8).reshape(rows, -1))
+        return weight
 
     def release(self, name: str) -> None:
         """Tell the system that the file's pages of this weight may leave memory, where it can be told."""
@@ -316,15 +323,21 @@ class GgufSource:
         if value is None:
             self._bad(f"the setting {key!r} is missing")
         if type(value) is not kind:
-            names = {int: "a whole number", float: "a number with a fraction", str: "a text"}
+            names = {int: "a whole number", bool: "true or false", float: "a number with a fraction", str: "a text"}
             self._bad(f"the setting {key!r} must be {names[kind]}")
         return value
 
-    def _size(self, key: str, default: int | None = None) -> int:
+    def _size(self, key: str, default: int | None = None, least: int = 1) -> int:
         value = self._setting(key, int, default)
-        if not 1 <= value < _BIGGEST:
-            self._bad(f"the setting {key!r} must be from 1 to {_BIGGEST - 1}, not {value}")
+        if not least <= value < _BIGGEST:
+            self._bad(f"the setting {key!r} must be from {least} to {_BIGGEST - 1}, not {value}")
         return int(value)
+
+    def _number(self, key: str) -> float:
+        value = self._setting(key, float)
+        if not math.isfinite(value):
+            self._bad(f"the setting {key!r} must be a number, not {value}")
+        return float(value)
 
     def _positive(self, key: str, default: float | None = None) -> float:
         value = self._setting(key, float, default)
@@ -334,9 +347,6 @@ class GgufSource:
 
     def _configure(self, tensors: dict[str, _Tensor]) -> dict[str, Any]:
         """The config that the settings amount to. Refuses by name every setting that would not be honoured."""
-        architecture = self._setting("general.architecture", str)
-        if architecture != "llama":
-            self._bad(f"holds a model of architecture {architecture!r}; the supported one is 'llama'")
         if (kind := self._setting("general.type", str, "model")) != "model":
             self._bad(f"holds a {kind!r}, not a model")
         if (parts := self._setting("split.count", int, 1)) > 1:
@@ -345,76 +355,100 @@ class GgufSource:
             self._bad(f"is quantized by version {version} of the formats; version 2 is supported")
         self._refuse_unread()
 
-        heads = self._size("llama.attention.head_count")
-        kv_heads = self._size("llama.attention.head_count_kv", heads)
-        hidden = self._size("llama.embedding_length")
-        if heads % kv_heads:
-            self._bad(f"its {heads} attention heads do not divide into {kv_heads} key-value heads")
-        if "llama.attention.key_length" not in self.metadata and hidden % heads:
-            self._bad(f"its hidden size {hidden} does not divide into {heads} attention heads")
-        head_dim = self._size("llama.attention.key_length", hidden // heads or None)
-        if head_dim % 2:
-            self._bad(f"its heads have {head_dim} values, and rotary positions need an even number")
-        for key in ("llama.attention.value_length", "llama.rope.dimension_count"):
-            if (size := self._size(key, head_dim)) != head_dim:
-                self._bad(f"{key} is {size} and the heads have {head_dim} values; they must be equal")
-        if "token_embd.weight" not in tensors:
-            self._bad("the tensor 'token_embd.weight' is missing")
-        vocabulary = tensors["token_embd.weight"].shape[0]
+        given = copy.deepcopy(dict(self._gguf.fixed))
+        for key, name in self._gguf.settings.items():
+            *path, last = name.split(".")
+            at = given
+            for entry in path:
+                at = at.setdefault(entry, {})
+            at[last] = self._field(key, (*path, last))
+            if "rope_parameters" in path:
+                at.setdefault("rope_type", "default")
+        given |= self._embedding(tensors)
+        if given["num_hidden_layers"] > len(tensors):
+            self._bad(f"claims {given['num_hidden_layers']} layers and holds {len(tensors)} tensors")
+        try:
+            made = self._family.configure(given)
+        except ValueError as error:
+            self._bad(str(error))
+        for key, name in self._gguf.equal.items():
+            full, want = f"{self._architecture}.{key}", getattr(made, name)
+            if full in self.metadata and (size := self._size(full)) != want:
+                self._bad(f"{full} is {size} and {name} is {want}; they must be equal")
+        return {
+            "model_type": self._family.name,
+            **{field.name: getattr(made, field.name) for field in dataclasses.fields(made)},
+        }
+
+    def _known(self) -> Family:
+        try:
+            return of_architecture(self._architecture)
+        except ValueError as error:
+            self._bad(str(error))
+
+    def _field(self, key: str, path: tuple[str, ...]) -> Any:
+        """What a setting says of a field, or of an entry in it."""
+        full, name = f"{self._architecture}.{key}", path[0]
+        kind = float if len(path) > 1 else hints(self._family.Config)[name]
+        least = 0 if kind is Count else 1
+        options = get_args(kind)
+        field = {field.name: field for field in dataclasses.fields(self._family.Config)}[name]
+        if full not in self.metadata:
+            if key in self._gguf.defaults:
+                return self._gguf.defaults[key]
+            if "derived" in field.metadata or NoneType in options:
+                return None
+        if kind is Number:
+            return self._number(full)
+        if float in (kind, *options):
+            return self._positive(full)
+        if bool in (kind, *options):
+            return self._setting(full, bool)
+        return self._size(full, least=least)
+
+    def _embedding(self, tensors: dict[str, _Tensor]) -> dict[str, Any]:
+        """What follows from the embedding: how many tokens there are, and whether it is the head too."""
+        model = self._family.Model
+        named = places(self._gguf, (model.EMBEDDING, model.HEAD))
+        embedding, head = named[model.EMBEDDING].tensor, named[model.HEAD].tensor
+        if embedding not in tensors:
+            self._bad(f"the tensor {embedding!r} is missing")
+        vocabulary = tensors[embedding].shape[0]
         if vocabulary >= _BIGGEST:
             self._bad(f"a vocabulary of {vocabulary} tokens is too large")
-        if (claimed := self._size("llama.vocab_size", vocabulary)) != vocabulary:
-            self._bad(f"llama.vocab_size is {claimed} and the embedding has {vocabulary} rows")
+        if (claimed := self._size(f"{self._architecture}.vocab_size", vocabulary)) != vocabulary:
+            self._bad(f"{self._architecture}.vocab_size is {claimed} and the embedding has {vocabulary} rows")
         listed = self.metadata.get("tokenizer.ggml.tokens")
         if isinstance(listed, Strings) and len(listed) != vocabulary:
             self._bad(f"lists {len(listed)} tokens and the embedding has {vocabulary} rows")
-        layers = self._size("llama.block_count")
-        if layers > len(tensors):
-            self._bad(f"claims {layers} layers and holds {len(tensors)} tensors")
-        return {
-            "model_type": "llama",
-            "hidden_size": hidden,
-            "intermediate_size": self._size("llama.feed_forward_length"),
-            "num_hidden_layers": layers,
-            "num_attention_heads": heads,
-            "num_key_value_heads": kv_heads,
-            "head_dim": head_dim,
-            "vocab_size": vocabulary,
-            "max_position_embeddings": self._size("llama.context_length"),
-            "rms_norm_eps": self._positive("llama.attention.layer_norm_rms_epsilon"),
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": self._positive("llama.rope.freq_base", 10000.0),
-            },
-            "tie_word_embeddings": "output.weight" not in tensors,
-            "attention_bias": False,
-            "mlp_bias": False,
-        }
+        return {"vocab_size": vocabulary, "tie_word_embeddings": head not in tensors}
 
     def _refuse_unread(self) -> None:
-        scaling = self.metadata.get("llama.rope.scaling.type")
+        read = {"vocab_size", *self._gguf.settings, *self._gguf.equal, *_DESCRIPTIVE}
+        scaling = self.metadata.get(f"{self._architecture}.rope.scaling.type")
         for key, value in self.metadata.items():
             room, _, name = key.partition(".")
-            if room != "llama" or name in _READ or name in _DESCRIPTIVE:
+            if room != self._architecture or name in read:
                 continue
             if name.startswith("rope.scaling.") and isinstance(scaling, str) and scaling == "none":
                 continue
-            idle = _IDLE.get(name)
+            idle = self._gguf.idle.get(name)
             if idle is None or type(value) is not type(idle) or value != idle:
                 self._bad(f"needs {key!r}, which is not supported")
 
     def _check(self, tensors: dict[str, _Tensor]) -> dict[str, _Tensor]:
-        """Tensors by Hugging Face's names, in the file's order: exactly those of the config, with their shapes."""
-        expected = shapes(self.config)
-        found: dict[str, _Tensor] = {}
-        for name, tensor in tensors.items():
-            canonical = from_gguf(name)
-            if canonical not in expected:
-                self._bad(f"holds the tensor {name!r}, which is not supported")
-            if tensor.shape != expected[canonical]:
-                self._bad(f"tensor {name!r} has shape {tensor.shape}, but its config needs {expected[canonical]}")
-            found[canonical] = tensor
-        for canonical in expected:
-            if canonical not in found:
-                self._bad(f"the tensor {to_gguf(canonical)!r} is missing")
-        return found
+        """Tensors by published names, in the model's order: exactly those of the config, with their shapes."""
+        try:
+            needed = self._family.shapes(self._family.configure(self.config))
+        except ValueError as error:
+            self._bad(str(error))
+        self._places = places(self._gguf, needed)
+        parts = Counter(place.tensor for place in self._places.values())
+        shapes: dict[str, tuple[int, ...]] = {}
+        for name, shape in needed.items():
+            place = self._places.setdefault(name, Place(name, None))
+            shapes[place.tensor] = shape if place.part is None else (parts[place.tensor], *shape)
+        held = {name: tensor.shape for name, tensor in tensors.items()}
+        if wrong := unfitting(shapes, held, str, f"this {self._architecture}"):
+            self._bad(wrong)
+        return {name: tensors[self._places[name].tensor] for name in needed}

@@ -1,82 +1,67 @@
-"""Weights: their names and shapes in Hugging Face checkpoints, and those of Llama in GGUF files, names and layout."""
+"""Names of weights: those that a model has against those that a file holds, and their names and layout in GGUF."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
+from quickbrown.models.gguf import Gguf
 from quickbrown.quant.formats import Bytes
 
-_OUTER = {
-    "token_embd.weight": "model.embed_tokens.weight",
-    "output_norm.weight": "model.norm.weight",
-    "output.weight": "lm_head.weight",
-}
-_LAYER = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
-_OUTER_BACK = {hf: gguf for gguf, hf in _OUTER.items()}
-_LAYER_BACK = {hf: gguf for gguf, hf in _LAYER.items()}
-_GGUF_LAYER = re.compile(r"blk\.(0|[1-9][0-9]{0,5})\.(\w+)\.weight", re.ASCII)
-_HF_LAYER = re.compile(r"model\.layers\.(0|[1-9][0-9]{0,5})\.([\w.]+)\.weight", re.ASCII)
+Shape = tuple[int, ...]
+MOST_LISTED = 10  # names in an error
+_LAYER = re.compile(r"(?<=\.)\d+(?=\.)", re.ASCII)
+_ENDS = (".weight", ".bias")
 
 
-def shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every weight that a model of this config has, in the order of its forward pass."""
-    hidden, inner, vocabulary = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
-    dim, family = config["head_dim"], config["model_type"]
-    q, kv = config["num_attention_heads"] * dim, config["num_key_value_heads"] * dim
-    found: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (vocabulary, hidden)}
+def unfitting(needed: Mapping[str, Shape], held: Mapping[str, Shape], spelled: Callable[[str], str], owner: str) -> str:
+    """What is wrong with the tensors that a file holds, all of it; "" where they are just those that are needed.
 
-    def linear(name: str, outputs: int, inputs: int, bias: bool) -> None:
-        found[name + ".weight"] = (outputs, inputs)
-        if bias:
-            found[name + ".bias"] = (outputs,)
+    spelled  a needed name -> the file's own
+    owner    who does not have those that are too many: "this llama"
+    """
+    wrong = []
+    if extra := [repr(name) for name in held if name not in needed]:
+        wrong.append(f"holds the tensor{_s(extra)} {_some(extra)}, which {owner} does not have")
+    odd = [name for name in needed if name in held and held[name] != needed[name]]
+    if odd:
+        shapes = [f"tensor {spelled(n)!r} has shape {held[n]}, but its config needs {needed[n]}" for n in odd]
+        wrong.append(_some(shapes, "; "))
+    if missing := [repr(spelled(name)) for name in needed if name not in held]:
+        wrong.append(f"the tensor{_s(missing)} {_some(missing)} {'are' if missing[1:] else 'is'} missing")
+    return "; ".join(wrong)
 
-    attention_bias, mlp_bias = bool(config.get("attention_bias")), bool(config.get("mlp_bias"))
-    for i in range(config["num_hidden_layers"]):
-        at = f"model.layers.{i}."
-        found[at + "input_layernorm.weight"] = (hidden,)
-        for name, outputs in (("q", q), ("k", kv), ("v", kv)):
-            linear(at + f"self_attn.{name}_proj", outputs, hidden, attention_bias or family == "qwen2")
-            if family == "qwen3" and name != "v":
-                found[at + f"self_attn.{name}_norm.weight"] = (dim,)
-        linear(at + "self_attn.o_proj", hidden, q, attention_bias)
-        found[at + "post_attention_layernorm.weight"] = (hidden,)
-        linear(at + "mlp.gate_proj", inner, hidden, mlp_bias)
-        linear(at + "mlp.up_proj", inner, hidden, mlp_bias)
-        linear(at + "mlp.down_proj", hidden, inner, mlp_bias)
-    found["model.norm.weight"] = (hidden,)
-    if not config["tie_word_embeddings"]:
-        found["lm_head.weight"] = (vocabulary, hidden)
+
+def _some(names: list[str], between: str = ", ") -> str:
+    more = len(names) - MOST_LISTED
+    return between.join(names[:MOST_LISTED]) + (f"{between}and {more} more" if more > 0 else "")
+
+
+def _s(names: list[str]) -> str:
+    return "s" if len(names) > 1 else ""
+
+
+class Place(NamedTuple):
+    """Where a GGUF file keeps a weight: in a tensor, or in one of the equal parts of its first axis."""
+
+    tensor: str
+    part: int | None
+
+
+def places(gguf: Gguf, names: Iterable[str]) -> dict[str, Place]:
+    """Published name -> where it is, of all that GGUF has a name for."""
+    back = {published: tensor for tensor, published in gguf.tensors.items()}
+    found = {}
+    for name in names:
+        end = next((end for end in _ENDS if name.endswith(end)), "")
+        numbers = _LAYER.findall(name)
+        tensor = back.get(_LAYER.sub("{}", name).removesuffix(end))
+        if tensor is not None:
+            count = tensor.count("{}")
+            part = int(numbers[count]) if len(numbers) > count else None
+            found[name] = Place(tensor.format(*numbers) + (end or ".weight"), part)
     return found
-
-
-def from_gguf(name: str) -> str | None:
-    """Hugging Face's name of a GGUF tensor of Llama, or None for one that Llama does not have."""
-    match = _GGUF_LAYER.fullmatch(name)
-    if match is None:
-        return _OUTER.get(name)
-    part = _LAYER.get(match[2])
-    return part and f"model.layers.{match[1]}.{part}.weight"
-
-
-def to_gguf(name: str) -> str | None:
-    """GGUF's name of a Hugging Face weight of Llama, or None for one that Llama does not have."""
-    match = _HF_LAYER.fullmatch(name)
-    if match is None:
-        return _OUTER_BACK.get(name)
-    part = _LAYER_BACK.get(match[2])
-    return part and f"blk.{match[1]}.{part}.weight"
 
 
 def halves(rows: Bytes, heads: int) -> Bytes:

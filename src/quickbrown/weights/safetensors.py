@@ -11,6 +11,7 @@ import math
 import mmap
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from struct import Struct
 from typing import Any, NamedTuple
@@ -18,10 +19,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from quickbrown.models.families import of_model_type
 from quickbrown.quant.formats import FORMATS
 from quickbrown.quant.weight import MovedWeight, Weight
 from quickbrown.weights.config import read_config
-from quickbrown.weights.names import shapes
+from quickbrown.weights.names import unfitting
 from quickbrown.weights.source import bad_file, parse_json, read_json
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -32,8 +34,7 @@ _MOST_FILES = 4096
 _U64 = Struct("<Q")
 _FORMATS = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,250}\.safetensors", re.ASCII)
-_HARMLESS = re.compile(r"(model\.|model\.layers\.\d+\.self_attn\.)rotary_emb\.inv_freq")  # of old conversions; computed
-_EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
+_HARMLESS = r".*\.rotary_emb\.inv_freq"  # of old conversions; computed
 _SLICE = 1 << 24
 
 
@@ -99,35 +100,47 @@ class SafetensorsSource:
 
     def _check(self, found: dict[str, _Tensor]) -> dict[str, _Tensor]:
         """The tensors of the config, in the order of the forward pass: all of them, with their shapes and no others."""
-        if self.config["tie_word_embeddings"] and _HEAD in found:
+        family = of_model_type(self.config["model_type"])
+        model = family.Model
+        found = self._renamed(found, model.RENAMED, re.compile("|".join([_HARMLESS, *model.UNREAD])))
+        if self.config["tie_word_embeddings"] and model.HEAD in found:
             # Both may be published. One is as good as the other if they are equal; if not, the config is wrong.
-            if _EMBEDDING not in found:
-                found[_EMBEDDING] = found[_HEAD]
-            if _equal(found[_EMBEDDING], found[_HEAD]):
-                del found[_HEAD]
+            if model.EMBEDDING not in found:
+                found[model.EMBEDDING] = found[model.HEAD]
+            if _equal(found[model.EMBEDDING], found[model.HEAD]):
+                del found[model.HEAD]
             else:
                 self.config["tie_word_embeddings"] = False
         if (layers := self.config["num_hidden_layers"]) > len(found):
             raise bad_file(self.path, f"claims {layers} layers and holds {len(found)} tensors")
-        expected = shapes(self.config)
-        for name, tensor in found.items():
-            if _HARMLESS.fullmatch(name):
-                continue
-            if name not in expected:
-                raise bad_file(
-                    self.path, f"holds the tensor {name!r}, which this {self.config['model_type']} does not have"
-                )
-            if tensor.dtype not in _FORMATS:
+        try:
+            needed = family.shapes(family.configure(self.config))
+        except ValueError as error:
+            raise bad_file(self.path, str(error)) from None
+        for name in needed.keys() & found.keys():
+            if (dtype := found[name].dtype) not in _FORMATS:
                 supported = ", ".join(_FORMATS)
-                raise bad_file(self.path, f"tensor {name!r} is of type {tensor.dtype}; supported are {supported}")
-            if tensor.shape != expected[name]:
-                raise bad_file(
-                    self.path, f"tensor {name!r} has shape {tensor.shape}, but its config needs {expected[name]}"
-                )
-        if missing := [name for name in expected if name not in found]:
-            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-            raise bad_file(self.path, f"the tensor {missing[0]!r}{more} is missing")
-        return {name: found[name] for name in expected}
+                raise bad_file(self.path, f"tensor {name!r} is of type {dtype}; supported are {supported}")
+        held = {name: tensor.shape for name, tensor in found.items()}
+        if wrong := unfitting(needed, held, str, f"this {family.name}"):
+            raise bad_file(self.path, wrong)
+        return {name: found[name] for name in needed}
+
+    def _renamed(
+        self, found: dict[str, _Tensor], other: Mapping[str, str], unread: re.Pattern[str]
+    ) -> dict[str, _Tensor]:
+        """Tensors by the names that the family asks for, without those that no text needs."""
+        made: dict[str, _Tensor] = {}
+        for name, tensor in found.items():
+            if unread.fullmatch(name):
+                continue
+            ours = name
+            for pattern, stands in other.items():
+                ours = re.sub(pattern, stands, ours)
+            if ours in made:
+                raise bad_file(self.path, f"holds the tensor {ours!r} under two names")
+            made[ours] = tensor
+        return made
 
 
 def _view(tensor: _Tensor, start: int, stop: int) -> npt.NDArray[np.uint8]:

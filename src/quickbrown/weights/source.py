@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 from quickbrown.quant.weight import Weight
 
+MOST_SAID = 1000  # characters of an error
+
 
 class BadFile(ValueError):
     """A model file that cannot be used. The message is one sentence naming the file and what is wrong with it."""
@@ -16,7 +18,7 @@ class BadFile(ValueError):
 def bad_file(path: object, what: str) -> BadFile:
     """The error for a file and what is wrong with it, on one line and not too long whatever the file quotes."""
     what = " ".join(what.split())
-    return BadFile(f"{path}: {what if len(what) <= 500 else what[:500] + '...'}.")
+    return BadFile(f"{path}: {what if len(what) <= MOST_SAID else what[:MOST_SAID] + '...'}.")
 
 
 def read_json(path: Path, most: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Makes configs.json: run `python tests/golden/transformers/make_configs.py` where transformers 5.23 is.
+"""Makes configs.json: run `python tests/golden/transformers/make_configs.py` where transformers 5.23 and this are.
 
 What transformers takes config.json files to mean: those of well-known models as they were published, and files in which
 fields are missing.
@@ -6,6 +6,7 @@ fields are missing.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tempfile
 from pathlib import Path
@@ -97,20 +98,11 @@ CASES: dict[str, dict[str, Any]] = {
     "heads of their own size": SMALL | {"model_type": "qwen2", "num_key_value_heads": 4, "head_dim": 8},
 }  # fmt: skip
 
-SHARED = (
-    "model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
-    "vocab_size", "max_position_embeddings", "rms_norm_eps", "tie_word_embeddings",
-)  # fmt: skip
-OWN = {
-    "llama": ("attention_bias", "mlp_bias"),
-    "mistral": ("sliding_window",),
-    "qwen2": ("sliding_window", "layer_types"),
-    "qwen3": ("sliding_window", "layer_types", "attention_bias"),
-}
-
 
 def main() -> None:
     import transformers
+
+    from quickbrown.models.families import of_model_type
 
     transformers.logging.set_verbosity_error()
     cases = []
@@ -118,8 +110,11 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "config.json").write_text(json.dumps(given))
             config = transformers.AutoConfig.from_pretrained(folder)
-        means = {field: getattr(config, field) for field in (*SHARED, *OWN[config.model_type])}
-        means["head_dim"] = getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
+        family = of_model_type(config.model_type)
+        means = {"model_type": config.model_type}
+        for field in dataclasses.fields(family.Config):
+            usual = config.hidden_size // config.num_attention_heads if field.name == "head_dim" else None
+            means[field.name] = getattr(config, field.name, usual)
         means["rope_parameters"] = {k: v for k, v in config.rope_parameters.items() if k != "type"}
         cases.append({"name": name, "given": given, "means": means})
     golden = {

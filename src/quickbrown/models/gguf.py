@@ -1,0 +1,77 @@
+"""What a family says of GGUF files that hold it: plain data, and what most architectures share of it.
+
+Names of settings and tensors are those of the GGUF specification and of the `gguf` package (MODEL_TENSORS, Keys).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+SETTINGS = {
+    "block_count": "num_hidden_layers",
+    "context_length": "max_position_embeddings",
+    "embedding_length": "hidden_size",
+    "feed_forward_length": "intermediate_size",
+    "attention.head_count": "num_attention_heads",
+    "attention.head_count_kv": "num_key_value_heads",
+    "attention.key_length": "head_dim",
+    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
+    "rope.freq_base": "rope_parameters.rope_theta",
+}
+EQUAL = {"attention.value_length": "head_dim", "rope.dimension_count": "head_dim"}
+IDLE = {
+    "attention.causal": True,
+    "attention.sliding_window": 0,
+    "expert_count": 0,
+    "expert_used_count": 0,
+    "rope.scale_linear": 1.0,
+}
+TENSORS = {
+    "token_embd": "model.embed_tokens",
+    "output_norm": "model.norm",
+    "output": "lm_head",
+    "blk.{}.attn_norm": "model.layers.{}.input_layernorm",
+    "blk.{}.attn_q": "model.layers.{}.self_attn.q_proj",
+    "blk.{}.attn_k": "model.layers.{}.self_attn.k_proj",
+    "blk.{}.attn_v": "model.layers.{}.self_attn.v_proj",
+    "blk.{}.attn_output": "model.layers.{}.self_attn.o_proj",
+    "blk.{}.ffn_norm": "model.layers.{}.post_attention_layernorm",
+    "blk.{}.ffn_gate": "model.layers.{}.mlp.gate_proj",
+    "blk.{}.ffn_up": "model.layers.{}.mlp.up_proj",
+    "blk.{}.ffn_down": "model.layers.{}.mlp.down_proj",
+}
+HEAD_NORMS = {
+    "blk.{}.attn_q_norm": "model.layers.{}.self_attn.q_norm",
+    "blk.{}.attn_k_norm": "model.layers.{}.self_attn.k_norm",
+}
+PERMUTED = {"self_attn.q_proj": "num_attention_heads", "self_attn.k_proj": "num_key_value_heads"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gguf:
+    """How GGUF files hold a family.
+
+    settings  setting, without the architecture before it -> the field of `Config` that it is; "a.b" is entry b of the
+              field a, a number. A setting must be there unless its field may be None, is derived or has a default here.
+              The vocabulary's size and whether embeddings are tied follow from the tensors.
+    defaults  setting -> what a missing one means
+    fixed     field -> its value in every file of this architecture, where that is not the default of `Config`
+    equal     setting -> field, where the file may repeat what that field says
+    idle      settings of what is not honoured -> the one value that changes nothing
+    tensors   tensor -> published name, without .weight or .bias, which both have. {} is the layer. A second {} in the
+              published name numbers the parts that the tensor has along its first axis: experts.
+    permuted  end of a published name -> field with its number of heads: the file keeps the two rows that are rotated
+              together side by side
+    raised    ends of published names of norms that the file holds with 1 added
+    """
+
+    settings: Mapping[str, str] = field(default_factory=lambda: SETTINGS)
+    defaults: Mapping[str, Any] = field(default_factory=lambda: {"rope.freq_base": 10000.0})
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    equal: Mapping[str, str] = field(default_factory=lambda: EQUAL)
+    idle: Mapping[str, Any] = field(default_factory=lambda: IDLE)
+    tensors: Mapping[str, str] = field(default_factory=lambda: TENSORS)
+    permuted: Mapping[str, str] = field(default_factory=dict)
+    raised: tuple[str, ...] = ()

@@ -1,0 +1,68 @@
+"""The table of tiny models: every test of families, and every golden of theirs, draws from it.
+
+A row is the `model_type` and the fields that differ from `quickbrown.weights.tiny.TINY`. A family has a row that is
+named after it, and one for each option that changes its mathematics. No two rows may give the same logits for the same
+seed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+THETA = {"rope_theta": 10000.0}
+
+
+def rotated(rope_type: str, **parameters: Any) -> dict[str, Any]:
+    return {"rope_parameters": {"rope_type": rope_type} | THETA | parameters}
+
+
+TRAINED = {"original_max_position_embeddings": 16}
+BOTH = {"short_factor": [1 + i / 8 for i in range(8)], "long_factor": [1.0 + i for i in range(8)]}
+MIXED = {
+    "use_sliding_window": True, "sliding_window": 7, "layer_types": ("sliding_attention", "full_attention"),
+}  # fmt: skip
+
+ROWS: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "llama, untied": {"tie_word_embeddings": False},
+    "llama, one query head a key head": {"num_key_value_heads": 4},
+    "llama, one key head": {"num_key_value_heads": 1},
+    "llama, wide heads": {"head_dim": 32},
+    "llama, narrow heads": {"hidden_size": 192, "head_dim": 16, "num_attention_heads": 6, "num_key_value_heads": 3},
+    "llama, another rope and eps": rotated("default", rope_theta=500.0)
+    | {"rms_norm_eps": 1e-2, "num_hidden_layers": 3},
+    "llama, attention biases": {"attention_bias": True},
+    "llama, all biases": {"attention_bias": True, "mlp_bias": True},
+    "llama, linear": rotated("linear", factor=4.0),
+    "llama, dynamic, short": rotated("dynamic", factor=2.0) | {"max_position_embeddings": 30},
+    "llama, dynamic, long": rotated("dynamic", factor=2.0) | {"max_position_embeddings": 16},
+    "llama, yarn": rotated("yarn", factor=4.0, beta_fast=2.0, beta_slow=0.5, **TRAINED),
+    "llama, yarn with everything": rotated(
+        "yarn", factor=4.0, beta_fast=4, beta_slow=1, mscale=0.7, mscale_all_dim=0.4, truncate=False, **TRAINED
+    ),
+    "llama, longrope, short": rotated("longrope", factor=4.0, original_max_position_embeddings=48, **BOTH),
+    "llama, longrope, long": rotated("longrope", factor=4.0, **TRAINED, **BOTH),
+    "llama, llama3": rotated("llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, **TRAINED),
+    "mistral": {"model_type": "mistral", "sliding_window": 7},
+    "mistral, narrow window": {"model_type": "mistral", "sliding_window": 1},
+    "mistral, wider window": {"model_type": "mistral", "sliding_window": 30, "num_key_value_heads": 1},
+    "qwen2": {"model_type": "qwen2"},
+    "qwen2, window": {"model_type": "qwen2"} | MIXED,
+    "qwen3": {"model_type": "qwen3"},
+    "qwen3, wide heads": {"model_type": "qwen3", "head_dim": 80, "num_key_value_heads": 1},
+    "qwen3, all": {"model_type": "qwen3", "attention_bias": True} | MIXED | rotated("yarn", factor=4.0, **TRAINED),
+    "seed_oss": {"model_type": "seed_oss", "head_dim": 32},
+    "seed_oss, other biases": {
+        "model_type": "seed_oss", "attention_bias": False, "attention_out_bias": True, "mlp_bias": True,
+    },
+    "smollm3": {"model_type": "smollm3", "num_hidden_layers": 4},
+    "smollm3, all": {
+        "model_type": "smollm3", "no_rope_layers": (0, 1), "use_sliding_window": True, "sliding_window": 7,
+        "attention_bias": True, "mlp_bias": True, "tie_word_embeddings": False,
+    },
+}  # fmt: skip
+LENGTHS = {"mistral, wider window": 300, "llama, dynamic, long": 40}  # of a golden's text, where it is not 24
+
+
+def family(name: str) -> str:
+    return str(ROWS[name].get("model_type", "llama"))
