@@ -61,7 +61,7 @@ def _kind(value: Any) -> int:
     if isinstance(value, (bool, np.bool_)):
         return 7
     if isinstance(value, (int, np.integer)):
-        return 5 if value < 0 else 4
+        return 5 if value < 0 or isinstance(value, np.int32) else 4
     if isinstance(value, (float, np.floating)):
         return 6
     if isinstance(value, (str, bytes)):
@@ -127,7 +127,7 @@ def tiny_llama(
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "smollm",
         "tokenizer.ggml.tokens": list(vocabulary.tokens),
-        "tokenizer.ggml.token_type": list(vocabulary.kinds),
+        "tokenizer.ggml.token_type": [np.int32(kind) for kind in vocabulary.kinds],
         "tokenizer.ggml.merges": list(vocabulary.merges),
         "tokenizer.ggml.bos_token_id": 1,
         "tokenizer.ggml.eos_token_id": 2,
@@ -148,7 +148,7 @@ def tiny_llama(
 
 def as_read(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as `GgufSource` gives those of a file that they were written to."""
-    kinds = {str: Strings.of, int: np.array}
+    kinds = {str: Strings.of, int: np.array, float: np.array, np.int32: np.array}
     return {k: kinds[type(v[0])](v) if isinstance(v, list) and v else v for k, v in metadata.items()}
 
 
