@@ -66,7 +66,7 @@ def _kind(value: Any) -> int:
     if isinstance(value, (bool, np.bool_)):
         return 7
     if isinstance(value, (int, np.integer)):
-        return 5 if value < 0 else 4
+        return 5 if value < 0 or isinstance(value, np.int32) else 4
     if isinstance(value, (float, np.floating)):
         return 6
     if isinstance(value, (str, bytes)):
@@ -130,7 +130,7 @@ def tiny_gguf(
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "smollm",
         "tokenizer.ggml.tokens": list(vocabulary.tokens),
-        "tokenizer.ggml.token_type": list(vocabulary.kinds),
+        "tokenizer.ggml.token_type": [np.int32(kind) for kind in vocabulary.kinds],
         "tokenizer.ggml.merges": list(vocabulary.merges),
         "tokenizer.ggml.bos_token_id": 1,
         "tokenizer.ggml.eos_token_id": 2,
@@ -191,7 +191,7 @@ def tiny_llama(format: str = "q4_1", seed: int = 0, vocabulary: Vocabulary | Non
 
 def as_read(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as `GgufSource` gives those of a file that they were written to."""
-    kinds = {str: Strings.of, int: np.array}
+    kinds = {str: Strings.of, int: np.array, float: np.array, np.int32: np.array}
     return {k: kinds[type(v[0])](v) if isinstance(v, list) and v else v for k, v in metadata.items()}
 
 

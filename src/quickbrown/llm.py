@@ -162,9 +162,9 @@ class LLM:
         """The tokenizer that came with the weights, if one did."""
         if isinstance(self.source, GgufSource):
             return tokenizer_from_gguf(self.source.metadata, self.path, lazy=True)
-        from quickbrown.text.files import tokenizer_from_folder
+        from quickbrown.text.files import tokenizer_from_folder, vocabulary_in
 
-        return tokenizer_from_folder(self.path) if (self.path / "tokenizer.json").exists() else None
+        return tokenizer_from_folder(self.path) if vocabulary_in(self.path) else None
 
     @property
     def tokenizer(self) -> Tokenizer:

@@ -259,7 +259,7 @@ def test_damaged_files(changed, sentence, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["tokenizer.model", "tiktoken.model", "vocab.json"])
+@pytest.mark.parametrize("name", ["vocab.txt", "encoder.json", "vocab.json"])
 def test_other_kinds_of_files(name, tmp_path):
     folder = write(tmp_path, tokenizer=None)
     (folder / name).write_bytes(b"x")

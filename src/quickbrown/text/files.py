@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quickbrown.text.sentencepiece import sentence_tokenizer
 from quickbrown.text.template import SOURCE, ChatTemplate, TemplateError
-from quickbrown.text.tokenizer import Tokenizer
+from quickbrown.text.tiktoken import PATTERNS, is_tiktoken, read_tekken, read_tiktoken
+from quickbrown.text.tokenizer import Tokenizer, of_library
 from quickbrown.weights.source import bad_file, read_json
 
 if TYPE_CHECKING:
@@ -17,12 +19,13 @@ SETTINGS_BYTES = 16 << 20  # of any other JSON file, at most
 MOST_TOKENS = 1 << 24  # ids are below this
 NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
-_OTHER_KINDS = ("tokenizer.model", "tiktoken.model", "tekken.json", "vocab.json", "spiece.model", "vocab.txt")
+_SENTENCES = ("tokenizer.model", "spiece.model")  # files of SentencePiece, or (the first) of tiktoken
+_OTHER_KINDS = ("vocab.json", "vocab.txt", "encoder.json")
 _FLAGS = ("lstrip", "rstrip", "single_word", "normalized")
 
 
 def tokenizer_from_folder(folder: str | Path) -> Tokenizer:
-    """The tokenizer of a folder that holds tokenizer.json.
+    """The tokenizer of a folder that holds tokenizer.json, or else a file of SentencePiece or tiktoken.
 
     Its ends are those of generation_config.json, or else of config.json, and the tokenizer's own; whether a text begins
     with a token is found by asking what tokenizer.json puts before one.
@@ -74,28 +77,20 @@ def named_tokens(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def raw_tokenizer(folder: Path, settings: dict[str, Any]) -> tokenizers.Tokenizer:
-    """What tokenizer.json describes, with the special tokens of the settings. Raises BadFile.
+    """What the folder's vocabulary describes, with the special tokens of the settings. Raises BadFile.
 
     How it pads goes into the settings, where they do not say: the tokenizer itself neither pads nor truncates.
     """
     import tokenizers
 
     path = folder / "tokenizer.json"
-    try:
-        with open(path, "rb") as file:
-            data = file.read(TOKENIZER_BYTES + 1)
-    except FileNotFoundError:
-        there = next((name for name in _OTHER_KINDS if (folder / name).is_file()), None)
-        has = f"it has {there}, which is not read" if there else "it has no vocabulary"
-        raise bad_file(folder, f"{has}; the file tokenizer.json is needed") from None
-    except OSError as error:
-        raise bad_file(path, f"cannot be read: {error.strerror}") from None
-    if len(data) > TOKENIZER_BYTES:
-        raise bad_file(path, f"is larger than {TOKENIZER_BYTES >> 20} MiB")
+    if not path.exists():
+        return _other_kind(folder, settings)
+    data = _data(path)
     try:
         raw = tokenizers.Tokenizer.from_buffer(data)
-    except BaseException as error:  # the library raises plain Exception, and panics are no Exception
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+    except BaseException as error:
+        if not of_library(error):
             raise
         raise bad_file(path, f"is no vocabulary that can be read: {str(error).rstrip('.')}") from None
     if raw.padding is not None:
@@ -103,6 +98,44 @@ def raw_tokenizer(folder: Path, settings: dict[str, Any]) -> tokenizers.Tokenize
         settings.setdefault("padding_side", raw.padding["direction"])
     raw.no_truncation()
     raw.no_padding()
+    _add(raw, settings, folder)
+    return raw
+
+
+def vocabulary_in(folder: Path) -> Path | None:
+    """The file that holds a folder's vocabulary, of a kind that is read; None where there is none."""
+    names = ("tokenizer.json", *_SENTENCES, "tekken.json", *PATTERNS)
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def _other_kind(folder: Path, settings: dict[str, Any]) -> tokenizers.Tokenizer:
+    """What a vocabulary describes that is not in tokenizer.json; its named tokens go into the settings."""
+    path = vocabulary_in(folder)
+    if path is None:
+        there = next((name for name in _OTHER_KINDS if (folder / name).is_file()), None)
+        has = f"it has {there}, which is not read" if there else "it has no vocabulary"
+        raise bad_file(folder, f"{has}; the file tokenizer.json is needed")
+    data = _data(path)
+    try:
+        if path.name == "tekken.json":
+            raw, named = read_tekken(data)
+        elif path.name in _SENTENCES and not is_tiktoken(data):
+            raw, named = sentence_tokenizer(data, once=settings.get("legacy") is False)
+        else:
+            raw, named = read_tiktoken(data, PATTERNS.get(path.name, "llama3"), _listed(settings, folder))
+    except ValueError as error:
+        raise bad_file(path, str(error)) from None
+    for name, text in named.items():
+        settings.setdefault(name, text)
+    begins = settings.get("add_bos_token", path.name != "spiece.model")
+    bos = _id(raw, settings.get("bos_token"))
+    if begins and bos is not None:
+        from tokenizers.processors import TemplateProcessing
+
+        text = content(settings["bos_token"]) or ""
+        raw.post_processor = TemplateProcessing(
+            single=[text, "$A"], pair=[text, "$A", f"{text}:1", "$B:1"], special_tokens=[(text, bos)]
+        )
     _add(raw, settings, folder)
     return raw
 
@@ -137,7 +170,9 @@ def first_token(raw: tokenizers.Tokenizer, where: object) -> int | None:
     """The token that is put before every text, if one is. Raises BadFile for several."""
     try:
         asked = raw.encode("a", add_special_tokens=True)
-    except Exception as error:  # the library raises plain Exception
+    except BaseException as error:
+        if not of_library(error):
+            raise
         raise bad_file(where, f"cannot encode a text: {str(error).rstrip('.')}") from None
     before = asked.special_tokens_mask.index(0) if 0 in asked.special_tokens_mask else 0
     if before > 1:
@@ -184,11 +219,8 @@ def _add(raw: tokenizers.Tokenizer, settings: dict[str, Any], folder: Path) -> N
     from tokenizers import AddedToken
 
     known = {token.content for token in raw.get_added_tokens_decoder().values()}
-    listed = settings.get("added_tokens_decoder") or {}
-    path = folder / "tokenizer_config.json"
-    if not isinstance(listed, dict) or not all(i.isdecimal() and len(i) < 9 and content(listed[i]) for i in listed):
-        raise bad_file(path, "the setting 'added_tokens_decoder' must be tokens by their ids")
-    tokens = [listed[i] for i in sorted(listed, key=int)]
+    listed = _listed(settings, folder)
+    tokens = [listed[i] for i in sorted(listed)]
     special = [*named_tokens(settings).values(), *settings["extra_special_tokens"]]
     for token in [*tokens, *special]:
         text = content(token)
@@ -198,6 +230,15 @@ def _add(raw: tokenizers.Tokenizer, settings: dict[str, Any], folder: Path) -> N
         flags = {name: bool(token[name]) for name in _FLAGS if name in token} if isinstance(token, dict) else {}
         is_special = token not in tokens or bool(token.get("special"))
         raw.add_tokens([AddedToken(text, special=is_special, **{"normalized": not is_special, **flags})])
+
+
+def _listed(settings: dict[str, Any], folder: Path) -> dict[int, Any]:
+    """The added tokens of the settings by their ids. Raises BadFile."""
+    listed = settings.get("added_tokens_decoder") or {}
+    if not isinstance(listed, dict) or not all(i.isdecimal() and len(i) < 9 and content(listed[i]) for i in listed):
+        what = "the setting 'added_tokens_decoder' must be tokens by their ids"
+        raise bad_file(folder / "tokenizer_config.json", what)
+    return {int(i): token for i, token in listed.items()}
 
 
 def _id(raw: tokenizers.Tokenizer, token: Any) -> int | None:
@@ -222,6 +263,18 @@ def _object(path: Path) -> dict[str, Any]:
         return {}
     except OSError as error:
         raise bad_file(path, f"cannot be read: {error.strerror}") from None
+
+
+def _data(path: Path) -> bytes:
+    """What a vocabulary's file holds. Raises BadFile."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(TOKENIZER_BYTES + 1)
+    except OSError as error:
+        raise bad_file(path, f"cannot be read: {error.strerror}") from None
+    if len(data) > TOKENIZER_BYTES:
+        raise bad_file(path, f"is larger than {TOKENIZER_BYTES >> 20} MiB")
+    return data
 
 
 def _text(path: Path) -> str:

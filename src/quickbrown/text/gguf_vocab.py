@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from difflib import get_close_matches
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from quickbrown.text.lists import Lists, merges_of
+from quickbrown.text.lists import LetterLists, Lists, Merges, merges_of
+from quickbrown.text.sentences import Sentences
 from quickbrown.text.tokenizer import BYTE_OF, Tokenizer
+from quickbrown.text.words import REFUSED, WORDS, Added
 from quickbrown.weights.source import bad_file
 from quickbrown.weights.strings import Index, Strings
 
@@ -18,7 +21,16 @@ if TYPE_CHECKING:
 
     from quickbrown.text.template import ChatTemplate
 
-_ENDS = frozenset({"<|im_end|>", "<|endoftext|>", "<|eot_id|>", "</s>"})
+_ENDS = frozenset({
+    "</s>", "<eos>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "[e~[", "<turn|>", "<end_of_turn>", "<end_of_utterance>",
+    "<|im_end|>", "<|end|>", "<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "<|eom_id|>", "<|return|>", "<|call|>",
+    "<|calls|>", "<|flush|>", "<|tool_response>", "<\uff5cend\u2581of\u2581sentence\uff5c>",
+})  # fmt: skip
+# Of texts that end some models' texts, one does not where the others are there too.
+_NO_ENDS = {
+    "<|end|>": (("<|return|>", "<|call|>"), ("<|calls|>", "<|flush|>")),  # between the parts of a reply
+    "</s>": (("<|tool_response>",),),
+}
 _END_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
 _NAMES = {
     "bos_token": "bos_token_id",
@@ -29,53 +41,17 @@ _NAMES = {
     "cls_token": "cls_token_id",
     "mask_token": "mask_token_id",
 }
-_CONTROL, _USER_DEFINED = 3, 4
+_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4
 _AT = "tokenizer.ggml."
-
-_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-
-
-def _gpt2(raw: tokenizers.Tokenizer) -> None:
-    from tokenizers import pre_tokenizers as pre
-
-    raw.pre_tokenizer = pre.ByteLevel(add_prefix_space=False, use_regex=True)
-
-
-def _smollm(raw: tokenizers.Tokenizer) -> None:
-    from tokenizers import pre_tokenizers as pre
-
-    words = pre.ByteLevel(add_prefix_space=False, use_regex=True)
-    raw.pre_tokenizer = pre.Sequence([pre.Digits(individual_digits=True), words])
-
-
-def _split(raw: tokenizers.Tokenizer, digits: str) -> None:
-    from tokenizers import Regex
-    from tokenizers import pre_tokenizers as pre
-
-    words = pre.Split(Regex(_WORDS.replace("DIGITS", digits)), "isolated")
-    raw.pre_tokenizer = pre.Sequence([words, pre.ByteLevel(add_prefix_space=False, use_regex=False)])
-
-
-def _llama3(raw: tokenizers.Tokenizer) -> None:
-    _split(raw, r"\p{N}{1,3}")
-
-
-def _qwen2(raw: tokenizers.Tokenizer) -> None:
-    from tokenizers import normalizers
-
-    raw.normalizer = normalizers.NFC()
-    _split(raw, r"\p{N}")
-
-
-_LLAMA3 = ("llama-bpe", "llama3", "llama-v3")
-_PRE: dict[str, Callable[[tokenizers.Tokenizer], None]] = {
-    "default": _gpt2,
-    "gpt-2": _gpt2,
-    "smollm": _smollm,
-    "qwen2": _qwen2,
-    **dict.fromkeys(_LLAMA3, _llama3),
+_IN_PIECES = ("gemma4", "sarvam-moe")  # ways to cut a text that are none: ▁ stands for a blank, and merges are listed
+_OTHER_MODELS = {
+    "bert": "WordPiece, which is for models that write no text",
+    "rwkv": "that of RWKV",
+    "plamo2": "that of PLaMo 2",
+    "hybriddna": "one of nucleotides",
+    "whitespace": "one of whole words",
+    "no_vocab": "none",
+    "none": "none",
 }
 
 
@@ -104,20 +80,6 @@ def named_from_gguf(metadata: Mapping[str, Any], tokenizer: Tokenizer, where: ob
     reader = _Reader(metadata, where)
     ids = {name: reader.token(key, tokenizer.vocab_size) for name, key in _NAMES.items()}
     return {name: str(tokenizer.token(i)) for name, i in ids.items() if i is not None}
-
-
-def _dressed(pre: str, added: dict[bool, list[str]], model: tokenizers.models.BPE) -> tokenizers.Tokenizer:
-    """A model with a way to cut text, and tokens that are whole in any text, by whether they mark structure."""
-    import tokenizers
-    from tokenizers import AddedToken, decoders
-
-    raw = tokenizers.Tokenizer(model)
-    raw.decoder = decoders.ByteLevel()
-    _PRE[pre](raw)
-    for special, texts in added.items():
-        tokens = [AddedToken(text, special=special, normalized=False) for text in texts]
-        (raw.add_special_tokens if special else raw.add_tokens)(tokens)
-    return raw
 
 
 class _Reader:
@@ -162,54 +124,124 @@ class _Reader:
             self.bad(f"the setting {key!r} has {len(value)} entries, and there are {count} tokens")
         return value
 
+    def floats(self, key: str, count: int) -> np.ndarray[Any, Any]:
+        """A finite number for each token."""
+        value = self.metadata.get(_AT + key)
+        if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
+            self.bad(f"the setting {_AT + key!r} must be a list of numbers")
+        if len(value) != count:
+            self.bad(f"the setting {_AT + key!r} has {len(value)} entries, and there are {count} tokens")
+        if not np.isfinite(value).all():
+            self.bad(f"the setting {_AT + key!r} holds what is no number")
+        return value
+
     def tokenizer(self, lazy: bool) -> Tokenizer:
-        model = self.setting("model", str, "a text")
+        model, pre = self.setting("model", str, "a text"), self.setting("pre", str, "a text")
         if model is None:
             self.bad("it has no vocabulary: the setting 'tokenizer.ggml.model' is missing")
-        if model == "llama":
-            self.bad("its vocabulary is SentencePiece ('llama'), which is not supported yet; 'gpt2' is")
-        if model != "gpt2":
-            self.bad(f"its vocabulary is of kind {model!r}; the supported one is 'gpt2'")
-        pre = self.setting("pre", str, "a text")
-        if pre not in _PRE:
-            known = ", ".join(_PRE)
-            named = "does not say how it" if pre is None else f"names the way {pre!r} that it"
-            self.bad(f"{named} cuts text into words ('tokenizer.ggml.pre'); supported are {known}")
-        for key in ("add_eos_token", "add_space_prefix"):
-            if self.flag(key, False):
-                self.bad(f"needs {_AT + key!r}, which is not supported")
+        if model not in ("gpt2", "llama", "t5", "gemma4"):
+            what = f", {_OTHER_MODELS[model]}" if model in _OTHER_MODELS else ""
+            self.bad(f"its vocabulary is of kind {model!r}{what}; supported are 'gpt2', 'llama', 't5' and 'gemma4'")
+        for key in ("add_eos_token", "add_sep_token"):
+            if self.flag(key, model == "t5" and key == "add_eos_token"):
+                self.bad(f"wants a token behind every text ({_AT + key!r}), and such a text cannot be gone on from")
+        if model == "gpt2" and pre not in _IN_PIECES:
+            return self.letters(pre, lazy)
+        return self.pieces(model if model != "gpt2" else "gemma4", lazy)
 
-        tokens, listed = self.strings("tokens"), self.strings("merges")
+    def index(self) -> Index:
         try:
-            index = Index(tokens)
+            return Index(self.strings("tokens"))
         except ValueError as error:
             self.bad(f"its vocabulary {error}")
+
+    def merges(self, index: Index) -> Merges:
         try:
-            merges = merges_of(index, listed)
+            return merges_of(index, self.strings("merges"))
         except ValueError as error:
             self.bad(str(error))
-        kinds = self.kinds(len(tokens))
+
+    def letters(self, pre: str | None, lazy: bool) -> Tokenizer:
+        """The byte-level vocabulary."""
+        if pre in REFUSED:
+            self.bad(f"cuts text into words in the way {pre!r} ('tokenizer.ggml.pre'), which is not supported: "
+                     f"{REFUSED[pre]}")  # fmt: skip
+        if pre not in WORDS:
+            near = "" if pre is None else "".join(f"; {name!r} is near" for name in get_close_matches(pre, WORDS, 1))
+            named = "does not say how it" if pre is None else f"names the way {pre!r} that it"
+            self.bad(f"{named} cuts text into words ('tokenizer.ggml.pre'); {len(WORDS)} ways are supported{near}")
+        if self.flag("add_space_prefix", False):
+            self.bad(f"needs {_AT + 'add_space_prefix'!r}, which is not supported")
+        words = WORDS[pre]
+        index = self.index()
+        merges = self.merges(index)
+        added, whole = self.added(index, self.kinds(len(index.tokens)))
+        lists = LetterLists(index, merges, words.ignore_merges, partial(words.dressed, added), whole)
+        lazy = lazy and not any(text in BYTE_OF for texts in added.values() for text in texts)  # `Lists.bytes` has both
+        return self.made(lists.bytes if lazy else lists.whole(), index, lists if lazy else None, words.begins)
+
+    def pieces(self, model: str, lazy: bool) -> Tokenizer:
+        """The vocabulary of the SentencePiece kind."""
+        for key in ("remove_extra_whitespaces", "treat_whitespace_as_suffix"):
+            if model != "t5" and self.flag(key, False):
+                self.bad(f"needs {_AT + key!r}, which is not supported")
+        index = self.index()
+        count = len(index.tokens)
+        kinds = self.kinds(count)
+        unknown = self.token("unknown_token_id", count)
+        if unknown is None and model != "gemma4":
+            unknown = {"llama": 0, "t5": 2}[model] if count > 2 else None
+        model_of = Sentences(
+            index,
+            kinds=kinds,
+            unknown=unknown,
+            scores=None if model == "gemma4" else self.floats("scores", count),
+            merges=self.merges(index) if model == "gemma4" else None,
+            unigram=model == "t5",
+            prefix=self.flag("add_space_prefix", model != "gemma4"),
+            squeeze=self.flag("remove_extra_whitespaces", False),
+            charsmap=self.charsmap() if model == "t5" else b"",
+        )
+        try:
+            raw, unbuilt = model_of.built(lazy)
+        except ValueError as error:
+            self.bad(str(error))
+        return self.made(raw, index, unbuilt, model != "t5", 1 if model == "llama" else None)
+
+    def charsmap(self) -> bytes:
+        key = _AT + "precompiled_charsmap"
+        value = self.metadata.get(key)
+        if value is None:
+            return b""
+        if not isinstance(value, np.ndarray) or value.dtype.itemsize != 1:
+            self.bad(f"the setting {key!r} must be a list of bytes")
+        return value.tobytes()
+
+    def added(self, index: Index, kinds: np.ndarray[Any, Any]) -> tuple[Added, list[int]]:
+        """The tokens that are whole in any text, by whether they mark structure; the ids of all."""
         by_kind = {kind: np.flatnonzero(kinds == kind) for kind in (_CONTROL, _USER_DEFINED)}
-        special = np.concatenate(list(by_kind.values()))
-        added = {kind == _CONTROL: tokens.take(which) for kind, which in by_kind.items()}
-        lists = Lists(index, merges, pre in _LLAMA3, partial(_dressed, pre, added), special.tolist())
-        ends = {i for i, text in zip(special.tolist(), tokens.take(special), strict=True) if text in _ENDS}
-        ends |= {i for key in _END_KEYS if (i := self.token(key, len(tokens))) is not None}
-        if not ends:
+        added = {kind == _CONTROL: index.tokens.take(which) for kind, which in by_kind.items()}
+        return added, np.concatenate(list(by_kind.values())).tolist()
+
+    def made(
+        self, raw: tokenizers.Tokenizer, index: Index, unbuilt: Lists | None, begins: bool, bos: int | None = None
+    ) -> Tokenizer:
+        """The tokenizer, with its beginning (`bos` where the file names none) and ends."""
+        count = len(index.tokens)
+        added = raw.get_added_tokens_decoder()
+        ends = {token.content: i for i, token in added.items() if token.content in _ENDS}
+        for text, others in _NO_ENDS.items():
+            if any(all(other in ends for other in several) for several in others):
+                ends.pop(text, None)
+        ids = {*ends.values(), *(i for key in _END_KEYS if (i := self.token(key, count)) is not None)}
+        if not ids:
             self.bad("names no token that ends a text ('tokenizer.ggml.eos_token_id')")
-        bos = self.token("bos_token_id", len(tokens))
-        add_bos = self.flag("add_bos_token", pre in _LLAMA3)
+        named = self.token("bos_token_id", count)
+        bos = named if named is not None or bos is None or bos >= count else bos
+        add_bos = self.flag("add_bos_token", begins)
         if add_bos and bos is None:
             self.bad("wants a token that begins a text and does not name it ('tokenizer.ggml.bos_token_id')")
-        lazy = lazy and not any(text in BYTE_OF for texts in added.values() for text in texts)  # `Lists.bytes` has both
-        return Tokenizer(
-            lists.bytes if lazy else lists.whole(),
-            eos_ids=ends,
-            bos_id=bos,
-            add_bos=add_bos,
-            vocab_size=len(tokens),
-            unbuilt=lists if lazy else None,
-        )
+        return Tokenizer(raw, eos_ids=ids, bos_id=bos, add_bos=add_bos, vocab_size=count, unbuilt=unbuilt)
 
     def templates(self) -> dict[str, str]:
         key = "tokenizer.chat_template"

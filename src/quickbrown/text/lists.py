@@ -1,7 +1,8 @@
-"""A byte-level vocabulary as files list it, which reads texts before the library's own form of it has been made."""
+"""A vocabulary as files list it, which reads texts before the library's own form of it has been made."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -9,17 +10,21 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from quickbrown.text.tokenizer import LETTERS, without_special
+from quickbrown.text.tokenizer import BLANK, LETTERS, without_special
 from quickbrown.weights.strings import Ids, Index, Strings, same
 
 if TYPE_CHECKING:
     import tokenizers
 
 _LETTERS = dict(enumerate(LETTERS[byte] for byte in range(256)))
+BYTE_TOKENS = tuple(f"<0x{byte:02X}>" for byte in range(256))
 _KEPT_WORDS = 1 << 15
 _KEPT_BYTES = 64  # of a word
 _PIECE = 1 << 15  # merges that are checked together: what is noted of them stays in the processor's cache
 _PLACES = 8  # parts of words to look up, for each token of the vocabulary
+
+Pairs = list[tuple[str, str]]
+Dress = Callable[["tokenizers.models.BPE"], "tokenizers.Tokenizer"]
 
 
 class Merges(NamedTuple):
@@ -41,39 +46,42 @@ class Lists:
     10 kB of English take 11 ms so, 5 where the words have been met, and 3 with the whole. That is nothing beside what
     the model does with them, so the whole is not built for being faster, which would stop every other thread once.
 
-    index          the tokens
-    merges         as `merges_of` gives them
-    ignore_merges  whether a word that is a token is that token, whatever the merges say
-    dress          adds everything else to a model: how a text is cut, and the tokens that are whole in any text
-    added          the ids of those
+    index   the tokens
+    dress   adds everything else to a model: how a text is cut, and the tokens that are whole in any text
+    added   the ids of those
     """
 
-    def __init__(
-        self,
-        index: Index,
-        merges: Merges,
-        ignore_merges: bool,
-        dress: Callable[[tokenizers.models.BPE], tokenizers.Tokenizer],
-        added: list[int],
-    ) -> None:
-        self.tokens, self.index, self.merges = index.tokens, index, merges
-        self.ignore_merges, self.dress = ignore_merges, dress
-        letters = index.find(Strings.of(_LETTERS.values())).tolist()
-        self.missing = {ord(_LETTERS[byte]): None for byte, token in enumerate(letters) if token < 0}
+    names: tuple[str, ...]  # of the 256 bytes, as the library has them
+
+    def __init__(self, index: Index, dress: Dress, added: list[int]) -> None:
+        self.tokens, self.index, self.dress = index.tokens, index, dress
         self.bytes = self._bytes(added)
         self.words: dict[bytes, list[int]] = {}  # what some words were found to be
         self.longest = np.zeros(256, np.int64)  # bytes of the longest token that begins with a byte
         first = np.frombuffer(self.tokens.data, np.uint8)[self.tokens.begins]
         np.maximum.at(self.longest, first, self.tokens.sizes)
 
+    @abstractmethod
+    def _model(self, ids: dict[str, int], merges: Pairs) -> tokenizers.models.BPE:
+        """The library's form of some tokens."""
+
+    @abstractmethod
+    def _merges(self, parts: npt.NDArray[np.bool_] | None) -> Merges:
+        """The merges that make some of the tokens, (tokens,) bool, in their order; all merges for None."""
+
+    @abstractmethod
+    def _spell(self, words: set[bytes]) -> tuple[dict[bytes, str], list[str]]:
+        """Each word as the library reads it, and what else may be merged of one."""
+
     def token(self, token: int) -> str | None:
         return self.tokens[token] if 0 <= token < len(self.tokens) else None
 
     def whole(self) -> tokenizers.Tokenizer:
         tokens = list(self.tokens)
-        pairs = zip(self.merges.left.tolist(), self.merges.right.tolist(), strict=True)
-        merges = [(tokens[left], tokens[right]) for left, right in pairs]
-        return self.dress(self._model(dict(zip(tokens, range(len(tokens)), strict=True)), merges))
+        merges = self._merges(None)
+        pairs = zip(merges.left.tolist(), merges.right.tolist(), strict=True)
+        named = [(tokens[left], tokens[right]) for left, right in pairs]
+        return self.dress(self._model(dict(zip(tokens, range(len(tokens)), strict=True)), named))
 
     def read(self, text: str, special: bool) -> list[int] | None:
         cut = (self.bytes if special else self._plain).encode(text, add_special_tokens=False)
@@ -98,18 +106,16 @@ class Lists:
         """The tokens of each word; None where finding them takes longer than building the whole."""
         known = self.words
         found = {word: tokens for word in words if (tokens := known.get(word)) is not None}
-        new = {word: word.decode("latin-1").translate(_LETTERS) for word in words - found.keys()}
+        new, left = self._spell(words - found.keys())
         if not new:
             return found
-        # A byte that is no token is left out, and what stood around it may be merged.
-        left = [bare for letters in new.values() if (bare := letters.translate(self.missing)) != letters]
         parts = self._parts(Strings.of([*new.values(), *left]))
         if parts is None:
             return None
-        which = np.flatnonzero(parts[self.merges.made])
+        merges = self._merges(parts)
         ids = np.flatnonzero(parts)
         names = dict(zip(ids.tolist(), self.tokens.take(ids), strict=True))
-        pairs = zip(self.merges.left[which].tolist(), self.merges.right[which].tolist(), strict=True)
+        pairs = zip(merges.left.tolist(), merges.right.tolist(), strict=True)
         model = self._model({name: i for i, name in names.items()}, [(names[a], names[b]) for a, b in pairs])
         fresh = {word: [token.id for token in model.tokenize(letters)] for word, letters in new.items()}
         if len(known) > _KEPT_WORDS:
@@ -138,18 +144,138 @@ class Lists:
 
         texts = self.tokens.take(np.array(added, np.int64))
         first = len(self.tokens)
-        letters = {letter: first + byte for byte, letter in _LETTERS.items()}
-        return self.dress(models.BPE(letters | dict(zip(texts, added, strict=True)), []))
+        names = {name: first + byte for byte, name in enumerate(self.names)}
+        ids = names | dict(zip(texts, added, strict=True))
+        return self.dress(models.BPE(ids, [], byte_fallback=self.names is BYTE_TOKENS))
 
     @cached_property
     def _plain(self) -> tokenizers.Tokenizer:
         """`bytes`, to which special tokens are plain text."""
         return without_special(self.bytes)
 
-    def _model(self, ids: dict[str, int], merges: list[tuple[str, str]]) -> tokenizers.models.BPE:
+
+class LetterLists(Lists):
+    """A byte-level vocabulary, in which a letter stands for each byte.
+
+    merges         as `merges_of` gives them
+    ignore_merges  whether a word that is a token is that token, whatever the merges say
+    """
+
+    names = tuple(_LETTERS.values())
+
+    def __init__(self, index: Index, merges: Merges, ignore_merges: bool, dress: Dress, added: list[int]) -> None:
+        super().__init__(index, dress, added)
+        self.merges, self.ignore_merges = merges, ignore_merges
+        letters = index.find(Strings.of(self.names)).tolist()
+        self.missing = {ord(_LETTERS[byte]): None for byte, token in enumerate(letters) if token < 0}
+
+    def _model(self, ids: dict[str, int], merges: Pairs) -> tokenizers.models.BPE:
         from tokenizers import models
 
         return models.BPE(ids, merges, ignore_merges=self.ignore_merges)
+
+    def _merges(self, parts: npt.NDArray[np.bool_] | None) -> Merges:
+        return self.merges if parts is None else _making(self.merges, parts)
+
+    def _spell(self, words: set[bytes]) -> tuple[dict[bytes, str], list[str]]:
+        new = {word: word.decode("latin-1").translate(_LETTERS) for word in words}
+        # A byte that is no token is left out, and what stood around it may be merged.
+        return new, [bare for letters in new.values() if (bare := letters.translate(self.missing)) != letters]
+
+
+class PieceLists(Lists):
+    """A vocabulary of the SentencePiece kind, in which ▁ stands for a blank.
+
+    merges   as `merges_of` gives them; None for any two tokens that make one, those first that make one of the highest
+             score (Sennrich et al. 2016, as SentencePiece has it)
+    scores   (tokens,) float, read where `merges` is None
+    normal   (tokens,) bool: which tokens texts are merged into
+    unknown  the id of the token for what no other can write; `byte_fallback` goes before it
+    byte_fallback  whether a character that is no token is written in its bytes, each a token
+    """
+
+    names = BYTE_TOKENS
+
+    def __init__(
+        self,
+        index: Index,
+        dress: Dress,
+        added: list[int],
+        *,
+        normal: npt.NDArray[np.bool_],
+        unknown: int | None,
+        byte_fallback: bool,
+        merges: Merges | None = None,
+        scores: npt.NDArray[np.floating] | None = None,
+    ) -> None:
+        super().__init__(index, dress, added)
+        self.merges, self.scores, self.normal = merges, scores, normal
+        self.unknown = None if unknown is None else self.tokens[unknown]
+        self.byte_fallback = byte_fallback
+        kept = [] if unknown is None else [unknown]
+        if byte_fallback:
+            kept += index.find(Strings.of(BYTE_TOKENS)).tolist()
+        self.kept = np.array(kept, np.int64)
+
+    def _model(self, ids: dict[str, int], merges: Pairs) -> tokenizers.models.BPE:
+        from tokenizers import models
+
+        return models.BPE(ids, merges, unk_token=self.unknown, fuse_unk=True, byte_fallback=self.byte_fallback)
+
+    def _merges(self, parts: npt.NDArray[np.bool_] | None) -> Merges:
+        if self.merges is not None:
+            return self.merges if parts is None else _making(self.merges, parts)
+        assert self.scores is not None
+        return merges_by_score(self.index, self.normal if parts is None else parts, self.normal, self.scores)
+
+    def _spell(self, words: set[bytes]) -> tuple[dict[bytes, str], list[str]]:
+        return {word: word.decode() for word in words}, []
+
+    def _parts(self, words: Strings) -> npt.NDArray[np.bool_] | None:
+        parts = super()._parts(words)
+        if parts is not None:
+            parts &= self.normal
+            parts[self.kept] = True
+        return parts
+
+
+def begins_words(tokens: Strings) -> bool:
+    """Whether ▁ stands in no token behind anything but ▁, so that a text may be cut before each run of them."""
+    data = np.frombuffer(tokens.data, np.uint8)
+    one, two, three = BLANK.encode()
+    at = np.flatnonzero((data[:-2] == one) & (data[1:-1] == two) & (data[2:] == three))
+    at = at[np.diff(at, prepend=-3) != 3]  # those that follow no other
+    order = np.argsort(tokens.begins)
+    token = order[np.maximum(np.searchsorted(tokens.begins, at, "right", sorter=order) - 1, 0)]
+    begins = tokens.begins[token]
+    return not ((at > begins) & (at < begins + tokens.sizes[token])).any()
+
+
+def merges_by_score(
+    index: Index, made: npt.NDArray[np.bool_], normal: npt.NDArray[np.bool_], scores: npt.NDArray[np.floating]
+) -> Merges:
+    """Every two normal tokens that make one of `made`, a normal one: by the score of that, the highest first, and of
+    one score those with the longest first token."""
+    which = np.flatnonzero(made & normal)
+    tokens = index.tokens.part(which)
+    inner = np.arange(int(tokens.sizes.sum())) - np.repeat(np.cumsum(tokens.sizes) - tokens.sizes, tokens.sizes)
+    owner = np.repeat(np.arange(len(which)), tokens.sizes)
+    data = np.frombuffer(tokens.data, np.uint8)
+    between = np.flatnonzero((inner > 0) & (data[tokens.begins[owner] + inner] & 0xC0 != 0x80))  # two characters
+    owner, inner = owner[between], inner[between]
+    left = index.find(Strings(tokens.data, tokens.begins[owner], inner))
+    good = np.flatnonzero((left >= 0) & normal[left])
+    owner, inner, left = owner[good], inner[good], left[good]
+    right = index.find(Strings(tokens.data, tokens.begins[owner] + inner, tokens.sizes[owner] - inner))
+    good = np.flatnonzero((right >= 0) & normal[right])
+    owner, inner, left, right = owner[good], inner[good], left[good], right[good]
+    order = np.lexsort((-inner, -scores[which[owner]]))
+    return Merges(left[order], right[order], which[owner][order].astype(np.int32))
+
+
+def _making(merges: Merges, parts: npt.NDArray[np.bool_]) -> Merges:
+    which = np.flatnonzero(parts[merges.made])
+    return Merges(merges.left[which], merges.right[which], merges.made[which])
 
 
 def merges_of(index: Index, listed: Strings) -> Merges:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
+from secrets import token_hex
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,6 +20,7 @@ def _alphabet() -> dict[str, int]:
     return {chr(byte): byte for byte in plain} | {chr(0x100 + i): byte for i, byte in enumerate(rest)}
 
 
+BLANK = "\u2581"  # what stands for a blank in vocabularies of the SentencePiece kind
 BYTE_OF = _alphabet()
 LETTERS = {byte: letter for letter, byte in BYTE_OF.items()}
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
@@ -116,7 +118,9 @@ class Tokenizer:
             if not isinstance(text, str):
                 raise TypeError(f"a text must be a str, not {type(text).__name__}") from None
             raise ValueError("the text holds a lone surrogate, which no Unicode text does") from None
-        except Exception as error:  # the library raises plain Exception where there is no token for what is unknown
+        except BaseException as error:  # as where there is no token for what is unknown
+            if not of_library(error):
+                raise
             raise ValueError(f"the vocabulary cannot write the text: {error}") from None
         if bos and self.add_bos and self.bos_id is not None:
             ids.insert(0, self.bos_id)
@@ -180,21 +184,43 @@ class Tokenizer:
         return self._plain
 
 
+def of_library(error: BaseException) -> bool:
+    """Whether the tokenizers library raised this: it raises plain Exception, and its panics are no Exception."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
 def without_special(raw: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
     """The same vocabulary, to which special tokens are plain text, and which puts none before or after a text."""
-    plain = without_post_processor(raw)
+    from tokenizers import models
+
+    special = {i for i, token in raw.get_added_tokens_decoder().items() if token.special}
+    if not isinstance(raw.model, models.Unigram):
+        plain = without_post_processor(raw)
+    else:  # this kind finds every token of its list in a text, so those go under names that no text has
+        kept: dict[str, Any] = json.loads(raw.model.__getstate__())
+        listed = [
+            (f"{token_hex(16)} {i}" if i in special else text, score) for i, (text, score) in enumerate(kept["vocab"])
+        ]
+        model = models.Unigram(listed, kept["unk_id"], bool(kept.get("byte_fallback")))
+        plain = without_post_processor(raw, model, {i for i in special if i < len(listed)})
     plain.encode_special_tokens = True
     return plain
 
 
-def without_post_processor(raw: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
-    """The same vocabulary (its memory is shared), but no tokens are put before or after a text."""
-    plain = type(raw)(raw.model)
+def without_post_processor(
+    raw: tokenizers.Tokenizer, model: tokenizers.models.Model | None = None, but: Container[int] = ()
+) -> tokenizers.Tokenizer:
+    """The same vocabulary (its memory is shared), but no tokens are put before or after a text.
+
+    model  another of as many tokens, in its place;  `but` these are no added tokens then
+    """
+    plain = type(raw)(raw.model if model is None else model)
     if raw.normalizer is not None:
         plain.normalizer = raw.normalizer
     if raw.pre_tokenizer is not None:
         plain.pre_tokenizer = raw.pre_tokenizer
-    plain.add_tokens([token for _, token in sorted(raw.get_added_tokens_decoder().items())])  # so ids stay the same
+    added = sorted(raw.get_added_tokens_decoder().items())
+    plain.add_tokens([token for i, token in added if i not in but])  # so ids stay the same
     return plain
 
 
