@@ -18,11 +18,14 @@
 //   q6_k  [16 d]            [16 s8 s][16 s8 s][4 x 64 B][2 x 64 B]   a scale for each 16 k, value d * s * (u6 - 32);
 //         bits 2f, 2f+1 of byte r*4+b of vector h: the upper ones of k = 16h+4f+b
 
-// Where the scales of a group are: fp16 numbers in front of it.
+// Where the scales of a group are: fp16 numbers in front of it, and nothing that several groups share.
 struct Scales {
+    static constexpr int kGroupsAHead = 1;
+    struct Head {};
+    QB_INLINE Head head(const uint8_t*) { return {}; }
     QB_INLINE const uint8_t* group(const uint8_t* panel, size_t g, size_t bytes) { return panel + g * bytes; }
-    QB_INLINE F scale(const uint8_t* group, size_t) { return load_half(reinterpret_cast<const uint16_t*>(group)); }
-    QB_INLINE F min(const uint8_t* group, size_t) { return load_half(reinterpret_cast<const uint16_t*>(group) + 16); }
+    QB_INLINE F scale(const uint8_t* group, Head) { return load_half(reinterpret_cast<const uint16_t*>(group)); }
+    QB_INLINE F min(const uint8_t* group, Head) { return load_half(reinterpret_cast<const uint16_t*>(group) + 16); }
 };
 
 struct Q8_0 : Scales {
@@ -40,10 +43,11 @@ template <bool Min> struct Nibbles : Scales {
     static constexpr int kGroupBytes = kScaleBytes + 256, kZeroShift = Min ? -1 : 3;
     static constexpr bool kHasMin = Min;
     QB_INLINE void vectors(const uint8_t* group, int j, Bytes& first4, Bytes& next4) {
-        Bytes both = load_bytes(group + kScaleBytes + j * 64);
+        const Bytes both = nibbles(group, j);
         first4 = low_nibbles(both);
         next4 = high_nibbles(both);
     }
+    QB_INLINE Bytes nibbles(const uint8_t* group, int j) { return load_bytes(group + kScaleBytes + j * 64); }
     QB_INLINE I dot(I acc, Bytes w, I x) { return dot4_nibbles(acc, w, x); }
 };
 using Q4_0 = Nibbles<false>;
@@ -81,7 +85,7 @@ struct Iq4Nl : Scales {
 struct Mxfp4 : Scales {
     static constexpr int kGroupBytes = 272, kZeroShift = 4;
     static constexpr bool kHasMin = false;
-    QB_INLINE F scale(const uint8_t* group, size_t) {  // 2^(e-128) as 2^down * 2^up: neither leaves float32
+    QB_INLINE F scale(const uint8_t* group, Head) {  // 2^(e-128) as 2^down * 2^up: neither leaves float32
         const F power = sub(to_float(load_u8(group)), set(128.0f)), up = max(power, set(0.0f)), down = sub(power, up);
         const F small = mul(scale2(set(1.0f), add(down, set(2.0f))), set(0.25f));
         return mul(small, scale2(set(1.0f), up));
@@ -94,28 +98,32 @@ struct Mxfp4 : Scales {
     QB_INLINE I dot(I acc, Bytes w, I x) { return dot4_narrow(acc, w, x); }
 };
 
-// Group g of a super-block format, and the head of the super-block that it is in.
+// Group g of a super-block format, and the head of the super-block, which lies before its first group.
 template <int HeadBytes, int GroupBytes> struct Super {
-    static constexpr int kGroupBytes = GroupBytes;
+    static constexpr int kGroupBytes = GroupBytes, kGroupsAHead = 8;
+    struct Head {
+        F factor, least;  // d, and -dmin where there is one
+    };
     QB_INLINE const uint8_t* group(const uint8_t* panel, size_t g, size_t) {
         return panel + (g / 8 + 1) * HeadBytes + g * GroupBytes;
     }
-    QB_INLINE F factor(const uint8_t* group, size_t g, int which) {
-        const uint8_t* head = group - g % 8 * GroupBytes - HeadBytes;
-        return load_half(reinterpret_cast<const uint16_t*>(head) + which * 16);
+    QB_INLINE Head head(const uint8_t* first_group) {
+        const uint16_t* factors = reinterpret_cast<const uint16_t*>(first_group - HeadBytes);
+        return {load_half(factors), load_half(factors + (HeadBytes == 64 ? 16 : 0))};
     }
-    QB_INLINE F scale(const uint8_t* group, size_t g) { return mul(factor(group, g, 0), to_float(load_u8(group))); }
-    QB_INLINE F min(const uint8_t* group, size_t g) { return mul(factor(group, g, 1), to_float(load_u8(group + 16))); }
+    QB_INLINE F scale(const uint8_t* group, Head head) { return mul(head.factor, to_float(load_u8(group))); }
+    QB_INLINE F min(const uint8_t* group, Head head) { return mul(head.least, to_float(load_u8(group + 16))); }
 };
 
 struct Q4_K : Super<64, 288> {
     static constexpr int kZeroShift = -1;
     static constexpr bool kHasMin = true;
     QB_INLINE void vectors(const uint8_t* group, int j, Bytes& first4, Bytes& next4) {
-        const Bytes both = load_bytes(group + 32 + j * 64);
+        const Bytes both = nibbles(group, j);
         first4 = low_nibbles(both);
         next4 = high_nibbles(both);
     }
+    QB_INLINE Bytes nibbles(const uint8_t* group, int j) { return load_bytes(group + 32 + j * 64); }
     QB_INLINE I dot(I acc, Bytes w, I x) { return dot4_narrow(acc, w, x); }
 };
 

@@ -20,20 +20,24 @@ struct Reading {
     }
 };
 
+// The integer dots of one group: of 32 k of M tokens with 16 rows of each of N panels.
 template <class Format, int M, int N>
-QB_INLINE void integer_tile(const uint8_t* panels, size_t stride, const uint8_t* x, size_t inputs,
-                            const Reading& reading, F (&f)[M][N]) {
-    const size_t groups = inputs / kGroup;
-    const uint8_t* scales = x + inputs * M;  // per group [M] scale, [M] scale * sum, [M] sum, [M] sum of the first half
+QB_INLINE void group_dots(const uint8_t* group, size_t stride, const uint8_t* values, I (&dots)[M][N]) {
     for (int m = 0; m < M; m++)
-        for (int n = 0; n < N; n++) f[m][n] = set(0.0f);
-    for (size_t g = 0; g < groups; g++) {
-        const uint8_t* group = Format::group(panels, g, Format::kGroupBytes);
-        const uint8_t* values = x + g * kGroup * M;
-        if constexpr (N == 1) reading.fetch_behind(group, Format::kGroupBytes);
-        I dots[M][N];
-        for (int m = 0; m < M; m++)
-            for (int n = 0; n < N; n++) dots[m][n] = zero_i();
+        for (int n = 0; n < N; n++) dots[m][n] = zero_i();
+    if constexpr (M == 1 && kDotsUpper && requires { Format::nibbles(group, 0); }) {
+        // High nibbles stay where they are, at 16 times their value; with one token, that many shifts count.
+        I upper[N];
+        for (int n = 0; n < N; n++) upper[n] = zero_i();
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++)
+            for (int n = 0; n < N; n++) {
+                const Bytes both = Format::nibbles(group + n * stride, j);
+                dots[0][n] = dot4(dots[0][n], low_nibbles(both), broadcast4(values + 8 * j));
+                upper[n] = dot4(upper[n], upper_nibbles(both), broadcast4(values + 8 * j + 4));
+            }
+        for (int n = 0; n < N; n++) dots[0][n] = add_i(dots[0][n], shift_right<4>(upper[n]));
+    } else {
 #pragma GCC unroll 4
         for (int j = 0; j < 4; j++) {
             Bytes w[N], w_next[N];
@@ -47,16 +51,35 @@ QB_INLINE void integer_tile(const uint8_t* panels, size_t stride, const uint8_t*
                 for (int n = 0; n < N; n++) dots[m][n] = Format::dot(dots[m][n], w_next[n], x4);
             }
         }
+    }
+}
+
+template <class Format, int M, int N>
+QB_INLINE void integer_tile(const uint8_t* panels, size_t stride, const uint8_t* x, size_t inputs,
+                            const Reading& reading, F (&f)[M][N]) {
+    const size_t groups = inputs / kGroup;
+    const uint8_t* scales = x + inputs * M;  // per group [M] scale, [M] scale * sum, [M] sum, [M] sum of the first half
+    for (int m = 0; m < M; m++)
+        for (int n = 0; n < N; n++) f[m][n] = set(0.0f);
+    typename Format::Head heads[N];
+    for (size_t g = 0; g < groups; g++) {
+        const uint8_t* group = Format::group(panels, g, Format::kGroupBytes);
+        const uint8_t* values = x + g * kGroup * M;
+        if (g % Format::kGroupsAHead == 0)
+            for (int n = 0; n < N; n++) heads[n] = Format::head(group + n * stride);
+        if constexpr (N == 1) reading.fetch_behind(group, Format::kGroupBytes);
+        I dots[M][N];
+        group_dots<Format, M, N>(group, stride, values, dots);
         const float* scale = reinterpret_cast<const float*>(scales + g * M * 16);
         for (int n = 0; n < N; n++) {
-            const F w_scale = Format::scale(group + n * stride, g);
+            const F w_scale = Format::scale(group + n * stride, heads[n]);
             for (int m = 0; m < M; m++) {
                 I dot = dots[m][n];
                 if constexpr (Format::kZeroShift >= 0)
                     dot = sub_i(dot, shift_left<Format::kZeroShift>(broadcast4(scale + 2 * M + m)));
                 f[m][n] = fma(to_float(dot), mul(w_scale, set(scale[m])), f[m][n]);
                 if constexpr (Format::kHasMin)
-                    f[m][n] = fma(Format::min(group + n * stride, g), set(scale[M + m]), f[m][n]);
+                    f[m][n] = fma(Format::min(group + n * stride, heads[n]), set(scale[M + m]), f[m][n]);
             }
         }
     }
@@ -69,10 +92,13 @@ QB_INLINE void halves_tile(const uint8_t* panels, size_t stride, const uint8_t* 
     const uint8_t* scales = x + inputs * M;  // as in integer_tile
     for (int m = 0; m < M; m++)
         for (int n = 0; n < N; n++) f[m][n] = set(0.0f);
+    typename Format::Head heads[N];
     for (size_t g = 0; g < inputs / kGroup; g++) {
         const uint8_t* group = Format::group(panels, g, Format::kGroupBytes);
         const uint8_t* values = x + g * kGroup * M;
         const float* scale = reinterpret_cast<const float*>(scales + g * M * 16);
+        if (g % Format::kGroupsAHead == 0)
+            for (int n = 0; n < N; n++) heads[n] = Format::head(group + n * stride);
         if constexpr (N == 1) reading.fetch_behind(group, Format::kGroupBytes);
         I whole[M][N];
 #pragma GCC unroll 2
@@ -102,7 +128,7 @@ QB_INLINE void halves_tile(const uint8_t* panels, size_t stride, const uint8_t* 
             }
         }
         for (int n = 0; n < N; n++) {
-            const F factor = Format::factor(group + n * stride, g, 0);
+            const F factor = heads[n].factor;
             for (int m = 0; m < M; m++) f[m][n] = fma(to_float(whole[m][n]), mul(factor, set(scale[m])), f[m][n]);
         }
     }
@@ -142,9 +168,12 @@ QB_INLINE void wide_tile(const uint8_t* panels, size_t stride, const uint8_t* x,
     const float* sums = reinterpret_cast<const float*>(x + inputs * 2 * M);  // per group [2 halves][M]
     for (int m = 0; m < M; m++)
         for (int n = 0; n < N; n++) f[m][n] = set(0.0f);
+    typename Weights::Head heads[N];
     for (size_t g = 0; g < inputs / kGroup; g++, sums += 2 * M) {
         const uint8_t* group = Weights::group(panels, g, Weights::kGroupBytes);
         const uint8_t* values = x + g * kGroup * 2 * M;
+        if (g % Weights::kGroupsAHead == 0)
+            for (int n = 0; n < N; n++) heads[n] = Weights::head(group + n * stride);
         if constexpr (N == 1) reading.fetch_behind(group, Weights::kGroupBytes);
         for (int part = 0; part < kParts; part++) {
             F acc[kPieces][2][M][N];
@@ -172,9 +201,9 @@ QB_INLINE void wide_tile(const uint8_t* panels, size_t stride, const uint8_t* x,
                 const uint8_t* own = group + n * stride;
                 const F scale = [&] {
                     if constexpr (Format::kHalves)
-                        return mul(Weights::factor(own, g, 0), to_float(load_s8(own + part * 16)));
+                        return mul(heads[n].factor, to_float(load_s8(own + part * 16)));
                     else
-                        return Weights::scale(own, g);
+                        return Weights::scale(own, heads[n]);
                 }();
                 for (int m = 0; m < M; m++) {
                     const F sum = set(Format::kHalves ? sums[part * M + m] : sums[m] + sums[M + m]);
@@ -183,7 +212,7 @@ QB_INLINE void wide_tile(const uint8_t* panels, size_t stride, const uint8_t* x,
                     dot = fma(set(-Format::kOffset), sum, dot);
                     f[m][n] = fma(dot, scale, f[m][n]);
                     if constexpr (!Format::kHalves)
-                        if constexpr (Weights::kHasMin) f[m][n] = fma(Weights::min(own, g), sum, f[m][n]);
+                        if constexpr (Weights::kHasMin) f[m][n] = fma(Weights::min(own, heads[n]), sum, f[m][n]);
                 }
             }
         }

@@ -117,6 +117,7 @@ QB_INLINE I zero_i() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; 
 QB_INLINE I add_i(I x, I y) { return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
 QB_INLINE I sub_i(I x, I y) { return {_mm256_sub_epi32(x.a, y.a), _mm256_sub_epi32(x.b, y.b)}; }
 template <int N> QB_INLINE I shift_left(I x) { return {_mm256_slli_epi32(x.a, N), _mm256_slli_epi32(x.b, N)}; }
+template <int N> QB_INLINE I shift_right(I x) { return {_mm256_srai_epi32(x.a, N), _mm256_srai_epi32(x.b, N)}; }
 QB_INLINE I broadcast4(const void* p) {  // 4 bytes into every lane
     int32_t word;
     __builtin_memcpy(&word, p, 4);
@@ -144,6 +145,12 @@ QB_INLINE Bytes low_nibbles(Bytes x) {
 QB_INLINE Bytes high_nibbles(Bytes x) {
     const __m256i mask = _mm256_set1_epi8(15);
     return {_mm256_and_si256(_mm256_srli_epi16(x.a, 4), mask), _mm256_and_si256(_mm256_srli_epi16(x.b, 4), mask)};
+}
+// Those where they are, at 16 times their value; and whether dots with them cost no more than with smaller ones.
+constexpr bool kDotsUpper = false;
+QB_INLINE Bytes upper_nibbles(Bytes x) {
+    const __m256i mask = _mm256_set1_epi8(static_cast<char>(0xf0));
+    return {_mm256_and_si256(x.a, mask), _mm256_and_si256(x.b, mask)};
 }
 // acc[lane] += sum over 4 of u8 * s8. maddubs would saturate, so even and odd bytes are widened: exact for every value.
 QB_INLINE __m256i dot4_half(__m256i acc, __m256i u8, __m256i s8) {

@@ -79,6 +79,7 @@ QB_INLINE I zero_i() { return {_mm512_setzero_si512()}; }
 QB_INLINE I add_i(I a, I b) { return {_mm512_add_epi32(a.v, b.v)}; }
 QB_INLINE I sub_i(I a, I b) { return {_mm512_sub_epi32(a.v, b.v)}; }
 template <int N> QB_INLINE I shift_left(I a) { return {_mm512_slli_epi32(a.v, N)}; }
+template <int N> QB_INLINE I shift_right(I a) { return {_mm512_srai_epi32(a.v, N)}; }
 QB_INLINE I broadcast4(const void* p) {  // 4 bytes into every lane
     int32_t word;
     __builtin_memcpy(&word, p, 4);
@@ -94,6 +95,9 @@ QB_INLINE void store_int8(int8_t* p, I a) {
 QB_INLINE Bytes load_bytes(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
 QB_INLINE Bytes low_nibbles(Bytes x) { return {_mm512_and_si512(x.v, _mm512_set1_epi8(15))}; }
 QB_INLINE Bytes high_nibbles(Bytes x) { return {_mm512_and_si512(_mm512_srli_epi16(x.v, 4), _mm512_set1_epi8(15))}; }
+// Those where they are, at 16 times their value; and whether dots with them cost no more than with smaller ones.
+constexpr bool kDotsUpper = true;
+QB_INLINE Bytes upper_nibbles(Bytes x) { return {_mm512_and_si512(x.v, _mm512_set1_epi8(static_cast<char>(0xf0)))}; }
 // acc[lane] += sum over 4 of u8 * s8: exact for every u8 and s8.
 QB_INLINE I dot4(I acc, Bytes u8, I s8) { return {_mm512_dpbusd_epi32(acc.v, u8.v, s8.v)}; }
 QB_INLINE I dot4_nibbles(I acc, Bytes u4, I s8) { return dot4(acc, u4, s8); }

@@ -115,6 +115,7 @@ QB_INLINE I zero_i() { return {Ints{}}; }
 QB_INLINE I add_i(I a, I b) { return {a.v + b.v}; }
 QB_INLINE I sub_i(I a, I b) { return {a.v - b.v}; }
 template <int N> QB_INLINE I shift_left(I a) { return {a.v * (1 << N)}; }
+template <int N> QB_INLINE I shift_right(I a) { return {a.v >> N}; }
 QB_INLINE I broadcast4(const void* p) {  // 4 bytes into every lane
     int32_t word;
     __builtin_memcpy(&word, p, 4);
@@ -144,6 +145,9 @@ QB_INLINE Bytes load_bytes(const uint8_t* p) {
 }
 QB_INLINE Bytes low_nibbles(Bytes x) { return {x.v & 0x0f0f0f0fu}; }
 QB_INLINE Bytes high_nibbles(Bytes x) { return {x.v >> 4 & 0x0f0f0f0fu}; }
+// Those where they are, at 16 times their value; and whether dots with them cost no more than with smaller ones.
+constexpr bool kDotsUpper = false;
+QB_INLINE Bytes upper_nibbles(Bytes x) { return {x.v & 0xf0f0f0f0u}; }
 // acc[lane] += sum over 4 of u8 * s8.
 QB_INLINE I dot4(I acc, Bytes u8, I s8) {
     const Words s = bits<Words>(s8.v);
