@@ -45,9 +45,9 @@ struct Q8_0 : Scales {
 struct U8z : Q8_0 {
     static constexpr int kGroupBytes = 608;
     static constexpr bool kHasMin = true;
-    QB_INLINE F scale(const uint8_t* group, size_t) { return load(reinterpret_cast<const float*>(group)); }
-    QB_INLINE F min(const uint8_t* group, size_t g) {
-        return mul(scale(group, g), sub(set(128.0f), load_half(reinterpret_cast<const uint16_t*>(group + 64))));
+    QB_INLINE F scale(const uint8_t* group, Head) { return load(reinterpret_cast<const float*>(group)); }
+    QB_INLINE F min(const uint8_t* group, Head head) {
+        return mul(scale(group, head), sub(set(128.0f), load_half(reinterpret_cast<const uint16_t*>(group + 64))));
     }
     QB_INLINE void vectors(const uint8_t* group, int j, Bytes& first4, Bytes& next4) {
         Q8_0::vectors(group + 64, j, first4, next4);
@@ -70,8 +70,8 @@ using Q4_0 = Nibbles<false>;
 using Q4_1 = Nibbles<true>;
 struct U4z : Q4_1 {
     static constexpr int kZeroShift = 3;
-    QB_INLINE F min(const uint8_t* group, size_t g) {
-        return mul(scale(group, g), sub(set(8.0f), Scales::min(group, g)));
+    QB_INLINE F min(const uint8_t* group, Head head) {
+        return mul(scale(group, head), sub(set(8.0f), Scales::min(group, head)));
     }
 };
 
