@@ -93,7 +93,7 @@ def test_gptq(bits, group, v1):
     q, zeros, scales = numbers(bits, group=size)
     zeros[::3] = 0
     config = {"quant_method": "gptq", "bits": bits, "group_size": group}
-    config |= {} if v1 else {"checkpoint_format": "gptq_v2"}
+    config |= {} if v1 else {"checkpoint_format" if bits == 4 else "format": "gptq_v2"}
     weight = encoding(config).weight(published(quantized.gptq(q, zeros, scales, bits, v1)))
     want = quantized.meant(q, zeros, scales, np.arange(96) // size)
     assert weight.decode().tobytes() == want.tobytes()

@@ -40,13 +40,13 @@ class Gptq:
         self.bits = settings.whole(config, "bits", "wbits", "w_bit")
         self.group_size = settings.whole(config, "group_size", "groupsize", "q_group_size")
         self.desc_act = config.get("desc_act") is True and config.get("static_groups") is not True
-        version = settings.one_of(config, "checkpoint_format", ("gptq", "gptq_v2"), "gptq")
+        version = "checkpoint_format" if config.get("checkpoint_format") is not None else "format"
+        self.one_less = settings.one_of(config, version, ("gptq", "gptq_v2"), "gptq") == "gptq"
         settings.refuse(config, {"is_marlin_format": (False, None), "pack_dtype": ("int32", None)})
         if self.bits not in (2, 3, 4, 8):
             raise ValueError(f"bits is {self.bits}; 2, 3, 4 and 8 are read")
         if self.group_size != -1 and self.group_size < 1:
             raise ValueError(f"group_size is {self.group_size}; -1 and positive sizes are read")
-        self.one_less = version == "gptq"
         self.varied = bool(config.get("dynamic"))  # modules with bits and group sizes of their own
         groups = "a group a row" if self.group_size == -1 else f"groups of {self.group_size}"
         self.summary = f"gptq, {self.bits} bits, {groups}{', desc_act' if self.desc_act else ''}"

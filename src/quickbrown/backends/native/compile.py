@@ -67,6 +67,8 @@ class PackedWeights:
         self.pool, self.format, self.packed = pool, format, packed or (lambda weight: None)
         self.weight_index: dict[int, int] = {}  # id of a Weight -> index in the arena
         self.vector_index: dict[int, int] = {}
+        if any(w.columns is not None for v in verbs if v.name not in ("linear", "gated") for w in v.weights):
+            raise ValueError("columns held in another order than their own (desc_act) are put back for linears only")
         # Lookups of tied embeddings use the head's panels, so what is only looked up goes last.
         groups = [
             v.weights if v.name == "gated" else [w] for v in verbs if v.name != "embed" for w in v.weights or [None]
