@@ -22,9 +22,12 @@ enum class Format : uint8_t {
     q5_1,
     q5_k,
     iq4_nl,
-    mxfp4
+    mxfp4,
+    u4z,
+    u8z,
+    e4m3
 };
-constexpr int kFormats = 15, kEncodable = 8;
+constexpr int kFormats = 18, kEncodable = 8;
 
 // What the input of a linear is rounded to; it follows from the weight's format and from what its model asks of those
 // that take int8: int8, or bf16_groups, which is bf16 in the order and with the sums that their kernels need.

@@ -12,9 +12,21 @@ from quickbrown.quant.weight import Weight
 from rounding import MINIMA
 
 # How far values of random bits lie apart, in parts of d, and where d stands, if not at 0.
-_SPREAD = {"q4_k": 170, "q5_k": 340, "q6_k": 1370, "q5_0": 9.2, "q5_1": 9.2, "iq4_nl": 70, "mxfp4": 6}
+_SPREAD = {
+    "q4_k": 170,
+    "q5_k": 340,
+    "q6_k": 1370,
+    "q5_0": 9.2,
+    "q5_1": 9.2,
+    "iq4_nl": 70,
+    "mxfp4": 6,
+    "u4z": 4.6,
+    "u8z": 74,
+    "e4m3": 100,
+}
 _CENTRE = {"q4_k": -7.5, "q5_k": -15.5, "q5_1": -15.5}  # the minimum that makes their mean 0, in parts of d
 _AT = {"q6_k": 208}
+_ZERO = {"u4z": (2, 7.5), "u8z": (4, 127.5)}  # the byte where a zero point stands, and the middle
 
 
 def random_weight(format: str, shape: tuple[int, int], random: np.random.Generator, spread: Any = 1.0) -> Weight:
@@ -30,6 +42,15 @@ def random_weight(format: str, shape: tuple[int, int], random: np.random.Generat
         data[..., 0] = 128 + np.round(np.log2(d))
         return Weight(format, shape, data.reshape(shape[0], -1))
     d = d * random.choice([-1.0, 1.0], blocks)
+    if format in _ZERO:
+        place, middle = _ZERO[format]
+        zero = middle * random.uniform(0.7, 1.3, blocks)
+        data[..., place : place + 2] = zero.astype("<f2")[..., None].view(np.uint8)
+    if format == "e4m3":
+        data[(data & 127) == 127] = 0  # not numbers
+    if format in ("u8z", "e4m3"):
+        data[..., :4] = d.astype("<f4")[..., None].view(np.uint8)
+        return Weight(format, shape, data.reshape(shape[0], -1))
     at = _AT.get(format, 0)
     data[..., at : at + 2] = d.astype("<f2")[..., None].view(np.uint8)
     if format in MINIMA:

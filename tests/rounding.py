@@ -46,18 +46,33 @@ def compare(what: str, got: Floats, want: Floats, bound: Floats | float) -> floa
 
 
 # Formats with a minimum, and the byte of a block from which on there are only the q.
+ZEROS = {"u4z": 8, "u8z": 128}  # what a kernel takes off q before it adds what that differs from the zero point by
 MINIMA = {"q4_1": 4, "q5_1": 4, "q4_k": 16, "q5_k": 16}
 
 
 def parts(w: Weight) -> Floats:
     """Magnitudes that a kernel adds up for each weight: |w|, but |d q| + |m| where the minimum is added apart."""
     values = w.decode().astype(np.float64)
+    if w.format in ZEROS:
+        f, rows = FORMATS[w.format], w.data.reshape(w.shape[0], -1, FORMATS[w.format].block_bytes).copy()
+        if w.format == "u4z":
+            rows[..., 4:] = 0x88
+        else:
+            rows[..., 6:] = 128
+        least = f.decode(rows.reshape(w.data.shape)).astype(np.float64)  # d * (middle - zero)
+        own = f.decode(w.data).astype(np.float64)
+        return np.abs(own - least) + np.abs(least)
     if w.format not in MINIMA:
-        return np.abs(values)
+        return np.abs(_held(w, values))
     bare = w.data.reshape(w.shape[0], -1, FORMATS[w.format].block_bytes).copy()
     bare[..., MINIMA[w.format] :] = 0
     least = Weight(w.format, w.shape, bare.reshape(w.data.shape)).decode().astype(np.float64)
     return np.abs(values - least) + np.abs(least)
+
+
+def _held(w: Weight, values: Floats) -> Floats:
+    """Columns in the order in which they are held."""
+    return values if w.columns is None else values[:, w.columns]
 
 
 def widest(w: Weight) -> Floats:
@@ -67,7 +82,7 @@ def widest(w: Weight) -> Floats:
     In a group that uses its range, d times that is at most 24 times the largest weight (iq4_nl: 17 * 128 + 241 d, and
     its largest entries are 104, 113 and 127 d; all others less).
     """
-    values = np.abs(w.decode().astype(np.float64))
+    values = np.abs(_held(w, w.decode().astype(np.float64)))
     groups = values.reshape(*w.shape[:-1], -1, 16 if w.format == "q6_k" else 32)
     most = np.broadcast_to(24 * groups.max(-1, keepdims=True), groups.shape)
     return parts(w) + most.reshape(values.shape)
@@ -86,15 +101,17 @@ def linear(x: Floats, w: Weight, bias: Weight | None = None, any_order: bool = F
     elif by_groups:
         # a group: two chains of 8 units of 2, their join (and that of two halves of a byte), the sum of x (a tree of
         # 5 and a join) and its product, the scale and its product; sums over groups; the reference's three
-        sums = 2 if w.format in MINIMA or w.format == "q6_k" else 1
+        sums = 2 if w.format in MINIMA or w.format in ZEROS or w.format == "q6_k" else 1
         steps = 2 * 8 + 2 + 6 + 1 + 3 + inputs // 32 * sums + 3
     elif rounded == "int8":
         # a group: its scale, its product and the sums over groups (twice where a minimum is added);
         # the reference: the decoded weight, the decoded input, the result
-        steps = inputs // 32 * (2 if w.format in MINIMA else 1) + 2 + 3
+        # a zero point: the difference from it and its product with d too
+        steps = inputs // 32 * (2 if w.format in MINIMA or w.format in ZEROS else 1) + 2 + 3 + 2 * (w.format in ZEROS)
     else:
         # four chains over padded inputs, a product, two joins; the reference's rounding
         steps = -(-inputs // 8) * 2 + 1 + 2 + 1
+    x = x if w.columns is None else x[:, w.columns]
     size = np.abs(ROUND[rounded](x)).astype(np.float64) @ (widest(w) if by_groups else parts(w)).T
     if bias is not None:
         steps, size = steps + 1, size + np.abs(bias.decode())

@@ -31,8 +31,9 @@ template <class T> using Matrix = nb::ndarray<const T, nb::ndim<2>, nb::c_contig
 template <class A> auto view(const A& a) { return std::span(a.data(), a.size()); }
 
 Format format_of(const std::string& name) {
-    static const char* const names[kFormats] = {"f32",  "f16",  "bf16", "q8_0", "q4_0", "q4_1",   "nf4",  "fp4",
-                                                "q4_k", "q6_k", "q5_0", "q5_1", "q5_k", "iq4_nl", "mxfp4"};
+    static const char* const names[kFormats] = {"f32",  "f16",    "bf16",  "q8_0", "q4_0", "q4_1",
+                                                "nf4",  "fp4",    "q4_k",  "q6_k", "q5_0", "q5_1",
+                                                "q5_k", "iq4_nl", "mxfp4", "u4z",  "u8z",  "e4m3"};
     for (int i = 0; i < kFormats; i++)
         if (name == names[i]) return static_cast<Format>(i);
     throw std::invalid_argument("no packed kernel for weights of format '" + name + "'");
@@ -284,6 +285,9 @@ void bind_plan(nb::module_& m) {
             "q_norm"_a = -1, "k_norm"_a = -1, "eps"_a = 0.0f)
         .def("add", &Plan::add, "a"_a, "b"_a, "out"_a)
         .def("swiglu", &Plan::swiglu, "gate"_a, "up"_a, "out"_a)
+        .def(
+            "columns", [](Plan& p, int x, Vector<int64_t> order, int out) { p.columns(x, view(order), out); }, "x"_a,
+            "order"_a.noconvert(), "out"_a, "out[:, i] = x[:, order[i]]")
         .def("rows", &Plan::rows, "x"_a, "out"_a)
         .def("result", &Plan::result, "buffer"_a)
         .def(

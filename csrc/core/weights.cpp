@@ -50,6 +50,9 @@ Layout layout(Format format) {
         case Format::q5_k: return {256, 176, 64 + 8 * 352};
         case Format::iq4_nl: return {32, 18, 288};
         case Format::mxfp4: return {32, 17, 272};
+        case Format::u4z: return {32, 20, 320};
+        case Format::u8z: return {32, 38, 608};
+        case Format::e4m3: return {64, 68, 1088};
     }
     throw std::invalid_argument("unknown weight format");
 }
@@ -69,6 +72,12 @@ void pack_nibbles(const uint8_t* source, uint8_t* vectors, size_t r) {
     put(vectors + 64 + r * 4, (q2 & low) | (q3 & low) << 4);
     put(vectors + 128 + r * 4, (q0 >> 4 & low) | (q1 & high));
     put(vectors + 192 + r * 4, (q2 >> 4 & low) | (q3 & high));
+}
+
+// Nibbles 0 to 3 of a word, one to a byte.
+uint32_t spread(uint32_t w) {
+    w = (w | w << 8) & 0x00ff00ff;
+    return (w | w << 4) & 0x0f0f0f0f;
 }
 
 // 32 values of up to 8 bits each, four a word, in the order of k.
@@ -205,6 +214,29 @@ void pack_row(Format format, const uint8_t* source, size_t inputs, uint8_t* pane
                 pack_nibbles(source + 1, panel + 16, r);
             }
             return;
+        case Format::u4z:
+            for (size_t g = 0; g < blocks; g++, source += l.block_bytes, panel += l.group_bytes) {
+                std::memcpy(panel + r * 2, source, 2);
+                std::memcpy(panel + 32 + r * 2, source + 2, 2);
+                for (size_t j = 0; j < 4; j++) {  // published in the order of k
+                    const uint32_t w = word(source + 4 + j * 4);
+                    put(panel + 64 + j * 64 + r * 4, spread(w & 0xffff) | spread(w >> 16) << 4);
+                }
+            }
+            return;
+        case Format::u8z:
+            for (size_t g = 0; g < blocks; g++, source += l.block_bytes, panel += l.group_bytes) {
+                std::memcpy(panel + r * 4, source, 4);
+                std::memcpy(panel + 64 + r * 2, source + 4, 2);
+                for (size_t j = 0; j < 8; j++) put(panel + 96 + j * 64 + r * 4, word(source + 6 + j * 4));
+            }
+            return;
+        case Format::e4m3:
+            for (size_t b = 0; b < blocks; b++, source += l.block_bytes, panel += l.group_bytes) {
+                std::memcpy(panel + r * 4, source, 4);
+                for (size_t k = 0; k < l.block; k++) panel[64 + k * 16 + r] = source[4 + k];
+            }
+            return;
     }
 }
 
@@ -215,7 +247,8 @@ Activation activation_of(Format format, bool wide) {
         case Format::f32:
         case Format::f16:
         case Format::nf4:
-        case Format::fp4: return Activation::f32;
+        case Format::fp4:
+        case Format::e4m3: return Activation::f32;
         case Format::bf16: return Activation::bf16;
         default: return wide ? Activation::bf16_groups : Activation::int8;
     }
@@ -418,6 +451,25 @@ void decode_row(const PackedWeight& w, size_t row, float* out) {
                 out[k] =
                     half_to_float(half(group + r * 2)) * static_cast<float>(kIq4Nl[quant(group + 32, 0, i, r)] - 128);
                 break;
+            case Format::u4z:
+                out[k] = half_to_float(half(group + r * 2)) *
+                         (static_cast<float>(quant(group + 64, 0, i, r)) - half_to_float(half(group + 32 + r * 2)));
+                break;
+            case Format::u8z: {
+                float d;
+                std::memcpy(&d, group + r * 4, 4);
+                const uint8_t q = group[96 + i / 4 * 64 + r * 4 + i % 4];
+                out[k] = d * (static_cast<float>(q) - half_to_float(half(group + 64 + r * 2)));
+                break;
+            }
+            case Format::e4m3: {
+                float scale;
+                std::memcpy(&scale, group + r * 4, 4);
+                const uint8_t bits = group[64 + i * 16 + r];
+                const uint16_t as_half = static_cast<uint16_t>((bits & 0x80) << 8 | (bits & 0x7f) << 7);
+                out[k] = scale * (half_to_float(as_half) * 256.0f);
+                break;
+            }
             case Format::mxfp4:
                 out[k] = std::ldexp(1.0f, group[r] - 128) * static_cast<float>(kMxfp4[quant(group + 16, 0, i, r)] - 16);
                 break;

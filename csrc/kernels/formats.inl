@@ -6,11 +6,14 @@
 //   8 q4_1  [16 fp16 d][16 fp16 m][4 x 64 B]      the same nibbles, value d * u4 + m
 // Formats with a code book: a panel is K/64 blocks of 16 rows x 64 k:
 //   nf4, fp4  [16 f32 absmax][8 x 64 B]         word r of vector j: k = 8j+i in bits 4i..4i+3, value absmax * book[u4]
+//   e4m3  [16 f32 scale][64 x 16 B]             byte r of vector k: a float of 8 bits, value scale * float
 // Float formats: a panel is K/unit units of 16 rows:
 //   bf16  [16 rows][2 k]   f16, f32  [16 rows][1 k]
 
 //   q5_0  as q4_0, q5_1 as q4_1, then [64 B]    bit 2j+h of byte r*4+b: the fifth bit of k = 8j+4h+b; w = u5 - 16
 //   iq4_nl  as q4_0, value d * book[u4]         mxfp4  [16 u8 e][4 x 64 B], value 2^(e-128) * book[u4]
+//   u4z  as q4_1, value d * (u4 - z): z in the place of m
+//   u8z  [16 f32 d][16 fp16 z][8 x 64 B]        as q8_0 but for the scales, value d * (u8 - z)
 // K-quants: a panel is K/256 super-blocks, each a head of fp16 factors and 8 groups of 16 rows x 32 k whose scales are
 // integers. The product of a factor and a scale has at most 19 bits: float32 holds it exactly.
 //   q4_k  [16 d][16 -dmin]  [16 u8 s][16 u8 m][4 x 64 B]             value d * s * u4 + -dmin * m
@@ -38,6 +41,19 @@ struct Q8_0 : Scales {
     QB_INLINE I dot(I acc, Bytes w, I x) { return dot4(acc, w, x); }
 };
 
+// A zero point of its own for each group. What 128 and z differ by is added as a minimum is: nothing where they agree.
+struct U8z : Q8_0 {
+    static constexpr int kGroupBytes = 608;
+    static constexpr bool kHasMin = true;
+    QB_INLINE F scale(const uint8_t* group, Head) { return load(reinterpret_cast<const float*>(group)); }
+    QB_INLINE F min(const uint8_t* group, Head head) {
+        return mul(scale(group, head), sub(set(128.0f), load_half(reinterpret_cast<const uint16_t*>(group + 64))));
+    }
+    QB_INLINE void vectors(const uint8_t* group, int j, Bytes& first4, Bytes& next4) {
+        Q8_0::vectors(group + 64, j, first4, next4);
+    }
+};
+
 template <bool Min> struct Nibbles : Scales {
     static constexpr int kScaleBytes = Min ? 64 : 32;
     static constexpr int kGroupBytes = kScaleBytes + 256, kZeroShift = Min ? -1 : 3;
@@ -52,6 +68,12 @@ template <bool Min> struct Nibbles : Scales {
 };
 using Q4_0 = Nibbles<false>;
 using Q4_1 = Nibbles<true>;
+struct U4z : Q4_1 {
+    static constexpr int kZeroShift = 3;
+    QB_INLINE F min(const uint8_t* group, Head head) {
+        return mul(scale(group, head), sub(set(8.0f), Scales::min(group, head)));
+    }
+};
 
 // The vectors of nibbles at `at`, each with its fifth bit from the vector behind them.
 QB_INLINE void five_bits(const uint8_t* at, int j, Bytes& first4, Bytes& next4) {
@@ -146,13 +168,33 @@ struct Q6_K : Super<32, 416> {
     QB_INLINE I dot(I acc, Bytes w, I x) { return dot4_narrow(acc, w, x); }
 };
 
-struct Nf4 {
+// Blocks of 64 k with a scale in front, whose values are floats: `begin` at the first of eight k, `next` is one of
+// them.
+template <const float* Entries> struct ByBook {
     static constexpr int kValues = 64, kBlockBytes = 576;
-    static constexpr const float* kBook = kNf4;
+    static constexpr float kFactor = 1;
+    const Book book = load_book(Entries);
+    Bytes words;
+    __attribute__((always_inline)) void begin(const uint8_t* block, int j) { words = load_bytes(block + 64 + j * 64); }
+    __attribute__((always_inline)) F next() {
+        const F w = look_up(book, words);
+        words = next_nibbles(words);
+        return w;
+    }
 };
-struct Fp4 {
-    static constexpr int kValues = 64, kBlockBytes = 576;
-    static constexpr const float* kBook = kFp4;
+using Nf4 = ByBook<kNf4>;
+using Fp4 = ByBook<kFp4>;
+
+struct E4m3 {
+    static constexpr int kValues = 64, kBlockBytes = 1088;
+    static constexpr float kFactor = 256;  // of what load_e4m3 gives
+    const uint8_t* at;
+    __attribute__((always_inline)) void begin(const uint8_t* block, int j) { at = block + 64 + j * 128; }
+    __attribute__((always_inline)) F next() {
+        const F w = load_e4m3(at);
+        at += 16;
+        return w;
+    }
 };
 
 struct Bf16 {

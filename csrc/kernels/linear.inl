@@ -4,7 +4,7 @@
 //   on bf16:   per group two chains over units 0 and 1 mod 2, joined, less what every w + offset has too much, then
 //              f = fma(dot, w_scale, f) and f = fma(min, x_sum, f); for q6_k per half of a group
 //   float:     four chains over units 0,1,2,3 mod 4, joined as (0 + 1) + (2 + 3)
-//   by book:   per block of 64 four such chains over what the nibbles stand for, then f = fma(absmax, joined, f)
+//   scaled:    per block of 64 four such chains over its floats, then f = fma(scale, joined, f)
 
 // The weights that a thread reads once, from memory: up to `end`, and on from there + `jump`, which may be the next
 // instruction's. They are fetched into the second-level cache `ahead` bytes before they are wanted (docs/journal.md,
@@ -242,9 +242,9 @@ QB_INLINE void float_tile(const uint8_t* panels, size_t stride, const uint8_t* x
 }
 
 template <class Format, int M, int N>
-QB_INLINE void book_tile(const uint8_t* panels, size_t stride, const uint8_t* x, size_t inputs, const Reading& reading,
-                         F (&f)[M][N]) {
-    const Book book = load_book(Format::kBook);
+QB_INLINE void scaled_tile(const uint8_t* panels, size_t stride, const uint8_t* x, size_t inputs,
+                           const Reading& reading, F (&f)[M][N]) {
+    Format weights;
     for (int n = 0; n < N; n++) {
         for (int m = 0; m < M; m++) f[m][n] = set(0.0f);
         for (size_t b = 0; b < inputs / Format::kValues; b++) {
@@ -255,21 +255,21 @@ QB_INLINE void book_tile(const uint8_t* panels, size_t stride, const uint8_t* x,
             for (int c = 0; c < 4; c++)
                 for (int m = 0; m < M; m++) chains[c][m] = set(0.0f);
             for (int j = 0; j < Format::kValues / 8; j++) {
-                Bytes words = load_bytes(block + 64 + j * 64);
+                weights.begin(block, j);
 #pragma GCC unroll 8
                 for (int i = 0; i < 8; i++) {
-                    const F w = look_up(book, words);
-                    words = next_nibbles(words);
+                    const F w = weights.next();
                     for (int m = 0; m < M; m++) {
                         const F v = set(*reinterpret_cast<const float*>(values + ((j * 8 + i) * M + m) * 4));
                         chains[i & 3][m] = fma(w, v, chains[i & 3][m]);
                     }
                 }
             }
-            const F largest = load(reinterpret_cast<const float*>(block));
+            F scale = load(reinterpret_cast<const float*>(block));
+            if constexpr (Format::kFactor != 1) scale = mul(scale, set(Format::kFactor));
             for (int m = 0; m < M; m++) {
                 const F sum = add(add(chains[0][m], chains[1][m]), add(chains[2][m], chains[3][m]));
-                f[m][n] = fma(largest, sum, f[m][n]);
+                f[m][n] = fma(scale, sum, f[m][n]);
             }
         }
     }
@@ -284,8 +284,8 @@ QB_INLINE void tile(const uint8_t* panels, size_t stride, const uint8_t* x, size
         halves_tile<Format, M, N>(panels, stride, x, inputs, reading, f);
     else if constexpr (requires { Format::kGroupBytes; })
         integer_tile<Format, M, N>(panels, stride, x, inputs, reading, f);
-    else if constexpr (requires { Format::kBook; })
-        book_tile<Format, M, N>(panels, stride, x, inputs, reading, f);
+    else if constexpr (requires { Format::kValues; })
+        scaled_tile<Format, M, N>(panels, stride, x, inputs, reading, f);
     else
         float_tile<Format, M, N>(panels, stride, x, inputs, reading, f);
 }

@@ -7,7 +7,7 @@
 
 namespace qb {
 
-enum class Verb : uint8_t { embed, linear, gated, rms_norm, rope, attention, add, swiglu, rows };
+enum class Verb : uint8_t { embed, linear, gated, rms_norm, rope, attention, add, swiglu, columns, rows };
 
 struct Plan::Buffer {
     size_t width, stride;
@@ -29,6 +29,7 @@ struct Plan::Instruction {
     size_t layer = 0;
     int heads = 0;
     const float *q_norm = nullptr, *k_norm = nullptr;  // attention
+    std::vector<uint32_t> order = {};                  // columns
 };
 
 // Angles of this step's tokens: cos then sin, head_dim / 2 floats each.

@@ -223,6 +223,20 @@ void Plan::swiglu(int gate, int up, int out) {
     instructions_.push_back(std::move(i));
 }
 
+void Plan::columns(int x, std::span<const int64_t> order, int out) {
+    if (checked(x).width != order.size() || checked(out).width != order.size() ||
+        checked(x).length != checked(out).length || x == out)
+        refuse("an order of columns does not fit its input and output");
+    Instruction i{Verb::columns};
+    i.x = x;
+    i.out = out;
+    for (int64_t column : order) {
+        if (column < 0 || static_cast<size_t>(column) >= order.size()) refuse("no column of that number");
+        i.order.push_back(static_cast<uint32_t>(column));
+    }
+    instructions_.push_back(std::move(i));
+}
+
 void Plan::rows(int x, int out) {
     if (checked(x).width != checked(out).width || checked(x).length != Length::tokens ||
         checked(out).length != Length::rows)
@@ -403,6 +417,16 @@ void Plan::execute(const Instruction& i, size_t index, int thread) {
             const auto [begin, end] = share(length(a.length), thread, threads);
             const auto verb = i.verb == Verb::add ? kernels_.add : kernels_.swiglu;
             for (size_t t = begin; t < end; t++) verb(a.row(t), b.row(t), a.stride, out.row(t));
+            return;
+        }
+        case Verb::columns: {
+            const Buffer &x = buffers_[i.x], &out = buffers_[i.out];
+            const auto [begin, end] = share(length(x.length), thread, threads);
+            for (size_t t = begin; t < end; t++) {
+                const float* from = x.row(t);
+                float* to = out.row(t);
+                for (size_t k = 0; k < i.order.size(); k++) to[k] = from[i.order[k]];
+            }
             return;
         }
         case Verb::rows: {

@@ -68,6 +68,8 @@ public:
     void attention(const Attention&);
     void add(int a, int b, int out);
     void swiglu(int gate, int up, int out);
+    // out[:, i] = x[:, order[i]], for weights whose columns are held in another order.
+    void columns(int x, std::span<const int64_t> order, int out);
     void rows(int x, int out);
     // The logits, (rows, width) of this buffer, are what run() leaves behind.
     void result(int buffer);

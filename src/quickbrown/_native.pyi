@@ -144,6 +144,9 @@ class Plan:
 
     def swiglu(self, gate: int, up: int, out: int) -> None: ...
 
+    def columns(self, x: int, order: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], out: int) -> None:
+        """out[:, i] = x[:, order[i]]"""
+
     def rows(self, x: int, out: int) -> None: ...
 
     def result(self, buffer: int) -> None: ...

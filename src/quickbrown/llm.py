@@ -282,6 +282,7 @@ class LLM:
         files = sorted(self.path.glob("*.safetensors")) if self.path.is_dir() else [self.path]
         weights = list(self._weights.values())
         published = Counter(weight.format for weight in weights)
+        quantization = None if isinstance(self.source, GgufSource) else self.source.quantization
         held: dict[str, set[str]] = {}
         for weight in weights:
             if len(weight.shape) == 2:
@@ -290,6 +291,7 @@ class LLM:
             "file": str(self.path),
             "file_bytes": sum(file.stat().st_size for file in files),
             "family": self.source.config["model_type"],
+            **({"quantization": quantization} if quantization else {}),
             "parameters": sum(int(np.prod(w.shape)) for w in weights),
             "layers": c.num_hidden_layers,
             "hidden_size": c.hidden_size,

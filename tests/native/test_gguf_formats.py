@@ -16,7 +16,7 @@ from quickbrown.quant.formats import FORMATS
 from quickbrown.quant.quantize import ENCODABLE
 from quickbrown.weights.gguf import GgufSource
 
-READ = [f for f in FORMATS if f not in ENCODABLE]
+READ = [name for name, f in FORMATS.items() if name not in ENCODABLE and f.ggml_type is not None]
 SIZES = {"hidden_size": 256, "intermediate_size": 512, "num_attention_heads": 16, "num_key_value_heads": 8}
 # As files of the kind "Q4_K_M" mix them: embedding, values and the way down in 6 bits, the rest in 4.
 MIXED = {"token_embd": "q6_k", "attn_v": "q6_k", "ffn_down": "q6_k"}

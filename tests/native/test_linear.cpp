@@ -16,7 +16,8 @@ size_t block_of(Format format) {
         case Format::f16:
         case Format::bf16: return 1;
         case Format::nf4:
-        case Format::fp4: return 64;
+        case Format::fp4:
+        case Format::e4m3: return 64;
         case Format::q4_k:
         case Format::q5_k:
         case Format::q6_k: return 256;
@@ -35,7 +36,7 @@ std::vector<uint8_t> encoded(Format format, size_t rows, size_t inputs, std::mt1
         std::memcpy(p, &h, 2);
     };
     const auto has_min = [&] {
-        for (Format f : {Format::q4_1, Format::q5_1, Format::q4_k, Format::q5_k})
+        for (Format f : {Format::q4_1, Format::q5_1, Format::q4_k, Format::q5_k, Format::u4z})
             if (f == format) return true;
         return false;
     };
@@ -62,6 +63,21 @@ std::vector<uint8_t> encoded(Format format, size_t rows, size_t inputs, std::mt1
                 const float largest = std::abs(normal(random));
                 std::memcpy(&data[i], &largest, 4);
                 i += 36;
+                break;
+            }
+            case Format::u8z: {
+                const float scale = normal(random);
+                std::memcpy(&data[i], &scale, 4);
+                half(&data[i + 4]);
+                i += 38;
+                break;
+            }
+            case Format::e4m3: {
+                const float scale = normal(random);
+                std::memcpy(&data[i], &scale, 4);
+                for (size_t k = 4; k < 68; k++)
+                    if ((data[i + k] & 127) == 127) data[i + k] ^= 1;  // not a number
+                i += 68;
                 break;
             }
             default:
@@ -190,7 +206,7 @@ void same_for_any_company(const Kernels& kernels, Format format, size_t rows, si
             // 128 + u, or 17 * 128 and a byte, is at most 24 times as much as the largest of 32 random weights
             if (type == Activation::bf16_groups) magnitude *= 24;
             // d*q and m are added apart, each as large as the sum of its own magnitudes
-            if (format == Format::q4_1) magnitude *= 16;
+            if (format == Format::q4_1 || format == Format::u4z || format == Format::u8z) magnitude *= 16;
             if (format == Format::q5_1 || format == Format::q4_k || format == Format::q5_k) magnitude *= 64;
             exact = std::abs(got[r] - want);
             const double chain = static_cast<double>(inputs) + 8;

@@ -59,9 +59,6 @@ def test_families_take_what_it_means(case):
         ({"is_causal": False}, "is_causal is False"),
         ({"model_type": "qwen2", "num_key_value_heads": 2, "use_mrope": True}, "use_mrope is True"),
         ({"per_layer_config": {"0": {}}}, "per_layer_config"),
-        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantization_config names 'gptq'"),
-        ({"quantization_config": {"bits": 4}}, "quantization_config names None"),
-        ({"quantization_config": "awq"}, "quantization_config names 'awq'"),
         ({"hidden_size": "64"}, "hidden_size must be a whole number from 1 to 2147483647, not '64'"),
         ({"hidden_size": 64.0}, "hidden_size must be a whole number"),
         ({"num_hidden_layers": True}, "num_hidden_layers must be a whole number"),
@@ -155,7 +152,7 @@ ODD = st.one_of(
 FIELDS = sorted(
     {field.name for name in MODEL_TYPES for field in dataclasses.fields(of_model_type(name).Config)}
     | {"model_type", "rope_scaling", "rope_parameters", "rope_theta", "partial_rotary_factor", "hidden_act"}
-    | {"quantization_config", "is_encoder_decoder"}
+    | {"is_encoder_decoder"}
 )
 
 

@@ -118,10 +118,10 @@ def test_the_table():
         assert f.name == name == name.lower()
         assert f.row_bytes(2 * f.block) == 2 * f.block_bytes
     assert [f.ggml_type for f in FORMATS.values()] == [
-        0, 1, 30, 8, 2, 3, None, None, 12, 14, 6, 7, 13, 20, 39,
+        0, 1, 30, 8, 2, 3, None, None, 12, 14, 6, 7, 13, 20, 39, None, None, None,
     ]  # fmt: skip
     assert [f.bits for f in FORMATS.values()] == [
-        32, 16, 16, 8.5, 4.5, 5, 4.5, 4.5, 4.5, 6.5625, 5.5, 6, 5.5, 4.5, 4.25,
+        32, 16, 16, 8.5, 4.5, 5, 4.5, 4.5, 4.5, 6.5625, 5.5, 6, 5.5, 4.5, 4.25, 5, 9.5, 8.5,
     ]  # fmt: skip
     with pytest.raises(ValueError, match="multiple of 32 values, not 33"):
         FORMATS["q4_0"].row_bytes(33)

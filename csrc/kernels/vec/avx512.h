@@ -135,6 +135,12 @@ QB_INLINE Bytes next_nibbles(Bytes words) { return {_mm512_srli_epi32(words.v, 4
 QB_INLINE F load_half(const uint16_t* p) {
     return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
 }
+// 16 floats of a sign, 4 bits of exponent and 3 of fraction, each times 2^-8: so they are float16 once moved.
+QB_INLINE F load_e4m3(const uint8_t* p) {
+    const __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    const __m256i bits = _mm256_set1_epi16(static_cast<short>(0xbf80));
+    return {_mm512_cvtph_ps(_mm256_and_si256(_mm256_slli_epi16(wide, 7), bits))};
+}
 QB_INLINE void store_bf16(uint16_t* p, F x) {  // nearest even; denormals become 0
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), (__m256i)_mm512_cvtneps_pbh(x.v));
 }

@@ -207,6 +207,12 @@ QB_INLINE F load_half(const uint16_t* p) {
     for (int i = 0; i < 16; i++) r.v[i] = half_value(p[i]);
     return r;
 }
+// 16 floats of a sign, 4 bits of exponent and 3 of fraction, each times 2^-8: so they are float16 once moved.
+QB_INLINE F load_e4m3(const uint8_t* p) {
+    F r;
+    for (int i = 0; i < 16; i++) r.v[i] = half_value(static_cast<uint16_t>((p[i] & 0x80) << 8 | (p[i] & 0x7f) << 7));
+    return r;
+}
 QB_INLINE void store_bf16(uint16_t* p, F x) {  // nearest even, a NaN stays one
     const Words raw = bits<Words>(x.v), nan = bits<Words>(x.v != x.v);
     const Words rounded = raw + 0x7fffu + (raw >> 16 & 1u);

@@ -27,7 +27,7 @@ CHUNK = 256  # keys in an attention chunk, anchored at absolute position 0
 ACTIVATION = {
     "f32": "f32", "f16": "f32", "bf16": "bf16", "q8_0": "int8", "q4_0": "int8", "q4_1": "int8",
     "nf4": "f32", "fp4": "f32", "q4_k": "int8", "q6_k": "int8", "q5_0": "int8", "q5_1": "int8", "q5_k": "int8",
-    "iq4_nl": "int8", "mxfp4": "int8",
+    "iq4_nl": "int8", "mxfp4": "int8", "u4z": "int8", "u8z": "int8", "e4m3": "f32",
 }  # fmt: skip
 
 
@@ -86,8 +86,9 @@ class ReferenceOps:
         return rows.decode()
 
     def linear(self, x: Array, w: Weight, bias: Weight | None = None) -> Array:
-        rounded = ROUND[activation(w.format, self.wide)](x)
-        out = rounded.astype(np.float64) @ w.decode().T.astype(np.float64)
+        order = slice(None) if w.columns is None else w.columns  # groups of 32 are rounded as they are held
+        rounded = ROUND[activation(w.format, self.wide)](x[:, order])
+        out = rounded.astype(np.float64) @ w.decode()[:, order].T.astype(np.float64)
         if bias is not None:
             out += bias.decode()
         result: Array = out.astype(np.float32)

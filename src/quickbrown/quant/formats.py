@@ -11,13 +11,17 @@ Block formats cut a row into blocks of 32, 64 or 256 values; multi-byte numbers 
     mxfp4 17 bytes  uint8 e | 16 bytes of nibbles         value = 2^(e - 128) * MXFP4[q]
     nf4   36 bytes  float32 a | 32 bytes of nibbles       value = a * NF4[q]
     fp4   36 bytes  float32 a | 32 bytes of nibbles       value = a * FP4[q]
+    u4z   20 bytes  float16 d | float16 z | 16 bytes of nibbles   value = d * (q - z)
+    u8z   38 bytes  float32 d | float16 z | 32 x uint8 q          value = d * (q - z)
+    e4m3  68 bytes  float32 a | 64 x uint8 q              value = a * e4m3(q), no q a NaN
     q4_k 144 bytes  float16 d | float16 n | 12 bytes of s, m | 128 bytes of nibbles               value = d s q - n m
     q5_k 176 bytes  float16 d | float16 n | 12 bytes of s, m | 32 of fifth bits | 128 of nibbles  value = d s q - n m
     q6_k 210 bytes  128 bytes of nibbles | 64 of upper bits | 16 x int8 s | float16 d             value = d s (q - 32)
 
 In 16 bytes of nibbles, byte j holds q of value j in its low half and q of value j + 16 in its high half; bit j of the
-fifth bits belongs to value j. In the 32 bytes of nf4 and fp4, byte j holds q of value 2j in its high half and q of
-value 2j + 1 in its low half. A block of 256 values has a scale s for each 32 (q6_k: 16). Its nibbles come in 4 times 32
+fifth bits belongs to value j. In those of u4z, byte j holds q of value 2j in its low half and q of value 2j + 1 in its
+high half; in the 32 bytes of nf4 and fp4 it is the other way round. e4m3 is a sign, 4 bits of exponent, 3 of fraction
+(Micikevicius et al. 2022). A block of 256 values has a scale s for each 32 (q6_k: 16). Its nibbles come in 4 times 32
 bytes: low halves 32 values, high halves the next 32 (q6_k: twice 64 bytes, low halves 64 values, high ones the next).
 """
 
@@ -48,6 +52,11 @@ FP4: Floats = np.concatenate([_FP4_MAGNITUDES, -_FP4_MAGNITUDES]).astype(np.floa
 IQ4_NL: Floats = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.float32)
 _MXFP4_MAGNITUDES = np.array([0, 1, 2, 3, 4, 6, 8, 12])  # twice those of a 4-bit float, for half the scale
 MXFP4: Floats = np.concatenate([_MXFP4_MAGNITUDES, -_MXFP4_MAGNITUDES]).astype(np.float32)
+# What a float of 8 bits means, 4 of exponent and 3 of fraction: 0x7f and 0xff are NaN, and there is no infinity.
+_e4, _f3 = np.arange(128) >> 3, np.arange(128) & 7
+_E4M3_MAGNITUDES = np.where(_e4 > 0, np.ldexp(8 + _f3, _e4 - 10), np.ldexp(_f3, -9))
+_E4M3_MAGNITUDES[127] = np.nan
+E4M3: Floats = np.concatenate([_E4M3_MAGNITUDES, -_E4M3_MAGNITUDES]).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,12 +205,33 @@ def _q6_k(data: Bytes) -> Floats:
     return np.asarray(scales[..., None] * q.reshape(*shape, 16, 16), np.float32).reshape(len(blocks), -1)
 
 
+def _f32_scales(blocks: Bytes) -> Floats:
+    """The float32 at the start of each block: (rows, blocks, size) -> (rows, blocks, 1)."""
+    return np.ascontiguousarray(blocks[..., :4]).view("<f4").astype(np.float32)
+
+
+def _u4z(data: Bytes) -> Floats:
+    blocks = _blocks(data, 20)
+    q = np.stack([blocks[..., 4:] & 15, blocks[..., 4:] >> 4], -1).reshape(*blocks.shape[:2], 32).astype(np.float32)
+    return np.asarray(_scales(blocks, 0) * (q - _scales(blocks, 2)), np.float32).reshape(data.shape[0], -1)
+
+
+def _u8z(data: Bytes) -> Floats:
+    blocks = _blocks(data, 38)
+    values = _f32_scales(blocks) * (blocks[..., 6:].astype(np.float32) - _scales(blocks, 4))
+    return np.asarray(values, np.float32).reshape(data.shape[0], -1)
+
+
+def _e4m3(data: Bytes) -> Floats:
+    blocks = _blocks(data, 68)
+    return np.asarray(_f32_scales(blocks) * E4M3[blocks[..., 4:]], np.float32).reshape(data.shape[0], -1)
+
+
 def _by_book(data: Bytes, book: Floats) -> Floats:
     blocks = _blocks(data, 36)
     packed = blocks[..., 4:]
     nibbles = np.stack([packed >> 4, packed & 15], axis=-1).reshape(*packed.shape[:2], 64)
-    scales = np.ascontiguousarray(blocks[..., :4]).view("<f4").astype(np.float32)
-    return np.asarray(scales * book[nibbles], np.float32).reshape(data.shape[0], -1)
+    return np.asarray(_f32_scales(blocks) * book[nibbles], np.float32).reshape(data.shape[0], -1)
 
 
 def _nf4(data: Bytes) -> Floats:
@@ -230,5 +260,8 @@ FORMATS: dict[str, Format] = {
         Format("q5_k", 13, 256, 176, _q5_k),
         Format("iq4_nl", 20, 32, 18, _iq4_nl),
         Format("mxfp4", 39, 32, 17, _mxfp4),
+        Format("u4z", None, 32, 20, _u4z),
+        Format("u8z", None, 32, 38, _u8z),
+        Format("e4m3", None, 64, 68, _e4m3),
     )
 }

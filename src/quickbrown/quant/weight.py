@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,19 +11,33 @@ import numpy.typing as npt
 
 from quickbrown.quant.formats import FORMATS
 
+Columns = npt.NDArray[np.int64]
+
 
 @dataclass(frozen=True, eq=False)
 class Weight:
     """A tensor as published.
 
-    format  a key of `quant.formats.FORMATS`
-    shape   logical shape: (out, in), or (n,) for a vector
-    data    uint8, (rows, bytes a row), C-contiguous, rows = product of shape[:-1]; often a view of a mapped file
+    format   a key of `quant.formats.FORMATS`
+    shape    logical shape: (out, in), or (n,) for a vector
+    data     uint8, (rows, bytes a row), C-contiguous, rows = product of shape[:-1]; often a view of a mapped file
+    columns  where `data` holds the columns of a matrix in another order: the input that each of them multiplies, (in,)
     """
 
     format: str
     shape: tuple[int, ...]
     data: npt.NDArray[np.uint8]
+    columns: Columns | None = None
+
+    def between(self, first: int, last: int) -> npt.NDArray[np.uint8]:
+        """Rows `first` to `last` of `data`."""
+        return self.data[first:last]
+
+    def slices(self, rows: int) -> Iterator[npt.NDArray[np.uint8]]:
+        """`data`, so many rows at a time."""
+        data = self.data
+        for first in range(0, len(data), rows):
+            yield data[first : first + rows]
 
     def rows(self, start: int, stop: int) -> Weight:
         """Entries along the first axis: the same bytes, in any format; of a vector, in formats of single values."""
@@ -33,12 +47,12 @@ class Weight:
             size = FORMATS[self.format].row_bytes(1)
             return Weight(self.format, (stop - start,), self.data[:, start * size : stop * size])
         each = math.prod(self.shape[1:-1])
-        return PartWeight(self, (stop - start, *self.shape[1:]), lambda: self.data[start * each : stop * each])
+        return PartWeight(self, (stop - start, *self.shape[1:]), lambda: self.between(start * each, stop * each))
 
     def part(self, index: int) -> Weight:
         """One entry along the first of three or more axes: the same bytes."""
         each = math.prod(self.shape[1:-1])
-        return PartWeight(self, self.shape[1:], lambda: self.data[index * each : (index + 1) * each])
+        return PartWeight(self, self.shape[1:], lambda: self.between(index * each, (index + 1) * each))
 
     def picked(self, rows: npt.NDArray[np.intp]) -> Weight:
         """Some rows of a matrix in any order, in any format: a copy each time it is read."""
@@ -47,6 +61,8 @@ class Weight:
     def transposed(self) -> Weight:
         """A matrix (K, N) as (N, K), in formats of single values: a copy each time it is read."""
         size, (inputs, outputs) = FORMATS[self.format].row_bytes(1), self.shape
+        if self.columns is not None:
+            raise ValueError("a weight whose columns are held in another order is not transposed")
 
         def read() -> npt.NDArray[np.uint8]:
             values = self.data.reshape(inputs, outputs, size).swapaxes(0, 1)
@@ -56,7 +72,11 @@ class Weight:
 
     def decode(self) -> npt.NDArray[np.float32]:
         """The values that the bytes mean, float32, of `shape`."""
-        return FORMATS[self.format].decode(self.data).reshape(self.shape)
+        with np.errstate(over="ignore", invalid="ignore"):  # scales may be as large as a file says
+            values = FORMATS[self.format].decode(self.data)
+        if self.columns is not None:
+            values = values[:, np.argsort(self.columns)]
+        return values.reshape(self.shape)
 
 
 class MovedWeight(Weight):
@@ -65,7 +85,7 @@ class MovedWeight(Weight):
     _read: Callable[[], npt.NDArray[np.uint8]]
 
     def __init__(self, format: str, shape: tuple[int, ...], read: Callable[[], npt.NDArray[np.uint8]]) -> None:
-        for name, value in (("format", format), ("shape", shape), ("_read", read)):
+        for name, value in (("format", format), ("shape", shape), ("_read", read), ("columns", None)):
             object.__setattr__(self, name, value)
 
     @property
@@ -81,3 +101,33 @@ class PartWeight(MovedWeight):
     def __init__(self, whole: Weight, shape: tuple[int, ...], read: Callable[[], npt.NDArray[np.uint8]]) -> None:
         super().__init__(whole.format, shape, read)
         object.__setattr__(self, "whole", whole)
+        object.__setattr__(self, "columns", whole.columns)
+
+
+class MadeWeight(Weight):
+    """A tensor published in another encoding: `make(first, last)` gives rows of `data`, anew each time."""
+
+    _make: Callable[[int, int], npt.NDArray[np.uint8]]
+
+    def __init__(
+        self,
+        format: str,
+        shape: tuple[int, ...],
+        make: Callable[[int, int], npt.NDArray[np.uint8]],
+        columns: Columns | None = None,
+    ) -> None:
+        for name, value in (("format", format), ("shape", shape), ("_make", make), ("columns", columns)):
+            object.__setattr__(self, name, value)
+
+    def between(self, first: int, last: int) -> npt.NDArray[np.uint8]:
+        return self._make(first, last)
+
+    def slices(self, rows: int) -> Iterator[npt.NDArray[np.uint8]]:
+        """So many rows at a time, so that never more of them are made."""
+        total = math.prod(self.shape[:-1])
+        for first in range(0, total, rows):
+            yield self._make(first, min(first + rows, total))
+
+    @property
+    def data(self) -> npt.NDArray[np.uint8]:
+        return self._make(0, math.prod(self.shape[:-1]))

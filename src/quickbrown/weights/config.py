@@ -26,7 +26,7 @@ _MOST_FACTORS = 1 << 16
 # Fields of other models, or of other ways to run these, with the values that change nothing.
 _IDLE: dict[str, tuple[Any, ...]] = {
     "is_encoder_decoder": (False,), "add_cross_attention": (False,), "is_causal": (True,),
-    "per_layer_config": (None, {}), "quantization_config": (None,),
+    "per_layer_config": (None, {}),
 }  # fmt: skip
 _ENCODER_DECODERS = (
     "t5", "mt5", "umt5", "longt5", "t5gemma", "t5gemma2", "switch_transformers", "bart", "mbart", "plbart", "mvp",
@@ -85,12 +85,6 @@ class _Reader:
 
     def _published(self, raw: Mapping[str, Any]) -> Mapping[str, Any]:
         """The fields of the text model, in today's spelling; refused are those that are not honoured."""
-        if quantization := raw.get("quantization_config"):
-            method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
-            self.bad(
-                f"its weights are quantized (quantization_config names {method!r}), which is not read yet; take the "
-                "checkpoint that is not quantized, or a GGUF file"
-            )
         if self.kind.TEXT is not None and self.kind.TEXT in raw:
             text = raw[self.kind.TEXT]
             if not isinstance(text, dict):

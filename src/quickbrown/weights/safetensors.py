@@ -12,6 +12,7 @@ import mmap
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from struct import Struct
 from typing import Any, NamedTuple
@@ -21,9 +22,11 @@ import numpy.typing as npt
 
 from quickbrown.models.families import of_model_type
 from quickbrown.quant.formats import FORMATS
+from quickbrown.quant.published import Published
 from quickbrown.quant.weight import MovedWeight, Weight
-from quickbrown.weights.config import read_config
+from quickbrown.weights.config import CONFIG, raw_config, resolve
 from quickbrown.weights.names import unfitting
+from quickbrown.weights.quantized import quantized
 from quickbrown.weights.source import bad_file, parse_json, read_json
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -48,8 +51,33 @@ class _Tensor(NamedTuple):
     bytes: int
 
     @property
+    def format(self) -> str | None:
+        """None where it is no weight by itself."""
+        return _FORMATS.get(self.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """In the place of a tensor: a weight that several are published for."""
+
+    weight: Weight
+    tensors: tuple[_Tensor, ...]
+    dtype: str = "quantized"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.weight.shape
+
+    @property
     def format(self) -> str:
-        return _FORMATS[self.dtype]
+        return self.weight.format
+
+    @property
+    def bytes(self) -> int:
+        return sum(tensor.bytes for tensor in self.tensors)
+
+
+_Entry = _Tensor | _Made
 
 
 class SafetensorsSource:
@@ -59,6 +87,7 @@ class SafetensorsSource:
     metadata  empty: what GGUF files say about themselves, safetensors files do not
     formats   format name -> how many weights have it, the most frequent first
     bytes     of all weights as encoded
+    quantization  how they are quantized, in a line; None where they are not
 
     Raises BadFile for anything wrong with the contents, OSError where a file cannot be opened. The files are mapped:
     they must not be changed or cut while the source lives.
@@ -67,7 +96,10 @@ class SafetensorsSource:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.path = Path(folder)
         self.metadata: dict[str, Any] = {}
-        self.config = read_config(self.path)
+        self.quantization: str | None = None
+        self._idle: set[str] = set()  # biases of zeros, which some tools publish for linears that have none
+        raw = raw_config(self.path)
+        self.config = resolve(raw, self.path / CONFIG)
         found: dict[str, _Tensor] = {}
         places = _places(self.path)
         for file in sorted(set(places.values())) if places else [WEIGHTS]:
@@ -77,9 +109,10 @@ class SafetensorsSource:
                 if name in found:
                     raise bad_file(self.path / file, f"holds the tensor {name!r}, which another file holds too")
                 found[name] = tensor
-        self._weights = self._check(found)
+        method = raw.get("quantization_config")
+        self._weights = self._check(self._gather(found, method) if method else dict(found))
         self.bytes = sum(t.bytes for t in self._weights.values())
-        names = [t.format for t in self._weights.values()]
+        names = [str(t.format) for t in self._weights.values()]
         self.formats = {f: names.count(f) for f in sorted(set(names), key=lambda f: (-names.count(f), f))}
 
     def names(self) -> list[str]:
@@ -88,17 +121,36 @@ class SafetensorsSource:
     def get(self, name: str) -> Weight:
         """A view of the mapped file, or copies of a tensor whose numbers do not lie at multiples of their size."""
         tensor = self._weights[name]
+        if isinstance(tensor, _Made):
+            return tensor.weight
         rows = math.prod(tensor.shape[:-1])
         data = _view(tensor, 0, tensor.bytes).reshape(rows, tensor.bytes // rows)
-        if tensor.at % FORMATS[tensor.format].block_bytes:
-            return MovedWeight(tensor.format, tensor.shape, data.copy)
-        return Weight(tensor.format, tensor.shape, data)
+        format = _FORMATS[tensor.dtype]
+        if tensor.at % FORMATS[format].block_bytes:
+            return MovedWeight(format, tensor.shape, data.copy)
+        return Weight(format, tensor.shape, data)
 
     def release(self, name: str) -> None:
         """Tell the system that the file's pages of this weight may leave memory, where it can be told."""
-        _release(self._weights[name])
+        entry = self._weights[name]
+        for tensor in entry.tensors if isinstance(entry, _Made) else [entry]:
+            _release(tensor)
 
-    def _check(self, found: dict[str, _Tensor]) -> dict[str, _Tensor]:
+    def _gather(self, found: dict[str, _Tensor], method: Any) -> dict[str, _Entry]:
+        """Quantized weights in the place of their tensors, where they stood."""
+        views = {name: Published(t.dtype, t.shape, _view(t, 0, t.bytes)) for name, t in found.items()}
+        encoding, weights, unread = quantized(method, views, self.path)
+        self.quantization = encoding.summary
+        gone = {part for weight in weights.values() for part in weight.tensors} | set(unread)
+        left: dict[str, _Entry] = {name: tensor for name, tensor in found.items() if name not in gone}
+        for name, weight in weights.items():
+            left[name] = _Made(weight.weight, tuple(found[part] for part in weight.tensors))
+            bias = found.get(f"{name.removesuffix('.weight')}.bias")
+            if bias is not None and not _view(bias, 0, bias.bytes).any():
+                self._idle.add(f"{name.removesuffix('.weight')}.bias")
+        return left
+
+    def _check(self, found: dict[str, _Entry]) -> dict[str, _Entry]:
         """The tensors of the config, in the order of the forward pass: all of them, with their shapes and no others."""
         family = of_model_type(self.config["model_type"])
         model = family.Model
@@ -117,20 +169,22 @@ class SafetensorsSource:
             needed = family.shapes(family.configure(self.config))
         except ValueError as error:
             raise bad_file(self.path, str(error)) from None
+        for name in self._idle - needed.keys():
+            found.pop(name, None)
         for name in needed.keys() & found.keys():
-            if (dtype := found[name].dtype) not in _FORMATS:
+            if found[name].format is None:
                 supported = ", ".join(_FORMATS)
-                raise bad_file(self.path, f"tensor {name!r} is of type {dtype}; supported are {supported}")
+                raise bad_file(self.path, f"tensor {name!r} is of type {found[name].dtype}; supported are {supported}")
         held = {name: tensor.shape for name, tensor in found.items()}
         if wrong := unfitting(needed, held, str, f"this {family.name}"):
             raise bad_file(self.path, wrong)
         return {name: found[name] for name in needed}
 
     def _renamed(
-        self, found: dict[str, _Tensor], other: Mapping[str, str], unread: re.Pattern[str]
-    ) -> dict[str, _Tensor]:
+        self, found: dict[str, _Entry], other: Mapping[str, str], unread: re.Pattern[str]
+    ) -> dict[str, _Entry]:
         """Tensors by the names that the family asks for, without those that no text needs."""
-        made: dict[str, _Tensor] = {}
+        made: dict[str, _Entry] = {}
         for name, tensor in found.items():
             if unread.fullmatch(name):
                 continue
@@ -154,8 +208,8 @@ def _release(tensor: _Tensor) -> None:
         tensor.map.madvise(mmap.MADV_DONTNEED, start, stop - start)
 
 
-def _equal(a: _Tensor, b: _Tensor) -> bool:
-    if (a.dtype, a.shape) != (b.dtype, b.shape):
+def _equal(a: _Entry, b: _Entry) -> bool:
+    if isinstance(a, _Made) or isinstance(b, _Made) or (a.dtype, a.shape) != (b.dtype, b.shape):
         return False
     same = all(np.array_equal(_view(a, i, i + _SLICE), _view(b, i, i + _SLICE)) for i in range(0, a.bytes, _SLICE))
     _release(a)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from quickbrown import _native
 from quickbrown.backends.native.record import Symbol, Verb
 from quickbrown.models.ops import Rope
+from quickbrown.quant.formats import FORMATS
 from quickbrown.quant.weight import Weight
 from quickbrown.weights.kept import Kept
 
@@ -66,6 +67,8 @@ class PackedWeights:
         self.pool, self.format, self.packed = pool, format, packed or (lambda weight: None)
         self.weight_index: dict[int, int] = {}  # id of a Weight -> index in the arena
         self.vector_index: dict[int, int] = {}
+        if any(w.columns is not None for v in verbs if v.name not in ("linear", "gated") for w in v.weights):
+            raise ValueError("columns held in another order than their own (desc_act) are put back for linears only")
         # Lookups of tied embeddings use the head's panels, so what is only looked up goes last.
         groups = [
             v.weights if v.name == "gated" else [w] for v in verbs if v.name != "embed" for w in v.weights or [None]
@@ -123,14 +126,13 @@ class PackedWeights:
 
     def _fill(self, index: int, weight: Weight) -> None:
         """Pack a weight slice by slice, giving the bytes of each back, so that only one copy is in memory."""
-        inputs, data = weight.shape[1], weight.data
-        step = max(1, SLICE // data.shape[1] // 16) * 16
-        for first in range(0, weight.shape[0], step):
-            rows = data[first : first + step]
+        inputs = weight.shape[1]
+        step = max(1, SLICE // FORMATS[weight.format].row_bytes(inputs) // 16) * 16
+        for number, rows in enumerate(weight.slices(step)):
             if (format := self.format(weight)) != weight.format:
                 values = Weight(weight.format, (len(rows), inputs), rows).decode()
                 rows = values.view(np.uint8) if format == "f32" else _native.quantize(format, values, self.pool)
-            self.arena.fill(index, first, np.ascontiguousarray(rows))
+            self.arena.fill(index, number * step, np.ascontiguousarray(rows))
             self.packed(weight)
 
 
@@ -243,6 +245,8 @@ def _emit(verb: Verb, plan: _native.Plan, weights: PackedWeights, turns: Turns, 
             plan.add(inputs[0], inputs[1], outputs[0])
         case "swiglu":
             plan.swiglu(inputs[0], inputs[1], outputs[0])
+        case "columns":
+            plan.columns(inputs[0], verb.order, outputs[0])
         case "rows":
             plan.rows(inputs[0], outputs[0])
         case unknown:

@@ -28,6 +28,7 @@ class Verb:
     weights  encoded weights it reads
     biases   of a linear, None or a vector for each of `weights`
     norm     RMS norm applied to the input first: (weight, eps)
+    order    of columns: which column of the input each of the output is
     norms    of an attention, RMS norms of each head of q and of k: (weight, eps) each
     """
 
@@ -40,6 +41,7 @@ class Verb:
     norms: tuple[Norm, Norm] | None = None
     residual: Symbol | None = None
     rope: Rope | None = None
+    order: Any = None
     heads: int = 1
     layer: int = 0
     scale: float = 0.0
@@ -59,6 +61,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.verbs: list[Verb] = []
+        self._ordered: dict[tuple[Symbol, bytes], Symbol] = {}
 
     def _note(self, verb: Verb) -> Symbol:
         self.verbs.append(verb)
@@ -68,7 +71,16 @@ class Recorder:
         return self._note(Verb("embed", [], [Symbol(table.shape[1])], [table]))
 
     def linear(self, x: Symbol, w: Any, bias: Any = None) -> Symbol:
+        if w.columns is not None:
+            x = self._columns(x, w.columns)
         return self._note(Verb("linear", [x], [Symbol(w.shape[0], x.rows)], [w], [bias]))
+
+    def _columns(self, x: Symbol, order: Any) -> Symbol:
+        """x with its columns in another order, made once for all weights that are held in it."""
+        key = (x, order.tobytes())
+        if key not in self._ordered:
+            self._ordered[key] = self._note(Verb("columns", [x], [Symbol(x.width, x.rows)], order=order))
+        return self._ordered[key]
 
     def rms_norm(self, x: Symbol, w: Any, eps: float, heads: int = 1) -> Symbol:
         return self._note(Verb("rms_norm", [x], [Symbol(x.width, x.rows)], norm=(w, eps), heads=heads))
