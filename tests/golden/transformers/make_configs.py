@@ -95,6 +95,18 @@ CASES: dict[str, dict[str, Any]] = {
         "layer_types": ["sliding_attention", "full_attention", "sliding_attention"], "attention_bias": True,
     },
     "a window that is not used": SMALL | {"model_type": "qwen3", "num_key_value_heads": 4, "sliding_window": 16},
+    "smollm3": {
+        "model_type": "smollm3", "hidden_size": 2048, "intermediate_size": 11008, "num_attention_heads": 16,
+        "num_hidden_layers": 36, "num_key_value_heads": 4, "max_position_embeddings": 65536, "rms_norm_eps": 1e-06,
+        "rope_theta": 5000000.0, "rope_scaling": None, "no_rope_layers": [1, 1, 1, 0] * 9, "no_rope_layer_interval": 4,
+        "layer_types": ["full_attention"] * 36, "use_sliding_window": False, "sliding_window": None,
+        "tie_word_embeddings": True, "attention_bias": False, "mlp_bias": False, "vocab_size": 128256,
+    },
+    "nothing but a size, smollm3": SMALL | {"model_type": "smollm3", "num_hidden_layers": 5},
+    "smollm3 with windows": SMALL | {
+        "model_type": "smollm3", "use_sliding_window": True, "sliding_window": 16, "no_rope_layer_interval": 2,
+    },
+    "nothing but a size, seed_oss": SMALL | {"model_type": "seed_oss", "num_attention_heads": 8},
     "heads of their own size": SMALL | {"model_type": "qwen2", "num_key_value_heads": 4, "head_dim": 8},
 }  # fmt: skip
 
