@@ -33,10 +33,18 @@ constexpr int kFormats = 18, kEncodable = 8;
 // that take int8: int8, or bf16_groups, which is bf16 in the order and with the sums that their kernels need.
 enum class Activation : uint8_t { f32, bf16, int8, bf16_groups };
 
-enum class Epilogue : uint8_t {
-    store,   // out = x W^T
-    add,     // out = residual + x W^T; a bias is a residual that all tokens share
-    swiglu,  // panels alternate gate, up: out = silu(gate) * up
+// What bends a network. clamped, of a gate and its partner alone: gate to at most a limit, up to between -limit and
+// limit, then gate * sigmoid(1.702 gate) * (up + 1).
+enum class Nonlinearity : uint8_t { silu, gelu, gelu_tanh, relu, relu2, sigmoid, tanh, clamped };
+constexpr int kNonlinearities = 8;
+
+// x / sqrt(mean(x^2) + eps) * weight, or centred: (x - mean) / sqrt(mean((x - mean)^2) + eps) * weight + bias. Vectors
+// are padded to 16 with zeros.
+struct Norm {
+    const float* weight;
+    const float* bias;  // of a centred one; nullptr: none
+    float eps;
+    bool centred;
 };
 
 // What the nibbles of nf4 (Dettmers et al. 2023) and fp4 stand for, in parts of the largest magnitude of their block.
@@ -67,7 +75,8 @@ inline constexpr float kFp4[16] = {
 inline constexpr uint8_t kIq4Nl[16] = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
 inline constexpr uint8_t kMxfp4[16] = {16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4};
 
-constexpr int kLanes = 16;   // rows of a panel, floats of a vector
+constexpr int kLanes = 16;  // rows of a panel, floats of a vector
+constexpr size_t padded16(size_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
 constexpr int kTile = 4;     // most tokens in one register tile, and in one tile of packed activations
 constexpr int kGroup = 32;   // k per quantized group
 constexpr int kBlock = 64;   // tokens per KV block
@@ -104,9 +113,12 @@ struct LinearArgs {
     size_t tokens;
     float* out;  // (tokens, out_stride); panel p writes columns 16p..16p+15
     size_t out_stride;
-    const float* residual;   // Epilogue::add: (tokens, residual_stride); may be `out` itself
-    size_t residual_stride;  // 0: one row for all tokens, a bias
-    Epilogue epilogue;
+    const float* bias;      // added first: a row for all tokens, as wide as out; of a gated one, the gate's; or nullptr
+    const float* up_bias;   // of a gated one, or nullptr
+    const float* residual;  // added then: (tokens, out_stride), may be `out` itself; or nullptr; not of a gated one
+    bool gated;             // panels alternate gate, up: out = nonlinearity(gate) * up
+    Nonlinearity nonlinearity;
+    float limit;  // of Nonlinearity::clamped
     // A few tokens read each weight once, from memory. This thread reads on to read_end, and then from read_next on;
     // what is so many bytes further on that way is fetched.
     const uint8_t* read_end;
@@ -120,15 +132,18 @@ struct ChunkArgs {
     const uint8_t* const* ahead;  // kChunkBlocks segments to fetch while working (may repeat `keys`)
     int blocks;                   // 1..4
     int rows;                     // <= kAttendRows
-    int head_dim;
-    const void* queries;  // (rows, head_dim) in the KV element type
-    const int* visible;   // per row: it sees keys of this chunk before this one, <= 0 for none
-    const int* first;     // and from this one on, <= 0 for all, >= 256 for none; nullptr: all of every row
-    float scale_log2;     // scale * log2(e)
-    void* scratch;        // attend_scratch_bytes()
-    float* max;           // (rows) out, of visible rows
-    float* sum;           // (rows) out
-    float* out;           // (rows, head_dim) out: unnormalised
+    int head_dim, value_dim;      // multiples of 16
+    const void* queries;          // (rows, head_dim) in the KV element type
+    const int* visible;           // per row: it sees keys of this chunk before this one, <= 0 for none
+    const int* first;             // and from this one on, <= 0 for all, >= 256 for none; nullptr: all of every row
+    float softcap;                // > 0: scores become tanh(softcap * score) first
+    const float* slopes;  // per row: scores then become slope_scale * score + slope * (key - position); or nullptr
+    float slope_scale;
+    float scale_log2;  // scale * log2(e), of what the scores have become
+    void* scratch;     // attend_scratch_bytes()
+    float* max;        // (rows) out, of visible rows
+    float* sum;        // (rows) out
+    float* out;        // (rows, value_dim) out: unnormalised
 };
 
 constexpr int kAttendRows = 96;
@@ -138,34 +153,38 @@ enum class KvType : uint8_t { bf16, f32 };
 struct Kernels {
     const char* name;
 
-    // out[tokens][panel] for panels [begin, end); for swiglu, output panels.
+    // out[tokens][panel] for panels [begin, end); of gated ones, output panels.
     void (*linear[kFormats])(const LinearArgs&, size_t begin, size_t end);
     // The same on bf16_groups, of formats that would take int8; nullptr for the others.
     void (*linear_bf16[kFormats])(const LinearArgs&, size_t begin, size_t end);
 
-    // Packs one tile of m <= kTile rows of x (row stride in floats) into `tile`; with `norm` each row is
-    // RMS-normalised first through `scratch` (inputs floats, padded to 16).
-    void (*prepare)(Activation, const float* x, size_t stride, size_t inputs, int m, const float* norm, float eps,
-                    float* scratch, uint8_t* tile);
+    // Packs one tile of m <= kTile rows of x (row stride in floats) into `tile`; with `norm`, which may be
+    // nullptr, each row is normalised first through `scratch` (inputs floats, padded to 16).
+    void (*prepare)(Activation, const float* x, size_t stride, size_t inputs, int m, const Norm* norm, float* scratch,
+                    uint8_t* tile);
 
     // Plain verbs on rows of n floats, n a multiple of 16 (padding included).
-    void (*rms_norm)(const float* x, const float* weight, float eps, size_t inputs, float* out);
+    void (*normalise)(const Norm&, const float* x, size_t inputs, float* out);
     void (*add)(const float* a, const float* b, size_t n, float* out);
-    void (*swiglu)(const float* gate, const float* up, size_t n, float* out);
-    // x = [a | b] of head_dim floats, cos and sin of head_dim / 2.
-    void (*rope)(const float* x, const float* cos, const float* sin, int head_dim, float* out);
+    void (*multiply)(const float* a, const float* b, size_t n, float* out);
+    void (*scale)(const float* x, float factor, size_t n, float* out);
+    void (*softcap)(const float* x, float cap, size_t n, float* out);  // cap * tanh(x / cap)
+    void (*activate)(Nonlinearity, const float* x, size_t n, float* out);
+    void (*gate)(Nonlinearity, float limit, const float* gate, const float* up, size_t n, float* out);
+    // x of dims floats, cos and sin of dims / 2. Pairs are the halves [a | b], or adjacent values.
+    void (*rope[2])(const float* x, const float* cos, const float* sin, int dims, float* out);
 
     // n values, whole blocks, encoded as published; q4_1 with a search for the best d and m. The same bytes everywhere.
     void (*encode[kEncodable])(const float* x, size_t n, uint8_t* out);
 
     size_t (*attend_scratch_bytes)();
-    void (*store_kv[2])(uint8_t* keys, int slot, int head_dim, const float* k, const float* v);
+    void (*store_kv[2])(uint8_t* keys, int slot, int head_dim, int value_dim, const float* k, const float* v);
     void (*narrow[2])(const float* x, size_t n, void* out);  // f32 -> KV element type
     void (*attend_chunk[2])(const ChunkArgs&);
     // Merge a chunk's (max, sum, out) of one row into the row's running (max, sum, out); start: -1e30, 0, 0.
     void (*merge)(float* max, float* sum, float* out, float chunk_max, float chunk_sum, const float* chunk_out,
-                  int head_dim, float scale_log2);
-    void (*finish)(const float* out, float sum, int head_dim, float* result);  // out / sum
+                  int value_dim, float scale_log2);
+    void (*finish)(const float* out, float sum, int value_dim, float* result);  // out / sum
 
     // Rows of logits, in stretches of kStretch, the last one shorter; n >= 1. `maxima` are those of the stretches.
     // Writes the largest of each stretch; returns the largest of all, NaN if any is one. With `sums`, writes of each

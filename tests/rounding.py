@@ -8,13 +8,24 @@ variant rounds products and sums separately, which costs one more rounding a pro
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from quickbrown.backends.reference import CHUNK, ROUND, ReferenceOps, activation, turns
+from quickbrown.backends.reference import (
+    ACTIVATE,
+    CHUNK,
+    ROUND,
+    ReferenceOps,
+    activation,
+    pairs,
+    scored,
+    sigmoid,
+    turns,
+)
 from quickbrown.engine.batch import Batch
 from quickbrown.models.rope import Rope
 from quickbrown.quant.formats import FORMATS
@@ -118,24 +129,50 @@ def linear(x: Floats, w: Weight, bias: Weight | None = None, any_order: bool = F
     return steps * U * SLACK * size
 
 
-def rms_norm(x: Floats, w: Weight, eps: float, heads: int = 1, any_order: bool = False) -> Floats:
+def rms_norm(
+    x: Floats, w: Weight | None, eps: float, heads: int = 1, offset: float = 0.0, any_order: bool = False
+) -> Floats:
     """(T, heads * D). The sum of squares has no cancellation, so its roundings count relative, halved by the root."""
     width = x.shape[-1] // heads
     chain = width if any_order else -(-width // 32) + 1 + 4  # two chains of 16 lanes each, their join, a tree
     # product; division, eps as float32, sum with it | root, reciprocal, two products, the reference's rounding
     steps = 0.5 * (chain + 1 + 3) + 5
     part = x.astype(np.float64).reshape(len(x), heads, width)
-    out = part / np.sqrt(np.mean(part * part, -1, keepdims=True) + eps) * w.decode()
+    out = part / np.sqrt(np.mean(part * part, -1, keepdims=True) + eps)
+    out *= 1 if w is None else w.decode() + np.float32(offset)
     return steps * U * SLACK * np.abs(out.reshape(x.shape))
+
+
+def layer_norm(
+    x: Floats, w: Weight | None, bias: Weight | None, eps: float, heads: int = 1, any_order: bool = False
+) -> Floats:
+    """(T, heads * D). The mean is off by its sum's roundings, d = x - mean by that and its own. That moves the variance
+    by its square alone, since d without it adds up to zero.
+    """
+    width = x.shape[-1] // heads
+    chain = width if any_order else -(-width // 32) + 1 + 4
+    part = x.astype(np.float64).reshape(len(x), heads, width)
+    shift = (chain + 1) * U * np.mean(np.abs(part), -1, keepdims=True)
+    part = part - part.mean(-1, keepdims=True)
+    variance = np.mean(part * part, -1, keepdims=True) + eps
+    # product, two of d; division, eps as float32, sum with it | root, reciprocal, d, two products, the bias, the
+    # reference's rounding
+    steps = 0.5 * (chain + 3 + 3) + 7
+    weight = np.abs(1 if w is None else w.decode()) / np.sqrt(variance)
+    bound = weight * (shift + np.abs(part) * (steps * U + 0.5 * shift**2 / variance))
+    bound += 0 if bias is None else 2 * U * np.abs(bias.decode())
+    return SLACK * bound.reshape(x.shape)
 
 
 def rope(x: Floats, batch: Batch, heads: int, rope: Rope, angle_steps: float = 0) -> Floats:
     """(T, heads * D): cos and sin as float32, a product, a sum, the reference's rounding; a factor on cos and sin, as
-    float32 too, and its product.
+    float32 too, and its product. What does not turn is the same bits.
 
     angle_steps  roundings of an angle, where they are computed in float32
     """
-    a, b = np.split(np.abs(x.astype(np.float64)).reshape(len(x), heads, -1), 2, axis=-1)
+    sizes = np.abs(x.astype(np.float64)).reshape(len(x), heads, -1)
+    first, second = pairs(rope)
+    a, b = sizes[..., first], sizes[..., second]
     cos, sin = (np.abs(turned) for turned in turns(batch, rope))
     steps = 4 if rope.factor == 1 else 6
     moved = 0.0
@@ -143,68 +180,127 @@ def rope(x: Floats, batch: Batch, heads: int, rope: Rope, angle_steps: float = 0
         spans = np.repeat(batch.spans or [0] * (len(batch.starts) - 1), np.diff(batch.starts))
         angles = np.array([p * rope.angles(span)[0] for p, span in zip(batch.positions, spans, strict=True)])
         moved = angle_steps * U * rope.factor * angles[:, None] * (a + b)
-    both = np.concatenate([steps * U * (a * cos + b * sin) + moved, steps * U * (b * cos + a * sin) + moved], -1)
-    return SLACK * both.reshape(x.shape)
+    bound = np.zeros_like(sizes)
+    bound[..., first] = steps * U * (a * cos + b * sin) + moved
+    bound[..., second] = steps * U * (b * cos + a * sin) + moved
+    return SLACK * bound.reshape(x.shape)
 
 
-def swiglu(gate: Floats, up: Floats) -> Floats:
-    """e = exp2(-log2e x): the constant and the product shift the exponent by 2 U |x|, which 1 / (1 + e) feels as far as
-    e / (1 + e) goes; then a sum, a quotient, a product and the reference's rounding. Where exp2 overflows, x is below
-    -88 and 0 stands for less than |x| 2^-127.
+# tanh = -m / (m + 2), m = exp2_minus_1(t): of csrc/kernels/rows.inl. The polynomial is off by 0.4 U, its evaluation by
+# 3 U, and by 2 more once it is scaled and 1 is taken off; t by 2 U, which moves m by as much at most. A relative error
+# of m counts up to twice. Then a sum and a quotient.
+TANH = (2 * (0.4 + 3 + 2 + 2 + 2) + 2) * U
+TINY = 2.0**-126  # what exp2 leaves out, or more
+
+
+def activate(x: Floats, kind: str) -> Floats:
+    """Of e = exp2(t) in x / (1 + e), t is off by some U |t|, which is felt as far as e / (1 + e) goes; then a sum and a
+    quotient. Where exp2 overflows, t is above 127 and 0 stands for less than |x| 2^-126. Last the reference's rounding.
     """
-    gate, up = gate.astype(np.float64), up.astype(np.float64)
-    with np.errstate(over="ignore"):
-        e = np.exp(np.minimum(-gate, 700))
-        value, felt = np.abs(gate / (1 + np.exp(-gate)) * up), e / (1 + e)
-    own = (2 * U * np.abs(gate) * felt + EXP2 + 4 * U) * value
-    return SLACK * own + np.where(gate < -88, np.abs(gate * up) * 2.0**-127, 0)
+    x = x.astype(np.float64)
+    value = np.abs(ACTIVATE[kind](x))
+    if kind in ("silu", "sigmoid", "gelu_tanh"):
+        exponent, steps = x, 2  # the constant and the product
+        if kind == "gelu_tanh":  # a square, a constant, its product, a sum with another, a product
+            exponent, steps = math.sqrt(8 / math.pi) * (x + 0.044715 * x**3), 6
+        own = (steps * U * np.abs(exponent) * sigmoid(-exponent) + EXP2 + 2 * U) * value
+        own += np.where(exponent < -87, TINY * np.maximum(np.abs(x), 1), 0)
+    elif kind == "gelu":
+        # a Q(a) of a = |x|: three roundings of a^2 / 2; 8 terms by Horner, whose magnitudes add up to 1.34 of the
+        # result, of two roundings each; t is off by 3 U, which counts 2.9 times; the polynomial 1 U, two products
+        tail = np.abs(ACTIVATE["gelu"](-np.abs(x)))
+        own = (1.5 * x**2 + 7 + 16 * 1.34 + 8.7 + 1 + 2) * U * tail + 2 * U * value
+        own += np.where(np.abs(x) > 13, TINY * np.abs(x), 0)
+    else:
+        own = {"relu": 0.0, "relu2": U, "tanh": TANH}[kind] * value
+    return SLACK * (own + U * value)
+
+
+def gated(gate: Floats, up: Floats, kind: str, limit: float = 0.0) -> Floats:
+    """One product more than `activate`; "clamped" also has a sum, and takes a third rounding for its constant."""
+    if kind == "clamped":
+        gate, up = np.minimum(gate, np.float32(limit)).astype(np.float64), np.clip(up, -limit, limit) + 1.0
+        exponent = 1.702 * gate
+        value = np.abs(gate) * sigmoid(exponent)
+        own = (3 * U * np.abs(exponent) * sigmoid(-exponent) + EXP2 + 2 * U) * value
+        own += np.where(exponent < -87, TINY * np.abs(gate), 0)
+        return SLACK * np.abs(up) * (own + 3 * U * value)
+    value = np.abs(ACTIVATE[kind](gate.astype(np.float64)))
+    return SLACK * np.abs(up) * (activate(gate, kind) + U * value)
+
+
+def softcap(x: Floats, cap: float) -> Floats:
+    """A quotient, which counts once at most, tanh, a product, the reference's rounding."""
+    return SLACK * (TANH + 3 * U) * np.abs(cap * np.tanh(x.astype(np.float64) / cap))
 
 
 def attention(
-    ops: ReferenceOps, layer: int, q: Floats, batch: Batch, heads: int, kv_heads: int, scale: float, window: int = 0
+    ops: ReferenceOps,
+    layer: int,
+    q: Floats,
+    batch: Batch,
+    heads: int,
+    kv_heads: int,
+    scale: float,
+    window: int = 0,
+    softcap: float = 0.0,
+    sinks: Weight | None = None,
+    slopes: Any = None,
 ) -> Floats:
-    """(T, heads * D), from the keys and values that `ops` holds after the verb ran."""
-    dim = ops.keys.shape[-1]
-    groups = heads // kv_heads
-    queries = ops.round_kv(q).reshape(len(q), kv_heads, groups, dim).astype(np.float64)
-    out = np.empty((len(q), heads, dim))
+    """(T, heads * E), from the keys and values that `ops` holds after the verb ran."""
+    dim, grouped = ops.keys.shape[-1], (kv_heads, heads // kv_heads)
+    queries = ops.round_kv(q).reshape(len(q), *grouped, dim)
+    slope = np.array(slopes or [0.0] * heads, np.float32).astype(np.float64).reshape(*grouped, 1)
+    sink = None if sinks is None else sinks.decode().astype(np.float64).reshape(*grouped, 1)
+    out = np.empty((len(q), heads, ops.values.shape[-1]))
     for s in range(len(batch.starts) - 1):
         table = batch.blocks[batch.block_starts[s] : batch.block_starts[s + 1]]
         slots = (table[:, None] * 64 + np.arange(64)).reshape(-1)
         for t in range(batch.starts[s], batch.starts[s + 1]):
             end = batch.positions[t] + 1
             first = max(0, end - window) if window else 0
-            seen = slots[first:end]
-            keys, values = ops.keys[layer][seen].astype(np.float64), ops.values[layer][seen].astype(np.float64)
-            out[t] = _attend(ops, queries[t], keys, values, scale, first).reshape(heads, dim)
+            keys, values = ops.keys[layer][slots[:end]], ops.values[layer][slots[first:end]].astype(np.float64)
+            scores = scored(queries[t], keys, scale, softcap, slope)[..., first:]
+            sizes = scored(np.abs(queries[t]), np.abs(keys[first:]), scale, 0.0, np.zeros_like(slope))
+            most = capped = sizes.max(-1, keepdims=True)  # of any |score| as summed, and as capped
+            # Of both a score and the largest: a chain of D + 1 roundings, and what they are made of it.
+            error = most * U * (2 * dim + 2)
+            if softcap:  # a constant of three roundings, its product, tanh
+                capped = np.minimum(most, softcap)
+                error += 8 * U * most + 2 * TANH * capped
+            far = np.abs(slope) * (end - first)
+            if slopes is not None:  # a scaled score, the product with a distance, their sum
+                error += 6 * U * (capped + far)
+            # The shift by the largest and the product with the scale (2), the scale's own three roundings and the sum's
+            # on a difference of at most twice the largest (8).
+            error += 10 * U * (capped + far)
+            out[t] = _attend(ops, scores, error, capped + far, values, first, sink).reshape(heads, -1)
     return out.reshape(len(q), -1)
 
 
-def _attend(ops: ReferenceOps, q: Floats, keys: Floats, values: Floats, scale: float, position: int) -> Floats:
-    """Of keys and values that begin at a position."""
-    dim, count = q.shape[-1], len(keys)
+def _attend(
+    ops: ReferenceOps, scores: Floats, error: Floats, most: Floats, values: Floats, position: int, sink: Floats | None
+) -> Floats:
+    """Of scores and values that begin at a position; a difference of scores of at most `most` is off by `error`."""
+    count = scores.shape[-1]
     borders = [0, *range(CHUNK - position % CHUNK, count, CHUNK), count]
-    chunks = len(borders) - 1
-    scores = np.einsum("hgd,nhd->hgn", q, keys)
-    most = scale * np.einsum("hgd,nhd->hgn", np.abs(q), np.abs(keys)).max(-1, keepdims=True)  # of any |score| as summed
-    # A weight is exp of (score - largest): two chains of D + 1 roundings, the shift by the largest and the product with
-    # the scale (2), the scale's own three roundings and the sum's on a difference of at most twice the largest (8).
-    eta = most * U * (2 * dim + 12) + EXP2
-    # Merging chunks: the same exponentials of differences of maxima.
-    merged = (chunks - 1) * (10 * most * U + EXP2)
+    chunks = len(borders) - 1 + (sink is not None)
+    eta = error + EXP2
+    # Merging chunks, and the sink as one: the same exponentials of differences of maxima.
+    merged = (chunks - 1) * (10 * (most + (0 if sink is None else np.abs(sink))) * U + EXP2)
     weights, changed = np.empty_like(scores), np.empty_like(scores)
     top = scores.max(-1, keepdims=True)
     for first, end in pairwise(borders):
         part = scores[..., first:end]
         largest = part.max(-1, keepdims=True)
-        exact = np.exp((part - largest) * scale)
+        exact = np.exp(part - largest)
         # Rounding is monotonic: a weight that is off by eta rounds to something between these two.
         near = [(exact * factor).astype(np.float32) for factor in (1 - eta, 1, 1 + eta)]
         low, mid, high = (ops.round_kv(x).astype(np.float64) for x in near)
-        share = np.exp((largest - top) * scale)
+        share = np.exp(largest - top)
         weights[..., first:end] = share * mid
         changed[..., first:end] = share * np.maximum(high - mid, mid - low)
-    total = weights.sum(-1, keepdims=True)
+    total = weights.sum(-1, keepdims=True) + (0 if sink is None else np.exp(sink - top))
     result = np.einsum("hgn,nhd->hgd", weights, values) / total
     size = np.einsum("hgn,nhd->hgd", weights, np.abs(values)) / total
     moved = np.einsum("hgn,nhd->hgd", changed, np.abs(values)) + changed.sum(-1, keepdims=True) * np.abs(result)
@@ -226,8 +322,9 @@ class Bounding(ReferenceOps):
     def __init__(
         self, layers: int, blocks: int, kv_heads: int, head_dim: int, kv: str = "bf16", *,
         disturb: int | None = None, any_order: bool = False, angle_steps: float = 0, wide: bool = False,
+        value_dim: int | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(layers, blocks, kv_heads, head_dim, kv, wide)
+        super().__init__(layers, blocks, kv_heads, head_dim, kv, wide, value_dim)
         self.allowed: dict[str, float] = {}
         self.random = None if disturb is None else np.random.default_rng(disturb)
         self.any_order, self.angle_steps = any_order, angle_steps
@@ -241,27 +338,39 @@ class Bounding(ReferenceOps):
     def linear(self, x: Floats, w: Weight, bias: Weight | None = None) -> Floats:
         return self._note("linear", super().linear(x, w, bias), linear(x, w, bias, self.any_order, self.wide))
 
-    def rms_norm(self, x: Floats, w: Weight, eps: float, heads: int = 1) -> Floats:
-        bound = rms_norm(x, w, eps, heads, self.any_order)
-        return self._note("rms_norm", super().rms_norm(x, w, eps, heads), bound)
+    def rms_norm(self, x: Floats, w: Weight | None, eps: float, heads: int = 1, offset: float = 0.0) -> Floats:
+        bound = rms_norm(x, w, eps, heads, offset, self.any_order)
+        return self._note("rms_norm", super().rms_norm(x, w, eps, heads, offset), bound)
+
+    def layer_norm(self, x: Floats, w: Weight | None, bias: Weight | None, eps: float, heads: int = 1) -> Floats:
+        bound = layer_norm(x, w, bias, eps, heads, self.any_order)
+        return self._note("layer_norm", super().layer_norm(x, w, bias, eps, heads), bound)
 
     def rope(self, x: Floats, batch: Batch, heads: int, rotation: Rope) -> Floats:
         bound = rope(x, batch, heads, rotation, self.angle_steps)
         return self._note("rope", super().rope(x, batch, heads, rotation), bound)
 
-    def attention(self, layer: int, q: Floats, k: Floats, v: Floats, batch: Batch, *rest: Any) -> Floats:
-        result = super().attention(layer, q, k, v, batch, *rest)
-        return self._note("attention", result, attention(self, layer, q, batch, *rest))
+    def attention(
+        self, layer: int, q: Floats, k: Floats, v: Floats, batch: Batch, *rest: Any, **options: Any
+    ) -> Floats:
+        result = super().attention(layer, q, k, v, batch, *rest, **options)
+        return self._note("attention", result, attention(self, layer, q, batch, *rest, **options))
 
-    def swiglu(self, gate: Floats, up: Floats) -> Floats:
-        return self._note("swiglu", super().swiglu(gate, up), swiglu(gate, up))
+    def softcap(self, x: Floats, cap: float) -> Floats:
+        return self._note("softcap", super().softcap(x, cap), softcap(x, cap))
+
+    def activate(self, x: Floats, kind: str) -> Floats:
+        return self._note("activate", super().activate(x, kind), activate(x, kind))
+
+    def gated(self, gate: Floats, up: Floats, kind: str, limit: float = 0.0) -> Floats:
+        return self._note("gated", super().gated(gate, up, kind, limit), gated(gate, up, kind, limit))
 
 
 def forward(model: Any, tokens: Any, batch: Batch, kv: str, **options: Any) -> Floats:
     """Logits of a family object on `Bounding`."""
     c = model.config
     blocks = int(batch.blocks.max()) + 1
-    ops = Bounding(c.num_hidden_layers, blocks, c.num_key_value_heads, c.head_dim, kv, **options)
+    ops = Bounding(c.num_hidden_layers, blocks, c.num_key_value_heads, c.head_dim, kv, value_dim=c.value_dim, **options)
     return model.forward(ops, tokens, batch)
 
 

@@ -39,6 +39,14 @@ Format format_of(const std::string& name) {
     throw std::invalid_argument("no packed kernel for weights of format '" + name + "'");
 }
 
+Nonlinearity nonlinearity_of(const std::string& name) {
+    static const char* const names[kNonlinearities] = {"silu",  "gelu",    "gelu_tanh", "relu",
+                                                       "relu2", "sigmoid", "tanh",      "clamped"};
+    for (int i = 0; i < kNonlinearities; i++)
+        if (name == names[i]) return static_cast<Nonlinearity>(i);
+    throw std::invalid_argument("there is no nonlinearity '" + name + "'");
+}
+
 using Ints = Vector<int32_t>;
 using Floats = Vector<float>;
 using List = std::vector<int32_t>;  // from a Python list: far cheaper to make and to read than a small array
@@ -223,12 +231,13 @@ void bind_plan(nb::module_& m) {
                          "Paged keys and values: blocks of 64 tokens, taken from the system when touched.")
         .def(
             "__init__",
-            [](KvMemory* self, const std::string& type, size_t blocks, size_t layers, size_t kv_heads,
-               size_t head_dim) {
+            [](KvMemory* self, const std::string& type, size_t blocks, size_t layers, size_t kv_heads, size_t head_dim,
+               size_t value_dim) {
                 if (type != "bf16" && type != "f32") throw std::invalid_argument("keys and values are bf16 or f32");
-                new (self) KvMemory(type == "bf16" ? KvType::bf16 : KvType::f32, blocks, layers, kv_heads, head_dim);
+                new (self) KvMemory(type == "bf16" ? KvType::bf16 : KvType::f32, blocks, layers, kv_heads, head_dim,
+                                    value_dim);
             },
-            "type"_a, "blocks"_a, "layers"_a, "kv_heads"_a, "head_dim"_a)
+            "type"_a, "blocks"_a, "layers"_a, "kv_heads"_a, "head_dim"_a, "value_dim"_a = 0)
         .def_prop_ro("blocks", &KvMemory::blocks)
         .def_prop_ro("block_bytes", &KvMemory::block_bytes)
         .def("copy", &KvMemory::copy, "source"_a, "target"_a);
@@ -249,25 +258,34 @@ void bind_plan(nb::module_& m) {
         .def("embed", &Plan::embed, "weight"_a, "out"_a)
         .def(
             "linear",
-            [](Plan& p, int x, const std::vector<std::tuple<size_t, int, int>>& outputs, int norm, float eps,
-               int residual) {
+            [](Plan& p, int x, const std::vector<std::tuple<size_t, int, int>>& outputs, int norm, int residual) {
                 std::vector<Plan::Output> list;
                 for (const auto& [weight, buffer, bias] : outputs) list.push_back({weight, buffer, bias});
-                p.linear(x, list, norm, eps, residual);
+                p.linear(x, list, norm, residual);
             },
-            "x"_a, "outputs"_a, "norm"_a = -1, "eps"_a = 0.0f, "residual"_a = -1,
+            "x"_a, "outputs"_a, "norm"_a = -1, "residual"_a = -1,
             "Outputs are (weight, buffer, bias), a bias of -1 is none.")
-        .def("gated", &Plan::gated, "x"_a, "gate"_a, "up"_a, "out"_a, "norm"_a = -1, "eps"_a = 0.0f)
-        .def("rms_norm", &Plan::rms_norm, "x"_a, "norm"_a, "eps"_a, "out"_a, "heads"_a = 1)
+        .def("positions", &Plan::positions, "weight"_a, "offset"_a, "out"_a)
+        .def("norm", &Plan::norm, "weight"_a, "bias"_a = -1, "eps"_a = 0.0f, "centred"_a = false,
+             "A norm, by its number.")
+        .def(
+            "gated_linear",
+            [](Plan& p, int x, size_t gate, size_t up, int out, const std::string& kind, float limit, int norm,
+               int gate_bias, int up_bias) {
+                p.gated_linear(x, {gate, up, nonlinearity_of(kind), limit, norm, gate_bias, up_bias}, out);
+            },
+            "x"_a, "gate"_a, "up"_a, "out"_a, "kind"_a = "silu", "limit"_a = 0.0f, "norm"_a = -1, "gate_bias"_a = -1,
+            "up_bias"_a = -1)
+        .def("normalise", &Plan::normalise, "x"_a, "norm"_a, "out"_a, "heads"_a = 1)
         .def(
             "rotation",
-            [](Plan& p, Matrix<double> frequencies, Vector<double> factors) {
-                return p.rotation(view(frequencies), view(factors));
+            [](Plan& p, Matrix<double> frequencies, Vector<double> factors, size_t start, bool interleaved) {
+                return p.rotation(view(frequencies), view(factors), start, interleaved);
             },
-            "frequencies"_a.noconvert(), "factors"_a.noconvert(),
-            "A rotation, by its number: frequencies (variants, head_dim / 2), radians a position, and a factor on cos "
-            "and "
-            "sin of each variant. All rotations of a plan have as many variants.")
+            "frequencies"_a.noconvert(), "factors"_a.noconvert(), "start"_a = 0, "interleaved"_a = false,
+            "A rotation, by its number: frequencies (variants, dims / 2), radians a position, and a factor on cos and "
+            "sin of each variant. dims values of a head turn, from `start` on; pairs are adjacent if interleaved, or "
+            "in two halves. All rotations of a plan have as many variants.")
         .def(
             "turn",
             [](Plan& p, int rotation, Matrix<double> frequencies, Vector<double> factors) {
@@ -279,12 +297,28 @@ void bind_plan(nb::module_& m) {
         .def(
             "attention",
             [](Plan& p, size_t layer, int q, int k, int v, int out, int heads, float scale, int rotation,
-               int32_t window, int q_norm, int k_norm,
-               float eps) { p.attention({layer, q, k, v, out, heads, scale, rotation, window, q_norm, k_norm, eps}); },
+               int32_t window, int q_norm, int k_norm, float softcap, int sinks, const FloatList& slopes) {
+                p.attention(
+                    {layer, q, k, v, out, heads, scale, rotation, window, q_norm, k_norm, softcap, sinks, slopes});
+            },
             "layer"_a, "q"_a, "k"_a, "v"_a, "out"_a, "heads"_a, "scale"_a, "rotation"_a = -1, "window"_a = 0,
-            "q_norm"_a = -1, "k_norm"_a = -1, "eps"_a = 0.0f)
+            "q_norm"_a = -1, "k_norm"_a = -1, "softcap"_a = 0.0f, "sinks"_a = -1, "slopes"_a = FloatList())
         .def("add", &Plan::add, "a"_a, "b"_a, "out"_a)
-        .def("swiglu", &Plan::swiglu, "gate"_a, "up"_a, "out"_a)
+        .def("multiply", &Plan::multiply, "a"_a, "b"_a, "out"_a)
+        .def("scale", &Plan::scale, "x"_a, "factor"_a, "out"_a)
+        .def("softcap", &Plan::softcap, "x"_a, "cap"_a, "out"_a)
+        .def(
+            "activate",
+            [](Plan& p, int x, const std::string& kind, int out) { p.activate(x, nonlinearity_of(kind), out); }, "x"_a,
+            "kind"_a, "out"_a)
+        .def(
+            "gated",
+            [](Plan& p, int gate, int up, const std::string& kind, float limit, int out) {
+                p.gated(gate, up, nonlinearity_of(kind), limit, out);
+            },
+            "gate"_a, "up"_a, "kind"_a, "limit"_a, "out"_a)
+        .def("part", &Plan::part, "x"_a, "heads"_a, "begin"_a, "end"_a, "out"_a)
+        .def("join", &Plan::join, "a"_a, "b"_a, "heads"_a, "out"_a)
         .def(
             "columns", [](Plan& p, int x, Vector<int64_t> order, int out) { p.columns(x, view(order), out); }, "x"_a,
             "order"_a.noconvert(), "out"_a, "out[:, i] = x[:, order[i]]")

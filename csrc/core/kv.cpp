@@ -4,12 +4,17 @@
 
 namespace qb {
 
-KvMemory::KvMemory(KvType type, size_t blocks, size_t layers, size_t kv_heads, size_t head_dim)
-    : type_(type), blocks_(blocks), layers_(layers), kv_heads_(kv_heads), head_dim_(head_dim) {
-    if (!blocks || !layers || !kv_heads || !head_dim || head_dim % kLanes || head_dim > 1024)
-        throw std::invalid_argument("head_dim must be a multiple of 16, at most 1024, and no dimension zero");
+KvMemory::KvMemory(KvType type, size_t blocks, size_t layers, size_t kv_heads, size_t head_dim, size_t value_dim)
+    : type_(type),
+      blocks_(blocks),
+      layers_(layers),
+      kv_heads_(kv_heads),
+      head_dim_(head_dim),
+      value_dim_(value_dim ? value_dim : head_dim) {
+    if (!blocks || !layers || !kv_heads || !head_dim || head_dim > 1024 || value_dim_ > 1024)
+        throw std::invalid_argument("heads must have at most 1024 values, and no dimension can be zero");
     const size_t value_bytes = type == KvType::bf16 ? 2 : 4;
-    head_bytes_ = product(2 * kBlock * value_bytes, head_dim);
+    head_bytes_ = product(kBlock * value_bytes, key_width() + value_width());
     block_bytes_ = product(product(layers, kv_heads), head_bytes_);
     pages_ = Pages(product(blocks, block_bytes_));
 }

@@ -3,11 +3,11 @@
 // A block holds 64 tokens of one kv head: a K segment, then a V segment, both of units of 16 lanes x 2 values
 // (bf16: [16][2], f32: [2][16]):
 //   K  [4 groups of 16 tokens][head_dim / 2]   unit = 16 tokens x 2 dimensions
-//   V  [head_dim / 64][32 token pairs][4]      unit = 16 dimensions x 2 tokens (the last stretch may be narrower than
+//   V  [value_dim / 64][32 token pairs][4]     unit = 16 dimensions x 2 tokens (the last stretch may be narrower than
 //   4)
 //
 // For one query row and one chunk of 256 keys anchored at absolute position 0:
-//   1. score: one chain over dimension pairs, starting at +0
+//   1. score: one chain over dimension pairs, starting at +0; then a soft cap and a slope, where there are
 //   2. keys that the row does not see: -1e30
 //   3. max over the chunk alone; p = exp2((score - max) * scale * log2 e), rounded to the element type; masked p is 0
 //   4. sum: chain over the rounded p, vectors 0..15 in order, then a fixed tree
@@ -69,7 +69,8 @@ template <class Kv> static void narrow(const float* x, size_t n, void* out) {
 }
 
 // One token's key and value into its slot (0..63) of a block.
-template <class Kv> static void store_kv(uint8_t* keys, int slot, int head_dim, const float* k, const float* v) {
+template <class Kv>
+static void store_kv(uint8_t* keys, int slot, int head_dim, int value_dim, const float* k, const float* v) {
     uint8_t* values = keys + segment_bytes<Kv>(head_dim);
     alignas(64) uint8_t rounded[kLanes * 4];
     for (int d = 0; d < head_dim; d += kLanes) {
@@ -78,8 +79,10 @@ template <class Kv> static void store_kv(uint8_t* keys, int slot, int head_dim, 
             const size_t unit = static_cast<size_t>(slot / 16) * (head_dim / 2) + (d + i) / 2;
             Kv::put(keys + unit * Kv::kUnitBytes, slot % 16, i & 1, rounded + i * Kv::kValueBytes);
         }
+    }
+    for (int d = 0; d < value_dim; d += kLanes) {
         Kv::round(load(v + d), rounded);
-        const int stretch = d / 64, wide = head_dim - stretch * 64 < 64 ? (head_dim - stretch * 64) / 16 : 4;
+        const int stretch = d / 64, wide = value_dim - stretch * 64 < 64 ? (value_dim - stretch * 64) / 16 : 4;
         const size_t unit = static_cast<size_t>(stretch) * 32 * 4 + static_cast<size_t>(slot / 2) * wide + d % 64 / 16;
         for (int i = 0; i < kLanes; i++)
             Kv::put(values + unit * Kv::kUnitBytes, i, slot & 1, rounded + i * Kv::kValueBytes);
@@ -107,6 +110,19 @@ template <class Kv, int M, int B> QB_INLINE void score_tile(const ChunkArgs& a, 
         }
     for (int m = 0; m < M; m++)
         for (int b = 0; b < B; b++) store(&s.scores[row + m][b * kBlock + group * 16], acc[m][b]);
+}
+
+// What some models make of a row's scores before their softmax.
+static __attribute__((noinline)) void bend_scores(const ChunkArgs& a, float* scores, int row, int vectors) {
+    if (a.softcap > 0)
+        for (int v = 0; v < vectors; v++) store(scores + v * 16, tanh(mul(load(scores + v * 16), set(a.softcap))));
+    if (!a.slopes) return;
+    alignas(64) static const float lanes[kLanes] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const F slope = set(a.slopes[row]), scale = set(a.slope_scale);
+    for (int v = 0; v < vectors; v++) {
+        const F distance = add(set(static_cast<float>(v * 16 + 1 - a.visible[row])), load(lanes));  // exact
+        store(scores + v * 16, fma(load(scores + v * 16), scale, mul(slope, distance)));
+    }
 }
 
 // One row, which sees keys begin .. visible - 1: scores to rounded weights, their max and sum. Vectors at and beyond
@@ -163,7 +179,7 @@ QB_INLINE void value_tile(const ChunkArgs& a, const AttendScratch& s, int row, i
         }
     for (int m = 0; m < M; m++)
         for (int v = 0; v < V; v++)
-            store(a.out + static_cast<size_t>(row + m) * a.head_dim + stretch * 64 + v * 16, acc[m][v]);
+            store(a.out + static_cast<size_t>(row + m) * a.value_dim + stretch * 64 + v * 16, acc[m][v]);
 }
 
 template <class Kv, int M, int B>
@@ -174,8 +190,8 @@ __attribute__((noinline)) void score_rows(const ChunkArgs& a, AttendScratch& s, 
 template <class Kv, int M, int B>
 __attribute__((noinline)) void value_rows(const ChunkArgs& a, AttendScratch& s, int row) {
     int stretch = 0;
-    for (; (stretch + 1) * 64 <= a.head_dim; stretch++) value_tile<Kv, M, 4, B>(a, s, row, stretch);
-    switch ((a.head_dim - stretch * 64) / 16) {
+    for (; (stretch + 1) * 64 <= a.value_dim; stretch++) value_tile<Kv, M, 4, B>(a, s, row, stretch);
+    switch ((a.value_dim - stretch * 64) / 16) {
         case 3: value_tile<Kv, M, 3, B>(a, s, row, stretch); break;
         case 2: value_tile<Kv, M, 2, B>(a, s, row, stretch); break;
         case 1: value_tile<Kv, M, 1, B>(a, s, row, stretch); break;
@@ -203,10 +219,11 @@ template <class Kv, int B> static void attend_blocks(const ChunkArgs& a) {
     for (int row = 0; row < a.rows; row++) {
         const int visible = a.visible[row] < B * kBlock ? a.visible[row] : B * kBlock;
         const int begin = a.first ? a.first[row] : 0;
-        if (visible > begin && visible > 0)
+        if (visible > begin && visible > 0) {
+            if (a.softcap > 0 || a.slopes) bend_scores(a, s.scores[row], row, B * 4);
             softmax_row<Kv>(s.scores[row], s.weights[row], begin, visible, B * 4, a.scale_log2, a.max + row,
                             a.sum + row);
-        else
+        } else
             __builtin_memset(s.weights[row], 0, B * kBlock * Kv::kValueBytes);
     }
     all_rows<Kv, B, true>(a, s, 0);
@@ -222,7 +239,7 @@ template <class Kv> static void attend_chunk(const ChunkArgs& a) {
 }
 
 static void merge(float* running_max, float* running_sum, float* out, float chunk_max, float chunk_sum,
-                  const float* chunk_out, int head_dim, float scale_log2) {
+                  const float* chunk_out, int value_dim, float scale_log2) {
     const float top = *running_max > chunk_max ? *running_max : chunk_max;
     const F old = exp2(set((*running_max - top) * scale_log2)), fresh = exp2(set((chunk_max - top) * scale_log2));
     alignas(64) float joined[kLanes];
@@ -230,11 +247,11 @@ static void merge(float* running_max, float* running_sum, float* out, float chun
     *running_sum = joined[0];
     *running_max = top;
     // the inner + 0 makes -0 out of a chunk +0, whichever zeros the row's tile added
-    for (int d = 0; d < head_dim; d += kLanes)
+    for (int d = 0; d < value_dim; d += kLanes)
         store(out + d, fma(load(out + d), old, fma(load(chunk_out + d), fresh, set(0.0f))));
 }
 
-static void finish(const float* out, float total, int head_dim, float* result) {
+static void finish(const float* out, float total, int value_dim, float* result) {
     const F inverse = set(1.0f / total);
-    for (int d = 0; d < head_dim; d += kLanes) store(result + d, mul(load(out + d), inverse));
+    for (int d = 0; d < value_dim; d += kLanes) store(result + d, mul(load(out + d), inverse));
 }

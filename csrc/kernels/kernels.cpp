@@ -9,7 +9,7 @@ namespace qb::QB_ISA {
 namespace {
 #include "kernels/formats.inl"
 #include "kernels/rows.inl"
-// rows.inl defines silu, which linear.inl's epilogue needs
+// rows.inl defines gated and tanh, which linear.inl and attention.inl need
 #include "kernels/attention.inl"
 #include "kernels/encode.inl"
 #include "kernels/linear.inl"
@@ -29,10 +29,14 @@ const Kernels table = {
                     linear<Wide<Q5_K>>, linear<Wide<Iq4Nl>>, linear<Wide<Mxfp4>>, linear<Wide<U4z>>, linear<Wide<U8z>>,
                     nullptr},
     .prepare = prepare,
-    .rms_norm = rms_norm,
+    .normalise = normalise,
     .add = add_rows,
-    .swiglu = swiglu_rows,
-    .rope = rope,
+    .multiply = multiply_rows,
+    .scale = scale_row,
+    .softcap = softcap_row,
+    .activate = activate_row,
+    .gate = gate_rows,
+    .rope = {rope_halves, rope_pairs},
     .encode = {encode_f32, encode_f16, encode_bf16, encode_q8_0, encode_q4_0, encode_q4_1, encode_nf4, encode_fp4},
     .attend_scratch_bytes = attend_scratch_bytes,
     .store_kv = {store_kv<Bf16Kv>, store_kv<F32Kv>},

@@ -300,16 +300,16 @@ __attribute__((noinline)) void linear_tile(const LinearArgs& a, size_t token, si
     tile<Format, M, N>(a.weights + panel * a.panel_stride, a.panel_stride, x, a.inputs, reading(a), f);
     for (int m = 0; m < M; m++)
         for (int n = 0; n < N; n++) {
-            const size_t at = (token + m) * a.out_stride + (panel + n) * kLanes;
-            if (a.epilogue == Epilogue::add)
-                f[m][n] = add(load(a.residual + (token + m) * a.residual_stride + (panel + n) * kLanes), f[m][n]);
+            const size_t column = (panel + n) * kLanes, at = (token + m) * a.out_stride + column;
+            if (a.bias) f[m][n] = add(load(a.bias + column), f[m][n]);
+            if (a.residual) f[m][n] = add(load(a.residual + at), f[m][n]);
             store(a.out + at, f[m][n]);
         }
 }
 
 // M tokens times the gate and up panels of one output panel.
 template <class Format, int M>
-__attribute__((noinline)) void swiglu_tile(const LinearArgs& a, size_t token, size_t panel) {
+__attribute__((noinline)) void gated_tile(const LinearArgs& a, size_t token, size_t panel) {
     F gate[M][1], up[M][1];
     const uint8_t* x = a.activations + token * a.token_bytes;
     const uint8_t* w = a.weights + 2 * panel * a.panel_stride;
@@ -321,13 +321,17 @@ __attribute__((noinline)) void swiglu_tile(const LinearArgs& a, size_t token, si
         tile<Format, M, 1>(w, a.panel_stride, x, a.inputs, reading(a), gate);
         tile<Format, M, 1>(w + a.panel_stride, a.panel_stride, x, a.inputs, reading(a), up);
     }
-    for (int m = 0; m < M; m++)
-        store(a.out + (token + m) * a.out_stride + panel * kLanes, mul(silu(gate[m][0]), up[m][0]));
+    for (int m = 0; m < M; m++) {
+        F g = gate[m][0], u = up[m][0];
+        if (a.bias) g = add(load(a.bias + panel * kLanes), g);
+        if (a.up_bias) u = add(load(a.up_bias + panel * kLanes), u);
+        store(a.out + (token + m) * a.out_stride + panel * kLanes, gated(a.nonlinearity, a.limit, g, u));
+    }
 }
 
 template <class Format, int M> void linear_panels(const LinearArgs& a, size_t token, size_t panel, size_t count) {
-    if (a.epilogue == Epilogue::swiglu)
-        for (size_t p = panel; p < panel + count; p++) swiglu_tile<Format, M>(a, token, p);
+    if (a.gated)
+        for (size_t p = panel; p < panel + count; p++) gated_tile<Format, M>(a, token, p);
     else if (count == 2 && kLinearPanels == 2 && a.tokens > kTile)
         linear_tile<Format, M, kLinearPanels>(a, token, panel);
     else

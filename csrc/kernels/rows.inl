@@ -15,9 +15,82 @@ QB_INLINE F exp2(F t) {
 }
 constexpr float kLog2e = 1.44269504088896341f;
 
+// 2^t - 1 for t <= 0, with small errors relative to itself: as above, with (2^r - 1) / r of degree 5, off by 2.1e-8.
+QB_INLINE F exp2_minus_1(F t) {
+    t = max(set(-1000.0f), t);  // in this order a NaN stays one
+    F n = round_even(t), r = sub(t, n);
+    F p = set(0.00015403428f);
+    p = fma(p, r, set(0.0013390695f));
+    p = fma(p, r, set(0.009618238f));
+    p = fma(p, r, set(0.055503577f));
+    p = fma(p, r, set(0.24022649f));
+    p = fma(p, r, set(0.6931472f));
+    const F scale = scale2(set(1.0f), n);
+    return fma(mul(p, r), scale, sub(scale, set(1.0f)));
+}
+
+// With m = e^(-2|x|) - 1 it is -m / (m + 2), and has the sign of x.
+QB_INLINE F tanh(F x) {
+    const F m = exp2_minus_1(mul(abs(x), set(-2 * kLog2e)));
+    return copy_sign(div(m, add(m, set(2.0f))), x);
+}
+
 QB_INLINE F silu(F x) { return div(x, add(set(1.0f), exp2(mul(x, set(-kLog2e))))); }
 
-static void rms_norm(const float* x, const float* weight, float eps, size_t inputs, float* out) {
+// x Q(-x) = max(x, 0) - a Q(a), where a = |x| and Q is the normal distribution's upper tail: for t = 1 / (1 + 0.28 a)
+// it is e^(-a^2/2) t p(t) with p of degree 8, off by 5.6e-8 of itself.
+QB_INLINE F gelu(F x) {
+    const F a = abs(x), t = div(set(1.0f), fma(a, set(0.28f), set(1.0f)));
+    F p = set(0.0227902699f);
+    p = fma(p, t, set(-0.0833599493f));
+    p = fma(p, t, set(0.0697689205f));
+    p = fma(p, t, set(0.0208538212f));
+    p = fma(p, t, set(0.0532539412f));
+    p = fma(p, t, set(0.0920812264f));
+    p = fma(p, t, set(0.100929581f));
+    p = fma(p, t, set(0.111994959f));
+    p = fma(p, t, set(0.111687258f));
+    const F tail = mul(exp2(mul(mul(a, a), set(-0.5f * kLog2e))), mul(p, t));
+    return sub(max(set(0.0f), x), mul(min(a, set(1e4f)), tail));  // infinity times 0 would be a NaN
+}
+
+// x / 2 (1 + tanh(u)) = x / (1 + e^(-2u)) with u = sqrt(2 / pi) (x + 0.044715 x^3)
+QB_INLINE F gelu_tanh(F x) {
+    constexpr float kLinear = -2 * kLog2e * 0.797884560802865356f;
+    const F t = mul(x, fma(mul(x, x), set(kLinear * 0.044715f), set(kLinear)));
+    return div(x, add(set(1.0f), exp2(min(t, set(1000.0f)))));
+}
+
+// (up + 1) gate sigmoid(1.702 gate), each clamped
+QB_INLINE F clamped_gate(float limit, F gate, F up) {
+    gate = min(gate, set(limit));
+    up = max(min(up, set(limit)), set(-limit));
+    return mul(add(up, set(1.0f)), div(gate, add(set(1.0f), exp2(mul(gate, set(-1.702f * kLog2e))))));
+}
+
+// Not inlined: the gates of dozens of linear tiles share it.
+static __attribute__((noinline)) F bent(Nonlinearity kind, F x) {
+    const F zero = set(0.0f);
+    switch (kind) {
+        case Nonlinearity::silu: return silu(x);
+        case Nonlinearity::gelu: return gelu(x);
+        case Nonlinearity::gelu_tanh: return gelu_tanh(x);
+        case Nonlinearity::relu: return max(zero, x);
+        case Nonlinearity::relu2: return mul(max(zero, x), max(zero, x));
+        case Nonlinearity::sigmoid: return div(set(1.0f), add(set(1.0f), exp2(mul(x, set(-kLog2e)))));
+        case Nonlinearity::tanh: return tanh(x);
+        case Nonlinearity::clamped: break;  // of two numbers
+    }
+    return x;
+}
+
+QB_INLINE F gated(Nonlinearity kind, float limit, F gate, F up) {
+    if (kind == Nonlinearity::silu) return mul(silu(gate), up);
+    if (kind == Nonlinearity::clamped) return clamped_gate(limit, gate, up);
+    return mul(bent(kind, gate), up);
+}
+
+static void rms_norm(const Norm& norm, const float* x, size_t inputs, float* out) {
     const size_t width = (inputs + kLanes - 1) / kLanes * kLanes;  // padding holds zeros
     F sums[2] = {set(0.0f), set(0.0f)};
     for (size_t k = 0; k < width; k += kLanes) {
@@ -25,20 +98,59 @@ static void rms_norm(const float* x, const float* weight, float eps, size_t inpu
         sums[k / kLanes & 1] = fma(v, v, sums[k / kLanes & 1]);
     }
     const float mean = sum(add(sums[0], sums[1])) / static_cast<float>(inputs);
-    const F scale = set(1.0f / __builtin_sqrtf(mean + eps));
-    for (size_t k = 0; k < width; k += kLanes) store(out + k, mul(mul(load(x + k), scale), load(weight + k)));
+    const F scale = set(1.0f / __builtin_sqrtf(mean + norm.eps));
+    for (size_t k = 0; k < width; k += kLanes) store(out + k, mul(mul(load(x + k), scale), load(norm.weight + k)));
+}
+
+static void layer_norm(const Norm& norm, const float* x, size_t inputs, float* out) {
+    const size_t width = (inputs + kLanes - 1) / kLanes * kLanes;
+    F sums[2] = {set(0.0f), set(0.0f)}, squares[2] = {set(0.0f), set(0.0f)};
+    for (size_t k = 0; k < width; k += kLanes) sums[k / kLanes & 1] = add(sums[k / kLanes & 1], load(x + k));
+    const F mean = set(sum(add(sums[0], sums[1])) / static_cast<float>(inputs));
+    for (size_t k = 0; k < width; k += kLanes) {
+        const size_t left = inputs - k;  // padding is no part of the variance
+        const F d = first(sub(load(x + k), mean), left < kLanes ? static_cast<int>(left) : kLanes, 0.0f);
+        squares[k / kLanes & 1] = fma(d, d, squares[k / kLanes & 1]);
+    }
+    const float variance = sum(add(squares[0], squares[1])) / static_cast<float>(inputs);
+    const F scale = set(1.0f / __builtin_sqrtf(variance + norm.eps));
+    for (size_t k = 0; k < width; k += kLanes) {
+        F y = mul(mul(sub(load(x + k), mean), scale), load(norm.weight + k));
+        if (norm.bias) y = add(y, load(norm.bias + k));
+        store(out + k, y);
+    }
+}
+
+static void normalise(const Norm& norm, const float* x, size_t inputs, float* out) {
+    norm.centred ? layer_norm(norm, x, inputs, out) : rms_norm(norm, x, inputs, out);
 }
 
 static void add_rows(const float* a, const float* b, size_t n, float* out) {
     for (size_t k = 0; k < n; k += kLanes) store(out + k, add(load(a + k), load(b + k)));
 }
 
-static void swiglu_rows(const float* gate, const float* up, size_t n, float* out) {
-    for (size_t k = 0; k < n; k += kLanes) store(out + k, mul(silu(load(gate + k)), load(up + k)));
+static void multiply_rows(const float* a, const float* b, size_t n, float* out) {
+    for (size_t k = 0; k < n; k += kLanes) store(out + k, mul(load(a + k), load(b + k)));
 }
 
-static void rope(const float* x, const float* cos, const float* sin, int head_dim, float* out) {
-    const int half = head_dim / 2;
+static void scale_row(const float* x, float factor, size_t n, float* out) {
+    for (size_t k = 0; k < n; k += kLanes) store(out + k, mul(load(x + k), set(factor)));
+}
+
+static void softcap_row(const float* x, float cap, size_t n, float* out) {
+    for (size_t k = 0; k < n; k += kLanes) store(out + k, mul(tanh(div(load(x + k), set(cap))), set(cap)));
+}
+
+static void activate_row(Nonlinearity kind, const float* x, size_t n, float* out) {
+    for (size_t k = 0; k < n; k += kLanes) store(out + k, bent(kind, load(x + k)));
+}
+
+static void gate_rows(Nonlinearity kind, float limit, const float* gate, const float* up, size_t n, float* out) {
+    for (size_t k = 0; k < n; k += kLanes) store(out + k, gated(kind, limit, load(gate + k), load(up + k)));
+}
+
+static void rope_halves(const float* x, const float* cos, const float* sin, int dims, float* out) {
+    const int half = dims / 2;
     for (int d = 0; d < half; d += kLanes) {
         const int n = half - d < kLanes ? half - d : kLanes;
         if (n == kLanes) {
@@ -47,11 +159,19 @@ static void rope(const float* x, const float* cos, const float* sin, int head_di
             store(out + half + d, add(mul(b, c), mul(a, s)));
             continue;
         }
-        for (int i = d; i < d + n; i++) {  // halves of 8: the same operations, one at a time
+        for (int i = d; i < d + n; i++) {  // what is no whole vector: the same operations, one at a time
             const float a = x[i], b = x[half + i];
             out[i] = a * cos[i] - b * sin[i];
             out[half + i] = b * cos[i] + a * sin[i];
         }
+    }
+}
+
+static void rope_pairs(const float* x, const float* cos, const float* sin, int dims, float* out) {
+    for (int i = 0; i < dims / 2; i++) {
+        const float a = x[2 * i], b = x[2 * i + 1];
+        out[2 * i] = a * cos[i] - b * sin[i];
+        out[2 * i + 1] = b * cos[i] + a * sin[i];
     }
 }
 
@@ -71,13 +191,13 @@ QB_INLINE void quantize_group(const float* x, int8_t* q, float* scale, float* sc
     *scaled_sum = d * static_cast<float>(*total);
 }
 
-static void prepare(Activation type, const float* x, size_t stride, size_t inputs, int m, const float* norm, float eps,
+static void prepare(Activation type, const float* x, size_t stride, size_t inputs, int m, const Norm* norm,
                     float* scratch, uint8_t* tile) {
     const size_t padded = padded_inputs(type, inputs);
     for (int row = 0; row < m; row++) {
         const float* values = x + row * stride;
         if (norm) {
-            rms_norm(values, norm, eps, inputs, scratch);
+            normalise(*norm, values, inputs, scratch);
             values = scratch;
         }
         switch (type) {

@@ -20,13 +20,13 @@ uint8_t* Plan::block_keys(size_t layer, size_t sequence, size_t block, size_t kv
 
 // Every layer works on the same sequences, so the items are made once a step.
 void Plan::plan_attention(Attend& a) {
-    const size_t kv_heads = kv_.kv_heads(), group_rows = a.heads / kv_heads, d = kv_.head_dim();
+    const size_t kv_heads = kv_.kv_heads(), group_rows = a.heads / kv_heads;
     const size_t most = std::max<size_t>(1, kAttendRows / group_rows);  // queries of a tile
     const size_t capacity = a.items.capacity() + a.groups.capacity();
     a.items.clear();
     a.groups.clear();
     a.store_first = false;
-    a.partial_floats = kAttendRows * (2 + d);
+    a.partial_floats = kAttendRows * (2 + kv_.value_width());
     uint32_t partials = 0;
     for (uint32_t s = 0; s < sequences_; s++) {
         const uint32_t begin = batch_.starts[s], end = batch_.starts[s + 1], count = end - begin;
@@ -61,26 +61,48 @@ void Plan::plan_attention(Attend& a) {
             a.remaining[l * a.groups.size() + g].store(a.groups[g].chunks, std::memory_order_relaxed);
 }
 
-// One head, normalised and rotated as the instruction says. `out` has room for two.
-const float* Plan::turned(const Instruction& i, const float* x, const float* norm, size_t token, float* out) const {
-    const size_t d = kv_.head_dim();
+// A head of `dim` values of one token.
+void Plan::rotate(const Rope& rope, const float* x, size_t token, size_t dim, float* out) const {
+    std::copy_n(x, rope.start, out);
+    kernels_.rope[rope.interleaved](x + rope.start, rope.cos(token), rope.sin(token), static_cast<int>(2 * rope.half()),
+                                    out + rope.start);
+    std::copy(x + rope.end(), x + dim, out + rope.end());
+}
+
+// One head of q or k, normalised and rotated as the instruction says, padded with zeros. `out` has room for two.
+const float* Plan::turned(const Instruction& i, const float* x, const Applied& norm, size_t head, size_t token,
+                          float* out) const {
+    const size_t d = kv_.head_dim(), width = kv_.key_width();
+    float* other = out + width;
+    x += head * d;
+    if (d < width) {
+        std::copy_n(x, d, other);
+        std::fill(other + d, other + width, 0.0f);
+        x = other;
+    }
     if (norm) {
-        kernels_.rms_norm(x, norm, i.eps, d, out + d);
-        x = out + d;
+        kernels_.normalise(norm.of_head(head), x, d, other);
+        x = other;
     }
     if (i.rope < 0) return x;
-    const Rope& rope = ropes_[i.rope];
-    kernels_.rope(x, rope.cos(token), rope.sin(token), static_cast<int>(d), out);
+    rotate(ropes_[i.rope], x, token, width, out);
     return out;
 }
 
 void Plan::store_keys(const Instruction& i, size_t token, size_t kv_head, Thread& own) {
-    const size_t d = kv_.head_dim(), position = batch_.positions[token];
-    const float* k =
-        turned(i, buffers_[i.y].row(token) + kv_head * d, i.k_norm, token, reinterpret_cast<float*>(own.row.data()));
+    const size_t dv = kv_.value_dim(), width = kv_.value_width(), position = batch_.positions[token];
+    float* room = reinterpret_cast<float*>(own.row.data());
+    const float* k = turned(i, buffers_[i.y].row(token), i.k_norm, kv_head, token, room);
+    const float* v = buffers_[i.z].row(token) + kv_head * dv;
+    if (dv < width) {
+        float* padded = room + 2 * kv_.key_width();
+        std::copy_n(v, dv, padded);
+        std::fill(padded + dv, padded + width, 0.0f);
+        v = padded;
+    }
     uint8_t* keys = block_keys(i.layer, sequence_of_[token], position / kBlock, kv_head);
-    kernels_.store_kv[static_cast<int>(kv_.type())](keys, position % kBlock, static_cast<int>(d), k,
-                                                    buffers_[i.z].row(token) + kv_head * d);
+    kernels_.store_kv[static_cast<int>(kv_.type())](keys, position % kBlock, static_cast<int>(kv_.key_width()),
+                                                    static_cast<int>(width), k, v);
 }
 
 void Plan::run_attention(const Instruction& i, size_t index, int thread) {
@@ -100,8 +122,9 @@ void Plan::run_attention(const Instruction& i, size_t index, int thread) {
 void Plan::attend_item(const Instruction& i, Attend& a, size_t item, size_t last_item, int thread) {
     const Attend::Item& it = a.items[item];
     Thread& own = threads_[thread];
-    const size_t d = kv_.head_dim(), per_kv = a.heads / kv_.kv_heads(), rows = it.count * per_kv;
-    const int head_dim = static_cast<int>(d), type = static_cast<int>(kv_.type());
+    const size_t d = kv_.key_width(), dv = kv_.value_width();
+    const size_t per_kv = a.heads / kv_.kv_heads(), rows = it.count * per_kv;
+    const int value_dim = static_cast<int>(dv), type = static_cast<int>(kv_.type());
     const size_t value_bytes = kv_.type() == KvType::bf16 ? 2 : 4, row_bytes = d * value_bytes;
     const size_t last_position = batch_.positions[it.first + it.count - 1], chunks = last_position / kChunk + 1,
                  first_chunk = a.first_seen(batch_.positions[it.first]) / kChunk;
@@ -115,17 +138,23 @@ void Plan::attend_item(const Instruction& i, Attend& a, size_t item, size_t last
     for (size_t r = 0; r < rows; r++) {
         const size_t token = it.first + r / per_kv, head = it.kv_head * per_kv + r % per_kv;
         const float* q =
-            turned(i, buffers_[i.x].row(token) + head * d, i.q_norm, token, reinterpret_cast<float*>(own.row.data()));
+            turned(i, buffers_[i.x].row(token), i.q_norm, head, token, reinterpret_cast<float*>(own.row.data()));
         kernels_.narrow[type](q, d, own.queries.data() + r * row_bytes);
     }
 
-    // results: chunk max, chunk sum, running max, running sum (kAttendRows each), chunk out, running out (rows x d)
+    // results: chunk max, chunk sum, running max, running sum (kAttendRows each), chunk out, running out (rows x dv)
     float* results = reinterpret_cast<float*>(own.results.data());
     float *chunk_max = results, *chunk_sum = chunk_max + kAttendRows, *running_max = chunk_sum + kAttendRows,
           *running_sum = running_max + kAttendRows, *chunk_out = running_sum + kAttendRows,
-          *running_out = chunk_out + kAttendRows * d;
-    const float scale_log2 = a.scale * kLog2e;
+          *running_out = chunk_out + kAttendRows * dv;
+    // What a score is worth in the exponent once it is capped, and then once a slope was added.
+    const float capped = i.factor > 0 ? i.factor : a.scale, worth = i.slopes.empty() ? capped : 1.0f;
+    const float scale_log2 = worth * kLog2e;
     int visible[kAttendRows], first[kAttendRows];
+    float slopes[kAttendRows];
+    const auto head_of = [&](size_t r) { return it.kv_head * per_kv + r % per_kv; };
+    if (!i.slopes.empty())
+        for (size_t r = 0; r < rows; r++) slopes[r] = i.slopes[head_of(r)];
 
     const auto attend = [&](size_t chunk, float* max, float* sum, float* out) {
         const size_t first_block = chunk * kChunkBlocks;
@@ -149,10 +178,14 @@ void Plan::attend_item(const Instruction& i, Attend& a, size_t item, size_t last
             .ahead = ahead,
             .blocks = static_cast<int>(blocks),
             .rows = static_cast<int>(rows),
-            .head_dim = head_dim,
+            .head_dim = static_cast<int>(d),
+            .value_dim = value_dim,
             .queries = own.queries.data(),
             .visible = visible,
             .first = a.window ? first : nullptr,
+            .softcap = i.factor > 0 ? a.scale / i.factor : 0.0f,
+            .slopes = i.slopes.empty() ? nullptr : slopes,
+            .slope_scale = capped,
             .scale_log2 = scale_log2,
             .scratch = own.attend.data(),
             .max = max,
@@ -163,21 +196,28 @@ void Plan::attend_item(const Instruction& i, Attend& a, size_t item, size_t last
     const auto start = [&] {
         std::fill_n(running_max, rows, kStart);
         std::fill_n(running_sum, rows, 0.0f);
-        std::fill_n(running_out, rows * d, 0.0f);
+        std::fill_n(running_out, rows * dv, 0.0f);
     };
     // A chunk that a row does not see is no part of its merge: adding its zeros could still turn -0 into +0.
     const auto merge = [&](size_t chunk, const float* max, const float* sum, const float* out) {
         for (size_t r = 0; r < rows; r++) {
             const int32_t position = batch_.positions[it.first + r / per_kv];
             if (static_cast<size_t>(position) >= chunk * kChunk && a.first_seen(position) < (chunk + 1) * kChunk)
-                kernels_.merge(running_max + r, running_sum + r, running_out + r * d, max[r], sum[r], out + r * d,
-                               head_dim, scale_log2);
+                kernels_.merge(running_max + r, running_sum + r, running_out + r * dv, max[r], sum[r], out + r * dv,
+                               value_dim, scale_log2);
         }
     };
     const auto finish = [&] {
-        for (size_t r = 0; r < rows; r++)
-            kernels_.finish(running_out + r * d, running_sum[r], head_dim,
-                            buffers_[i.out].row(it.first + r / per_kv) + (it.kv_head * per_kv + r % per_kv) * d);
+        for (size_t r = 0; r < rows; r++) {
+            float* sums = running_out + r * dv;
+            if (i.sinks)  // a chunk of one key, whose score is known and whose value is zero
+                kernels_.merge(running_max + r, running_sum + r, sums, i.sinks[head_of(r)] / worth, 1.0f,
+                               no_value_.data(), value_dim, scale_log2);
+            float* out = buffers_[i.out].row(it.first + r / per_kv) + head_of(r) * kv_.value_dim();
+            const bool whole = kv_.value_dim() == dv;
+            kernels_.finish(sums, running_sum[r], value_dim, whole ? out : sums);
+            if (!whole) std::copy_n(sums, kv_.value_dim(), out);
+        }
     };
 
     if (!by_chunk) {

@@ -7,7 +7,28 @@
 
 namespace qb {
 
-enum class Verb : uint8_t { embed, linear, gated, rms_norm, rope, attention, add, swiglu, columns, rows };
+enum class Verb : uint8_t {
+    embed,
+    positions,
+    linear,
+    gated_linear,
+    normalise,
+    rope,
+    attention,
+    add,
+    multiply,
+    scale,
+    softcap,
+    activate,
+    gated,
+    part,
+    join,
+    columns,
+    rows
+};
+
+// Whether it reads weights on all threads, panel by panel.
+inline bool is_linear(Verb verb) { return verb == Verb::linear || verb == Verb::gated_linear; }
 
 struct Plan::Buffer {
     size_t width, stride;
@@ -18,27 +39,46 @@ struct Plan::Buffer {
     float* row(size_t i) const { return data + i * stride; }
 };
 
+// A norm as one instruction uses it: of whole rows, or of each head, by a weight that all share or by their own.
+struct Plan::Applied {
+    Norm norm = {};
+    size_t own = 0;  // floats from one head's weight and bias to the next one's
+
+    explicit operator bool() const { return norm.weight; }
+    const Norm* whole() const { return norm.weight ? &norm : nullptr; }
+    Norm of_head(size_t head) const {
+        return {norm.weight + head * own, norm.bias ? norm.bias + head * own : nullptr, norm.eps, norm.centred};
+    }
+};
+
 struct Plan::Instruction {
     Verb verb;
     int x = -1, y = -1, z = -1, out = -1;
-    std::vector<Output> outputs = {};  // linear, gated
-    const float* norm = nullptr;
-    float eps = 0;
+    std::vector<Output> outputs = {};  // linear, gated_linear: of that gate, then up
+    Applied norm = {};
     int residual = -1;
     int rope = -1, attend = -1;
     size_t layer = 0;
     int heads = 0;
-    const float *q_norm = nullptr, *k_norm = nullptr;  // attention
-    std::vector<uint32_t> order = {};                  // columns
+    Applied q_norm = {}, k_norm = {};  // attention
+    const float* sinks = nullptr;      // attention: (heads)
+    std::vector<float> slopes = {};    // attention: (heads), or none
+    float factor = 0;                  // scale; the cap of softcap and attention; the limit of a gate
+    Nonlinearity nonlinearity = Nonlinearity::silu;
+    size_t begin = 0, end = 0;         // part: of each head; positions: from where on
+    std::vector<uint32_t> order = {};  // columns
 };
 
-// Angles of this step's tokens: cos then sin, head_dim / 2 floats each.
+// Angles of this step's tokens: cos then sin, half as many floats each as values of a head turn.
 struct Plan::Rope {
-    std::vector<double> frequencies, factors;  // (variants, head_dim / 2), (variants,)
+    std::vector<double> frequencies, factors;  // (variants, half), (variants,)
+    size_t start;                              // of those values in a head
+    bool interleaved;                          // pairs are adjacent, not in two halves
     Scratch memory;
     float* data = nullptr;
 
     size_t half() const { return frequencies.size() / factors.size(); }
+    size_t end() const { return start + 2 * half(); }
     float* cos(size_t token) const { return data + token * 2 * half(); }
     float* sin(size_t token) const { return cos(token) + half(); }
 };
@@ -66,7 +106,7 @@ struct Plan::Attend {
     std::vector<Group> groups;
     std::unique_ptr<std::atomic<uint32_t>[]> remaining;  // chunks of a group not yet done
     size_t remaining_made = 0;
-    Scratch partials;  // per partial: kAttendRows max, kAttendRows sum, kAttendRows x head_dim
+    Scratch partials;  // per partial: kAttendRows max, kAttendRows sum, kAttendRows x value_width
     size_t partial_floats = 0;
     bool store_first = false;  // some sequence has several new tokens: keys are stored before anybody reads
 };

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <string>
 
 #include "plan/internal.h"
@@ -23,9 +24,11 @@ double seconds(Clock::time_point start, Clock::time_point end) {
 // (docs/journal.md, 2026-11-27).
 constexpr size_t kAhead = 4096, kFarAhead = 12288, kLongRead = 2 << 20;
 
-size_t padded16(size_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
-
 [[noreturn]] void refuse(const std::string& why) { throw std::invalid_argument(why); }
+
+void check_limit(Nonlinearity nonlinearity, float limit) {
+    if (nonlinearity == Nonlinearity::clamped && !(limit > 0)) refuse("a clamped gate needs a limit above 0");
+}
 
 }  // namespace
 
@@ -47,17 +50,52 @@ Plan::Buffer& Plan::checked(int buffer) {
     return buffers_[buffer];
 }
 
-const float* Plan::norm_vector(int norm, size_t width) const {
-    if (norm < 0) return nullptr;
-    std::span<const float> vector = weights_.vector(norm);
-    if (vector.size() != width) refuse("a norm's weight does not fit its input");
+Plan::Instruction& Plan::note(Verb verb, int x, int out) {
+    Instruction& i = instructions_.emplace_back(Instruction{verb});
+    i.x = x;
+    i.out = out;
+    return i;
+}
+
+void Plan::same_shape(const char* verb, std::initializer_list<int> buffers) {
+    const Buffer& first = checked(*buffers.begin());
+    for (int i : buffers)
+        if (checked(i).width != first.width || checked(i).length != first.length)
+            refuse(std::string(verb) + " changes no shape");
+}
+
+const float* Plan::bias_vector(int bias, size_t width) const {
+    if (bias < 0) return nullptr;
+    const std::span<const float> vector = weights_.vector(bias);
+    if (vector.size() != width) refuse("a bias does not fit its output");
     return vector.data();
 }
 
-int Plan::rotation(std::span<const double> frequencies, std::span<const double> factors) {
+int Plan::norm(int weight, int bias, float eps, bool centred) {
+    if (weight < 0) refuse("a norm without a weight");
+    if (bias >= 0 && !centred) refuse("only a centred norm has a bias");
+    const std::span<const float> vector = weights_.vector(weight);
+    if (bias >= 0 && weights_.vector(bias).size() != vector.size()) refuse("a norm's bias does not fit its weight");
+    norms_.push_back({{vector.data(), bias < 0 ? nullptr : weights_.vector(bias).data(), eps, centred}, vector.size()});
+    return static_cast<int>(norms_.size()) - 1;
+}
+
+Plan::Applied Plan::applied(int norm, size_t width, size_t heads) const {
+    if (norm < 0) return {};
+    if (static_cast<size_t>(norm) >= norms_.size()) refuse("no norm of that number");
+    const Normed& n = norms_[norm];
+    if (n.width == width) return {n.norm, 0};
+    if (heads < 2 || n.width != width * heads) refuse("a norm's weight does not fit its input");
+    if (width % kLanes) refuse("a norm with a weight for each head needs heads of a multiple of 16 values");
+    return {n.norm, width};
+}
+
+int Plan::rotation(std::span<const double> frequencies, std::span<const double> factors, size_t start,
+                   bool interleaved) {
     if (factors.empty() || frequencies.empty() || frequencies.size() % factors.size())
         refuse("a rotation needs frequencies and a factor for each of its variants");
-    ropes_.push_back({{frequencies.begin(), frequencies.end()}, {factors.begin(), factors.end()}, {}, nullptr});
+    ropes_.push_back(
+        {{frequencies.begin(), frequencies.end()}, {factors.begin(), factors.end()}, start, interleaved, {}, nullptr});
     return static_cast<int>(ropes_.size()) - 1;
 }
 
@@ -83,13 +121,21 @@ size_t Plan::variants() const {
 
 void Plan::embed(size_t weight, int out) {
     if (checked(out).width != weights_.weight(weight).inputs) refuse("the embedding does not fit its buffer");
-    Instruction i{Verb::embed};
-    i.out = out;
-    i.outputs = {{weight, out}};
-    instructions_.push_back(std::move(i));
+    note(Verb::embed, -1, out).outputs = {{weight, out}};
 }
 
-void Plan::linear(int x, const std::vector<Output>& outputs, int norm, float eps, int residual) {
+void Plan::positions(size_t weight, size_t offset, int out) {
+    const PackedWeight& table = weights_.weight(weight);
+    if (checked(out).width != table.inputs || checked(out).length != Length::tokens)
+        refuse("the table of positions does not fit its buffer");
+    if (offset >= table.rows) refuse("the table of positions has no row of its offset");
+    Instruction& i = note(Verb::positions, -1, out);
+    i.outputs = {{weight, out}};
+    i.begin = offset;
+    i.end = table.rows;
+}
+
+void Plan::linear(int x, const std::vector<Output>& outputs, int norm, int residual) {
     if (outputs.empty()) refuse("a linear without outputs");
     const Activation type = activation_of(weights_.weight(outputs[0].weight).format, wide_);
     for (const Output& o : outputs) {
@@ -99,94 +145,91 @@ void Plan::linear(int x, const std::vector<Output>& outputs, int norm, float eps
             refuse("a linear's weight does not fit its input and output");
         if (activation_of(w.format, wide_) != type) refuse("weights of one linear must round their input alike");
         if (o.buffer == x) refuse("a linear cannot overwrite its input");
-        if (o.bias >= 0 && weights_.vector(o.bias).size() != w.rows) refuse("a bias does not fit its output");
-        if (o.bias >= 0 && residual >= 0) refuse("a linear adds a bias or a residual, not both");
+        bias_vector(o.bias, w.rows);
     }
     if (residual >= 0 && (outputs.size() != 1 || checked(residual).width != checked(outputs[0].buffer).width ||
                           checked(residual).length != checked(outputs[0].buffer).length))
         refuse("a residual does not fit the output");
-    Instruction i{Verb::linear};
-    i.x = x;
+    const Applied applied_norm = applied(norm, checked(x).width);
+    Instruction& i = note(Verb::linear, x, -1);
     i.outputs = outputs;
-    i.norm = norm_vector(norm, checked(x).width);
-    i.eps = eps;
+    i.norm = applied_norm;
     i.residual = residual;
     token_bytes_ = std::max(token_bytes_, packed_bytes(type, checked(x).width));
-    instructions_.push_back(std::move(i));
 }
 
-void Plan::gated(int x, size_t gate, size_t up, int out, int norm, float eps) {
-    const PackedWeight &g = weights_.weight(gate), &u = weights_.weight(up);
+void Plan::gated_linear(int x, const Gate& gate, int out) {
+    const PackedWeight &g = weights_.weight(gate.gate), &u = weights_.weight(gate.up);
     if (g.format != u.format || g.rows != u.rows || g.inputs != u.inputs || g.panel_stride != u.panel_stride ||
         u.data != g.data + g.panel_stride / 2)
         refuse("the panels of gate and up must alternate");
     if (g.inputs != checked(x).width || g.rows != checked(out).width || checked(out).length != checked(x).length ||
         out == x)
         refuse("gate and up do not fit their input and output");
-    Instruction i{Verb::gated};
-    i.x = x;
-    i.outputs = {{gate, out}};
-    i.norm = norm_vector(norm, checked(x).width);
-    i.eps = eps;
+    bias_vector(gate.gate_bias, g.rows), bias_vector(gate.up_bias, g.rows);
+    check_limit(gate.nonlinearity, gate.limit);
+    const Applied applied_norm = applied(gate.norm, checked(x).width);
+    Instruction& i = note(Verb::gated_linear, x, out);
+    i.outputs = {{gate.gate, out, gate.gate_bias}, {gate.up, out, gate.up_bias}};
+    i.norm = applied_norm;
+    i.nonlinearity = gate.nonlinearity;
+    i.factor = gate.limit;
     token_bytes_ = std::max(token_bytes_, packed_bytes(activation_of(g.format, wide_), checked(x).width));
-    instructions_.push_back(std::move(i));
 }
 
-void Plan::rms_norm(int x, int norm, float eps, int out, int heads) {
+void Plan::normalise(int x, int norm, int out, int heads) {
     if (norm < 0) refuse("a norm without a weight");
-    if (heads < 1 || checked(x).width % heads || (heads > 1 && checked(x).width / heads % kLanes))
-        refuse("a norm of heads needs equal parts of a multiple of 16 values");
-    if (checked(x).width != checked(out).width || checked(x).length != checked(out).length)
-        refuse("a norm changes no shape");
-    Instruction i{Verb::rms_norm};
-    i.x = x;
-    i.out = out;
-    i.norm = norm_vector(norm, checked(x).width / heads);
-    i.eps = eps;
+    if (heads < 1 || checked(x).width % heads) refuse("a norm of heads needs equal parts");
+    same_shape("a norm", {x, out});
+    const Applied applied_norm = applied(norm, checked(x).width / heads, heads);
+    Instruction& i = note(Verb::normalise, x, out);
+    i.norm = applied_norm;
     i.heads = heads;
-    instructions_.push_back(std::move(i));
 }
 
 void Plan::rope(int x, int rotation, int heads, int out) {
-    const size_t half = checked_rotation(rotation).half();
-    if (heads < 1 || checked(x).width != 2 * half * heads || checked(out).width != checked(x).width || half % 8 ||
-        checked(x).length != Length::tokens || checked(out).length != Length::tokens || x == out)
+    const Rope& rope = checked_rotation(rotation);
+    if (heads < 1 || checked(x).width % heads || rope.end() > checked(x).width / heads ||
+        checked(out).width != checked(x).width || checked(x).length != Length::tokens ||
+        checked(out).length != Length::tokens || x == out)
         refuse("rope: heads and frequencies do not fit the input");
-    Instruction i{Verb::rope};
-    i.x = x;
-    i.out = out;
+    Instruction& i = note(Verb::rope, x, out);
     i.rope = rotation;
     i.heads = heads;
-    instructions_.push_back(std::move(i));
 }
 
 void Plan::attention(const Attention& asked) {
-    const auto [layer, q, k, v, out, heads, scale, rotation, window, q_norm, k_norm, eps] = asked;
-    const size_t d = kv_.head_dim(), kv_width = kv_.kv_heads() * d;
+    const auto& [layer, q, k, v, out, heads, scale, rotation, window, q_norm, k_norm, softcap, sinks, slopes] = asked;
+    const size_t d = kv_.head_dim(), dv = kv_.value_dim(), kv_heads = kv_.kv_heads();
     if (layer >= kv_.layers()) refuse("attention: no layer of that number");
-    if (heads < 1 || heads % kv_.kv_heads() || heads / kv_.kv_heads() > kAttendRows)
+    if (heads < 1 || heads % kv_heads || heads / kv_heads > kAttendRows)
         refuse("attention: the query heads must be a multiple of the key heads, at most 96 times");
-    if (checked(q).width != heads * d || checked(out).width != heads * d || checked(k).width != kv_width ||
-        checked(v).width != kv_width)
+    if (checked(q).width != heads * d || checked(out).width != heads * dv || checked(k).width != kv_heads * d ||
+        checked(v).width != kv_heads * dv)
         refuse("attention: inputs do not fit the heads");
     for (int b : {q, k, v, out})
         if (checked(b).length != Length::tokens) refuse("attention works on tokens");
     if (out == q || out == k || out == v) refuse("attention cannot overwrite its input");
-    if (rotation >= 0 && checked_rotation(rotation).half() * 2 != d)
-        refuse("attention: frequencies do not fit the heads");
+    if (rotation >= 0 && checked_rotation(rotation).end() > d) refuse("attention: frequencies do not fit the heads");
     if (window < 0) refuse("attention: a window cannot be negative");
     if ((q_norm < 0) != (k_norm < 0)) refuse("attention: queries and keys are normalised both or not at all");
-    Instruction i{Verb::attention};
-    i.x = q;
+    if (!(softcap >= 0)) refuse("attention: a soft cap cannot be negative");
+    if (sinks >= 0 && weights_.vector(sinks).size() != static_cast<size_t>(heads))
+        refuse("attention: there must be a sink for each head");
+    if (!slopes.empty() && slopes.size() != static_cast<size_t>(heads))
+        refuse("attention: there must be a slope for each head");
+    const Applied applied_q = applied(q_norm, d, heads), applied_k = applied(k_norm, d, kv_heads);
+    Instruction& i = note(Verb::attention, q, out);
     i.y = k;
     i.z = v;
-    i.out = out;
     i.layer = layer;
     i.heads = heads;
     i.rope = rotation;
-    i.q_norm = norm_vector(q_norm, d);
-    i.k_norm = norm_vector(k_norm, d);
-    i.eps = eps;
+    i.q_norm = applied_q;
+    i.k_norm = applied_k;
+    i.factor = softcap;
+    i.sinks = sinks < 0 ? nullptr : weights_.vector(sinks).data();
+    i.slopes = slopes;
     for (size_t a = 0; a < attends_.size(); a++)
         if (attends_[a].heads == heads && attends_[a].scale == scale && attends_[a].window == window)
             i.attend = static_cast<int>(a);
@@ -198,53 +241,81 @@ void Plan::attention(const Attention& asked) {
         attends_.push_back(std::move(a));
         i.attend = static_cast<int>(attends_.size()) - 1;
     }
-    instructions_.push_back(std::move(i));
 }
 
 void Plan::add(int a, int b, int out) {
-    for (int i : {b, out})
-        if (checked(i).width != checked(a).width || checked(i).length != checked(a).length)
-            refuse("add changes no shape");
-    Instruction i{Verb::add};
-    i.x = a;
-    i.y = b;
-    i.out = out;
-    instructions_.push_back(std::move(i));
+    same_shape("add", {a, b, out});
+    note(Verb::add, a, out).y = b;
 }
 
-void Plan::swiglu(int gate, int up, int out) {
-    for (int i : {up, out})
-        if (checked(i).width != checked(gate).width || checked(i).length != checked(gate).length)
-            refuse("swiglu changes no shape");
-    Instruction i{Verb::swiglu};
-    i.x = gate;
+void Plan::multiply(int a, int b, int out) {
+    same_shape("multiply", {a, b, out});
+    note(Verb::multiply, a, out).y = b;
+}
+
+void Plan::scale(int x, float factor, int out) {
+    same_shape("scale", {x, out});
+    note(Verb::scale, x, out).factor = factor;
+}
+
+void Plan::softcap(int x, float cap, int out) {
+    same_shape("softcap", {x, out});
+    if (!(cap > 0)) refuse("a soft cap must be above 0");
+    note(Verb::softcap, x, out).factor = cap;
+}
+
+void Plan::activate(int x, Nonlinearity nonlinearity, int out) {
+    same_shape("activate", {x, out});
+    if (nonlinearity == Nonlinearity::clamped) refuse("activate: 'clamped' takes a gate and its partner");
+    note(Verb::activate, x, out).nonlinearity = nonlinearity;
+}
+
+void Plan::gated(int gate, int up, Nonlinearity nonlinearity, float limit, int out) {
+    same_shape("gated", {gate, up, out});
+    check_limit(nonlinearity, limit);
+    Instruction& i = note(Verb::gated, gate, out);
     i.y = up;
-    i.out = out;
-    instructions_.push_back(std::move(i));
+    i.nonlinearity = nonlinearity;
+    i.factor = limit;
+}
+
+void Plan::part(int x, int heads, size_t begin, size_t end, int out) {
+    if (heads < 1 || checked(x).width % heads || begin >= end || end > checked(x).width / heads)
+        refuse("part: heads have no such values");
+    if (checked(out).width != heads * (end - begin) || checked(out).length != checked(x).length || out == x)
+        refuse("part: the values do not fit their buffer");
+    Instruction& i = note(Verb::part, x, out);
+    i.heads = heads;
+    i.begin = begin;
+    i.end = end;
+}
+
+void Plan::join(int a, int b, int heads, int out) {
+    const size_t first = checked(a).width, second = checked(b).width, both = checked(out).width;
+    if (heads < 1 || first % heads || (both != first + second && both != first + heads * second) ||
+        (both == first + second && second % heads))
+        refuse("join: the heads do not fit");
+    if (checked(a).length != checked(b).length || checked(out).length != checked(a).length || out == a || out == b)
+        refuse("join: the values do not fit their buffer");
+    Instruction& i = note(Verb::join, a, out);
+    i.y = b;
+    i.heads = heads;
 }
 
 void Plan::columns(int x, std::span<const int64_t> order, int out) {
     if (checked(x).width != order.size() || checked(out).width != order.size() ||
         checked(x).length != checked(out).length || x == out)
         refuse("an order of columns does not fit its input and output");
-    Instruction i{Verb::columns};
-    i.x = x;
-    i.out = out;
-    for (int64_t column : order) {
+    for (int64_t column : order)
         if (column < 0 || static_cast<size_t>(column) >= order.size()) refuse("no column of that number");
-        i.order.push_back(static_cast<uint32_t>(column));
-    }
-    instructions_.push_back(std::move(i));
+    note(Verb::columns, x, out).order.assign(order.begin(), order.end());
 }
 
 void Plan::rows(int x, int out) {
     if (checked(x).width != checked(out).width || checked(x).length != Length::tokens ||
         checked(out).length != Length::rows)
         refuse("rows takes tokens to rows of the same width");
-    Instruction i{Verb::rows};
-    i.x = x;
-    i.out = out;
-    instructions_.push_back(std::move(i));
+    note(Verb::rows, x, out);
 }
 
 void Plan::result(int buffer) {
@@ -269,8 +340,11 @@ void Plan::check(const BatchView& b) const {
     if (!ascending(b.block_starts, b.blocks.size(), false))
         refuse("batch: block_starts must ascend over the block tables");
     const PackedWeight* embedding = nullptr;
-    for (const Instruction& i : instructions_)
+    int64_t known = std::numeric_limits<int64_t>::max();  // positions
+    for (const Instruction& i : instructions_) {
         if (i.verb == Verb::embed) embedding = &weights_.weight(i.outputs[0].weight);
+        if (i.verb == Verb::positions) known = std::min(known, static_cast<int64_t>(i.end - i.begin));
+    }
     for (int32_t token : b.tokens)
         if (token < 0 || (embedding && static_cast<size_t>(token) >= embedding->rows))
             refuse("batch: token id " + std::to_string(token) + " is outside the vocabulary");
@@ -283,6 +357,8 @@ void Plan::check(const BatchView& b) const {
         const int64_t held = int64_t{b.block_starts[i + 1] - b.block_starts[i]} * kBlock;
         if (first < 0 || int64_t{first} + (b.starts[i + 1] - b.starts[i]) > held)
             refuse("batch: a sequence's blocks do not hold its positions");
+        if (int64_t{first} + (b.starts[i + 1] - b.starts[i]) > known)
+            refuse("batch: the model knows " + std::to_string(known) + " positions, and a sequence has more");
         for (int32_t j = b.starts[i]; j < b.starts[i + 1]; j++)
             if (b.positions[j] != first + (j - b.starts[i]))
                 refuse("batch: positions of a sequence must ascend by one");
@@ -311,13 +387,14 @@ void Plan::prepare_step(const BatchView& b) {
     for (Rope& rope : ropes_)
         rope.data = reinterpret_cast<float*>(rope.memory.need(product(tokens_, rope.half() * 8), growths_));
     if (tokens_ > kTile) activations_.need(product(tokens_, token_bytes_), growths_);
-    const size_t d = kv_.head_dim();
+    const size_t d = kv_.key_width(), dv = kv_.value_width();
+    no_value_.resize(dv);
     for (Thread& thread : threads_) {
         thread.activations.need(kTile * token_bytes_, growths_);
-        thread.row.need((widest_ + 2 * d + kLanes) * 4, growths_);  // attention uses two heads of it
+        thread.row.need((widest_ + 2 * d + dv + kLanes) * 4, growths_);  // attention uses three heads of it
         thread.attend.need(kernels_.attend_scratch_bytes(), growths_);
         thread.queries.need(kAttendRows * d * 4, growths_);
-        thread.results.need(2 * kAttendRows * (d + 2 + kLanes) * 4, growths_);
+        thread.results.need(2 * kAttendRows * (dv + 2 + kLanes) * 4, growths_);
     }
     for (Attend& attend : attends_) plan_attention(attend);
     const size_t claims = instructions_.size();
@@ -382,63 +459,88 @@ void Plan::execute_all(int thread) {
 
 void Plan::execute(const Instruction& i, size_t index, int thread) {
     const int threads = pool_.active();
+    const auto each = [&](const auto& row) {  // of this thread's rows
+        const auto [begin, end] = share(length(buffers_[i.out].length), thread, threads);
+        for (size_t t = begin; t < end; t++) row(t, buffers_[i.out].row(t));
+    };
+    const auto x = [&](size_t t) { return buffers_[i.x].row(t); };
+    const auto y = [&](size_t t) { return buffers_[i.y].row(t); };
+    const size_t stride = i.out < 0 ? 0 : buffers_[i.out].stride;
     switch (i.verb) {
         case Verb::linear:
-        case Verb::gated: return run_linear(i, index, thread);
+        case Verb::gated_linear: return run_linear(i, index, thread);
         case Verb::attention: return run_attention(i, index, thread);
         case Verb::embed: {
             const PackedWeight& table = weights_.weight(i.outputs[0].weight);
-            const auto [begin, end] = share(tokens_, thread, threads);
-            for (size_t t = begin; t < end; t++) decode_row(table, batch_.tokens[t], buffers_[i.out].row(t));
-            return;
+            return each([&](size_t t, float* out) { decode_row(table, batch_.tokens[t], out); });
         }
-        case Verb::rms_norm: {
-            const Buffer &x = buffers_[i.x], &out = buffers_[i.out];
-            const auto [begin, end] = share(length(x.length), thread, threads);
-            const size_t part = x.width / i.heads;
-            for (size_t t = begin; t < end; t++)
-                for (int h = 0; h < i.heads; h++)
-                    kernels_.rms_norm(x.row(t) + h * part, i.norm, i.eps, part, out.row(t) + h * part);
-            return;
+        case Verb::positions: {
+            const PackedWeight& table = weights_.weight(i.outputs[0].weight);
+            return each([&](size_t t, float* out) { decode_row(table, i.begin + batch_.positions[t], out); });
+        }
+        case Verb::normalise: {
+            const size_t part = buffers_[i.x].width / i.heads;
+            float* padded = reinterpret_cast<float*>(threads_[thread].row.data());
+            return each([&](size_t t, float* out) {
+                for (int h = 0; h < i.heads; h++) {
+                    const Norm norm = i.norm.of_head(h);
+                    if (i.heads == 1 || part % kLanes == 0) {
+                        kernels_.normalise(norm, x(t) + h * part, part, out + h * part);
+                        continue;
+                    }
+                    std::copy_n(x(t) + h * part, part, padded);
+                    std::fill(padded + part, padded + padded16(part), 0.0f);
+                    kernels_.normalise(norm, padded, part, padded);
+                    std::copy_n(padded, part, out + h * part);
+                }
+            });
         }
         case Verb::rope: {
-            const Buffer &x = buffers_[i.x], &out = buffers_[i.out];
-            const Rope& rope = ropes_[i.rope];
-            const size_t d = 2 * rope.half();
-            const auto [begin, end] = share(tokens_, thread, threads);
-            for (size_t t = begin; t < end; t++)
-                for (int h = 0; h < i.heads; h++)
-                    kernels_.rope(x.row(t) + h * d, rope.cos(t), rope.sin(t), static_cast<int>(d), out.row(t) + h * d);
-            return;
+            const size_t d = buffers_[i.x].width / i.heads;
+            return each([&](size_t t, float* out) {
+                for (int h = 0; h < i.heads; h++) rotate(ropes_[i.rope], x(t) + h * d, t, d, out + h * d);
+            });
         }
-        case Verb::add:
-        case Verb::swiglu: {
-            const Buffer &a = buffers_[i.x], &b = buffers_[i.y], &out = buffers_[i.out];
-            const auto [begin, end] = share(length(a.length), thread, threads);
-            const auto verb = i.verb == Verb::add ? kernels_.add : kernels_.swiglu;
-            for (size_t t = begin; t < end; t++) verb(a.row(t), b.row(t), a.stride, out.row(t));
-            return;
+        case Verb::add: return each([&](size_t t, float* out) { kernels_.add(x(t), y(t), stride, out); });
+        case Verb::multiply: return each([&](size_t t, float* out) { kernels_.multiply(x(t), y(t), stride, out); });
+        case Verb::scale: return each([&](size_t t, float* out) { kernels_.scale(x(t), i.factor, stride, out); });
+        case Verb::softcap: return each([&](size_t t, float* out) { kernels_.softcap(x(t), i.factor, stride, out); });
+        case Verb::activate: {
+            const size_t width = buffers_[i.out].width;
+            return each([&](size_t t, float* out) {
+                kernels_.activate(i.nonlinearity, x(t), stride, out);
+                std::fill(out + width, out + stride, 0.0f);  // a sigmoid's zeros become halves
+            });
         }
-        case Verb::columns: {
-            const Buffer &x = buffers_[i.x], &out = buffers_[i.out];
-            const auto [begin, end] = share(length(x.length), thread, threads);
-            for (size_t t = begin; t < end; t++) {
-                const float* from = x.row(t);
-                float* to = out.row(t);
-                for (size_t k = 0; k < i.order.size(); k++) to[k] = from[i.order[k]];
-            }
-            return;
+        case Verb::columns:
+            return each([&](size_t t, float* out) {
+                for (size_t k = 0; k < i.order.size(); k++) out[k] = x(t)[i.order[k]];
+            });
+        case Verb::gated:
+            return each(
+                [&](size_t t, float* out) { kernels_.gate(i.nonlinearity, i.factor, x(t), y(t), stride, out); });
+        case Verb::part: {
+            const size_t d = buffers_[i.x].width / i.heads, n = i.end - i.begin;
+            return each([&](size_t t, float* out) {
+                for (int h = 0; h < i.heads; h++) std::copy_n(x(t) + h * d + i.begin, n, out + h * n);
+            });
         }
-        case Verb::rows: {
-            const Buffer &x = buffers_[i.x], &out = buffers_[i.out];
-            const auto [begin, end] = share(rows_, thread, threads);
-            for (size_t r = begin; r < end; r++) std::memcpy(out.row(r), x.row(batch_.logit_rows[r]), x.stride * 4);
-            return;
+        case Verb::join: {
+            const size_t first = buffers_[i.x].width / i.heads, d = buffers_[i.out].width / i.heads, n = d - first;
+            const size_t step = buffers_[i.y].width == n ? 0 : n;
+            return each([&](size_t t, float* out) {
+                for (int h = 0; h < i.heads; h++) {
+                    std::copy_n(x(t) + h * first, first, out + h * d);
+                    std::copy_n(y(t) + h * step, n, out + h * d + first);
+                }
+            });
         }
+        case Verb::rows: return each([&](size_t r, float* out) { std::copy_n(x(batch_.logit_rows[r]), stride, out); });
     }
 }
 
 size_t Plan::panels(const Instruction& i) const {
+    if (i.verb == Verb::gated_linear) return weights_.weight(i.outputs[0].weight).panels;  // of up as many
     size_t total = 0;
     for (const Output& o : i.outputs) total += weights_.weight(o.weight).panels;
     return total;
@@ -447,7 +549,7 @@ size_t Plan::panels(const Instruction& i) const {
 // Where the thread's own weights of the next linear begin, in this step or the next.
 const uint8_t* Plan::next_read(size_t index, int thread) const {
     do index = (index + 1) % instructions_.size();
-    while (instructions_[index].verb != Verb::linear && instructions_[index].verb != Verb::gated);
+    while (!is_linear(instructions_[index].verb));
     const Instruction& next = instructions_[index];
     size_t panel = range(panels(next), thread, pool_.active()).first;
     for (const Output& o : next.outputs) {
@@ -474,7 +576,7 @@ void Plan::run_linear(const Instruction& i, size_t index, int thread) {
     for (size_t tile = first; tile < last; tile++) {
         const size_t token = tile * kTile;
         kernels_.prepare(type, x.row(token), x.stride, x.width,
-                         static_cast<int>(std::min<size_t>(kTile, tokens - token)), i.norm, i.eps,
+                         static_cast<int>(std::min<size_t>(kTile, tokens - token)), i.norm.whole(),
                          reinterpret_cast<float*>(own.row.data()), packed + token * token_bytes);
     }
     if (!alone) pool_.barrier();
@@ -483,15 +585,17 @@ void Plan::run_linear(const Instruction& i, size_t index, int thread) {
     // An even number of panels at a time: kernels work on pairs.
     const size_t at_a_time = std::max<size_t>(2, total / (pool_.active() * 4) / 2 * 2);
     const uint8_t* next = next_read(index, thread);
+    const auto bias = [&](const Output& o) { return o.bias < 0 ? nullptr : weights_.vector(o.bias).data(); };
+    const size_t parts = i.verb == Verb::gated_linear ? 1 : i.outputs.size();
     claim(index, thread, total, at_a_time, [&](size_t begin, size_t end, size_t last) {
         size_t base = 0;
-        for (size_t part = 0; part < i.outputs.size(); part++) {
+        for (size_t part = 0; part < parts; part++) {
             const Output& o = i.outputs[part];
             const PackedWeight& w = weights_.weight(o.weight);
             if (begin < base + w.panels && end > base) {
                 const bool goes_on = last > base + w.panels;  // to the next weight
                 const Buffer& out = buffers_[o.buffer];
-                const bool gated = i.verb == Verb::gated, add = i.residual >= 0 || o.bias >= 0;
+                const bool gated = i.verb == Verb::gated_linear;
                 const LinearArgs args = {
                     .weights = w.data,
                     .panel_stride = gated ? w.panel_stride / 2 : w.panel_stride,
@@ -501,13 +605,12 @@ void Plan::run_linear(const Instruction& i, size_t index, int thread) {
                     .tokens = tokens,
                     .out = out.data,
                     .out_stride = out.stride,
-                    .residual = i.residual >= 0 ? buffers_[i.residual].data
-                                : o.bias >= 0   ? weights_.vector(o.bias).data()
-                                                : nullptr,
-                    .residual_stride = i.residual >= 0 ? out.stride : 0,
-                    .epilogue = gated ? Epilogue::swiglu
-                                : add ? Epilogue::add
-                                      : Epilogue::store,
+                    .bias = bias(o),
+                    .up_bias = gated ? bias(i.outputs[1]) : nullptr,
+                    .residual = i.residual >= 0 ? buffers_[i.residual].data : nullptr,
+                    .gated = gated,
+                    .nonlinearity = i.nonlinearity,
+                    .limit = i.factor,
                     .read_end = w.data + (std::min(last, base + w.panels) - base) * w.panel_stride,
                     .read_next = goes_on ? weights_.weight(i.outputs[part + 1].weight).data : next,
                     .read_ahead = w.panels * w.panel_stride < kLongRead ? kFarAhead : kAhead,
@@ -543,10 +646,11 @@ std::vector<Plan::Stage> Plan::stages() const {
     for (size_t i = 0; i < stages.size(); i++) {
         for (size_t t = 0; t < threads_.size(); t++) stages[i].threads.push_back(spent_[t * stages.size() + i]);
         const Verb verb = instructions_[i].verb;
-        if (verb != Verb::linear && verb != Verb::gated) continue;
+        if (!is_linear(verb)) continue;
         for (const Output& o : instructions_[i].outputs) {
             const PackedWeight& w = weights_.weight(o.weight);
             stages[i].bytes += w.panels * w.panel_stride;
+            if (verb == Verb::gated_linear) break;  // its stride is that of both
         }
     }
     return stages;

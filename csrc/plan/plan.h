@@ -5,6 +5,7 @@
 #pragma once
 
 #include <atomic>
+#include <initializer_list>
 #include <memory>
 #include <span>
 #include <vector>
@@ -22,6 +23,8 @@ struct BatchView {
     std::span<const int32_t> turns = {};  // which variant of its rotations each sequence uses; empty: the first
 };
 
+enum class Verb : uint8_t;
+
 enum class Length : uint8_t { tokens, rows };  // one row a token, or one a row that wants logits
 
 class Plan {
@@ -37,21 +40,34 @@ public:
 
     // The verbs; ids are checked here, once. Each throws std::invalid_argument with a sentence.
     void embed(size_t weight, int out);
+    // Row `offset` + position of a table for each token.
+    void positions(size_t weight, size_t offset, int out);
+    // A norm, by its number, of vectors; bias >= 0: of a centred one.
+    int norm(int weight, int bias, float eps, bool centred);
     struct Output {
         size_t weight;
         int buffer;
         int bias = -1;  // >= 0: a vector that is added to the result
     };
-    // x times each weight into its own buffer. norm >= 0: x is RMS-normalised by that vector first.
-    // residual >= 0 (one output only, without a bias): added to the result; may be the output itself.
-    void linear(int x, const std::vector<Output>&, int norm, float eps, int residual);
-    // silu(x gate^T) * (x up^T); the panels of gate and up alternate (Weights::add with two sources).
-    void gated(int x, size_t gate, size_t up, int out, int norm, float eps);
-    // heads > 1: each of so many equal parts of a row, by the same vector.
-    void rms_norm(int x, int norm, float eps, int out, int heads);
-    // A rotation, by its number: frequencies (variants, head_dim / 2) in radians a position, and of each variant a
-    // factor on cos and sin. All rotations of a plan have as many variants.
-    int rotation(std::span<const double> frequencies, std::span<const double> factors);
+    // x times each weight into its own buffer. norm >= 0: x is normalised first. residual >= 0 (one output only): added
+    // to the result; may be the output itself.
+    void linear(int x, const std::vector<Output>&, int norm = -1, int residual = -1);
+    // nonlinearity(x gate^T + bias) * (x up^T + bias); the panels of gate and up alternate (Weights::add with two
+    // sources). limit: of Nonlinearity::clamped.
+    struct Gate {
+        size_t gate, up;
+        Nonlinearity nonlinearity = Nonlinearity::silu;
+        float limit = 0;
+        int norm = -1, gate_bias = -1, up_bias = -1;
+    };
+    void gated_linear(int x, const Gate&, int out);
+    // heads > 1: each of so many equal parts of a row, by a vector for all of them or one that has a part for each.
+    void normalise(int x, int norm, int out, int heads = 1);
+    // A rotation, by its number: frequencies (variants, dims / 2) in radians a position, and of each variant a factor
+    // on cos and sin. Values start .. start + dims of a head turn, in pairs of its halves or interleaved: adjacent
+    // ones. All rotations of a plan have as many variants.
+    int rotation(std::span<const double> frequencies, std::span<const double> factors, size_t start = 0,
+                 bool interleaved = false);
     // Other variants of a rotation, from the next step on. The width stays.
     void turn(int rotation, std::span<const double> frequencies, std::span<const double> factors);
     void rope(int x, int rotation, int heads, int out);
@@ -60,14 +76,24 @@ public:
         int q, k, v, out;
         int heads;
         float scale;
-        int rotation = -1;             // q and k come already rotated
-        int32_t window = 0;            // a token sees so many positions, its own included; 0: all up to its own
-        int q_norm = -1, k_norm = -1;  // vectors that each head is RMS-normalised by first, both or none
-        float eps = 0;
+        int rotation = -1;               // q and k come already rotated
+        int32_t window = 0;              // a token sees so many positions, its own included; 0: all up to its own
+        int q_norm = -1, k_norm = -1;    // norms of each head, both or none
+        float softcap = 0;               // > 0: scores become softcap * tanh(score / softcap)
+        int sinks = -1;                  // a vector: for each head a score that takes weight and gives no value
+        std::vector<float> slopes = {};  // for each head, times (key - query position) added to scores; or none
     };
     void attention(const Attention&);
     void add(int a, int b, int out);
-    void swiglu(int gate, int up, int out);
+    void multiply(int a, int b, int out);
+    void scale(int x, float factor, int out);
+    void softcap(int x, float cap, int out);
+    void activate(int x, Nonlinearity, int out);
+    void gated(int gate, int up, Nonlinearity, float limit, int out);
+    // Values begin .. end of each of the heads of a row.
+    void part(int x, int heads, size_t begin, size_t end, int out);
+    // Heads of a, each followed by b's of the same number, or by b's only one.
+    void join(int a, int b, int heads, int out);
     // out[:, i] = x[:, order[i]], for weights whose columns are held in another order.
     void columns(int x, std::span<const int64_t> order, int out);
     void rows(int x, int out);
@@ -99,6 +125,7 @@ public:
     const Kernels& kernel_table() const { return kernels_; }
 
 private:
+    struct Applied;
     struct Buffer;
     struct Instruction;
     struct Rope;
@@ -109,7 +136,10 @@ private:
     Buffer& checked(int buffer);
     const Rope& checked_rotation(int rotation) const;
     size_t variants() const;
-    const float* norm_vector(int norm, size_t width) const;
+    const float* bias_vector(int bias, size_t width) const;
+    Applied applied(int norm, size_t width, size_t heads = 1) const;
+    void same_shape(const char* verb, std::initializer_list<int> buffers);
+    Instruction& note(Verb, int x, int out);
     void check(const BatchView&) const;
     void prepare_step(const BatchView&);
     void plan_attention(Attend&);
@@ -119,7 +149,9 @@ private:
     void run_attention(const Instruction&, size_t index, int thread);
     void attend_item(const Instruction&, Attend&, size_t item, size_t last_item, int thread);
     void store_keys(const Instruction&, size_t token, size_t kv_head, Thread&);
-    const float* turned(const Instruction&, const float* x, const float* norm, size_t token, float* out) const;
+    const float* turned(const Instruction&, const float* x, const Applied& norm, size_t head, size_t token,
+                        float* out) const;
+    void rotate(const Rope&, const float* x, size_t token, size_t dim, float* out) const;
     uint8_t* block_keys(size_t layer, size_t sequence, size_t block, size_t kv_head) const;
     size_t panels(const Instruction&) const;
     const uint8_t* next_read(size_t index, int thread) const;
@@ -132,6 +164,11 @@ private:
     const bool wide_;
     std::vector<Buffer> buffers_;
     std::vector<Instruction> instructions_;
+    struct Normed {
+        Norm norm;
+        size_t width;  // of its vectors
+    };
+    std::vector<Normed> norms_;
     std::vector<Rope> ropes_;
     std::vector<Attend> attends_;
     std::vector<Thread> threads_;
@@ -142,7 +179,8 @@ private:
     size_t tokens_ = 0, rows_ = 0, sequences_ = 0, growths_ = 0;
     std::vector<uint32_t> sequence_of_;  // per token
     Scratch activations_;
-    std::vector<Spent> spent_;  // (threads, instructions); empty: no profile
+    std::vector<float> no_value_;  // zeros: what sinks give
+    std::vector<Spent> spent_;     // (threads, instructions); empty: no profile
     double profiled_seconds_ = 0;
     size_t token_bytes_ = 0;  // most that any linear's packed activations need
     size_t widest_ = 0;

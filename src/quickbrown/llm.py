@@ -199,7 +199,8 @@ class LLM:
         """How many KV blocks of 64 tokens `memory` bytes hold, or the default. Raises ValueError if that cannot be."""
         c = self.config
         value_bytes = 4 if self.dtype == "float32" else 2
-        block_bytes = 2 * c.num_hidden_layers * c.num_key_value_heads * c.head_dim * value_bytes
+        head = sum(-(-dim // 16) * 16 for dim in (c.head_dim, c.value_dim))  # stored in vectors of 16
+        block_bytes = c.num_hidden_layers * c.num_key_value_heads * head * value_bytes
         block_bytes *= NativeRunner.block_size
         free = available_memory()
         if memory is None:

@@ -13,6 +13,16 @@ namespace {
 struct Shape {
     size_t heads, kv_heads, head_dim, tokens;
     int window = 0;
+    size_t value_dim = head_dim;
+    float softcap = 0;
+    bool sinks = false, slopes = false;
+    size_t turning = head_dim;  // values of a head
+    bool interleaved = false;
+
+    float sink(size_t head) const { return static_cast<float>(head) - 1.5f; }
+    float slope(size_t head) const {
+        return std::exp2(-8.0f * static_cast<float>(head + 1) / static_cast<float>(heads));
+    }
 };
 
 struct Inputs {
@@ -25,7 +35,7 @@ Inputs inputs(const Shape& s, bool adversarial) {
     Inputs in;
     in.q.resize(s.tokens * s.heads * s.head_dim);
     in.k.resize(s.tokens * s.kv_heads * s.head_dim);
-    in.v.resize(in.k.size());
+    in.v.resize(s.tokens * s.kv_heads * s.value_dim);
     for (float& x : in.q) x = normal(random) * (adversarial ? 12.f : 2.5f);
     for (float& x : in.k) x = adversarial && random() % 4 == 0 ? -0.0f : normal(random);
     for (float& x : in.v)  // around the smallest normal number, zeros of both signs
@@ -47,18 +57,21 @@ public:
         : s_(s),
           pool_(threads),
           weights_(room(s), pool_),
-          kv_(type, blocks(s) + 3, 2, s.kv_heads, s.head_dim),
+          kv_(type, blocks(s) + 3, 2, s.kv_heads, s.head_dim, s.value_dim),
           plan_(pool_, weights_, kv_, kernels) {
         const int x = plan_.buffer(s.heads * s.head_dim, Length::tokens),
                   k = plan_.buffer(s.kv_heads * s.head_dim, Length::tokens),
-                  v = plan_.buffer(s.kv_heads * s.head_dim, Length::tokens);
-        out_ = plan_.buffer(s.heads * s.head_dim, Length::tokens);
+                  v = plan_.buffer(s.kv_heads * s.value_dim, Length::tokens);
+        out_ = plan_.buffer(s.heads * s.value_dim, Length::tokens);
         plan_.embed(weights_.add(Format::f32, s.heads * s.head_dim, {{s.tokens, bytes(in.q)}}), x);
         plan_.embed(weights_.add(Format::f32, s.kv_heads * s.head_dim, {{s.tokens, bytes(in.k)}}), k);
-        plan_.embed(weights_.add(Format::f32, s.kv_heads * s.head_dim, {{s.tokens, bytes(in.v)}}), v);
-        std::vector<double> turn(s.head_dim / 2);
+        plan_.embed(weights_.add(Format::f32, s.kv_heads * s.value_dim, {{s.tokens, bytes(in.v)}}), v);
+        std::vector<double> turn(s.turning / 2);
         for (size_t i = 0; i < turn.size(); i++)
-            turn[i] = std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(s.head_dim));
+            turn[i] = std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(s.turning));
+        std::vector<float> sinks, slopes;
+        for (size_t h = 0; h < s.heads; h++) sinks.push_back(s.sink(h)), slopes.push_back(s.slope(h));
+        const int sink_vector = static_cast<int>(weights_.add_vector(sinks));
         plan_.attention({.layer = 1,
                          .q = x,
                          .k = k,
@@ -66,8 +79,11 @@ public:
                          .out = out_,
                          .heads = static_cast<int>(s.heads),
                          .scale = 1 / std::sqrt(static_cast<float>(s.head_dim)),
-                         .rotation = plan_.rotation(turn, std::vector{1.0}),
-                         .window = s.window});
+                         .rotation = plan_.rotation(turn, std::vector{1.0}, 0, s.interleaved),
+                         .window = s.window,
+                         .softcap = s.softcap,
+                         .sinks = s.sinks ? sink_vector : -1,
+                         .slopes = s.slopes ? slopes : std::vector<float>{}});
         plan_.result(out_);
         for (size_t b = 0; b < blocks(s); b++) table_.push_back(static_cast<int32_t>((b * 7 + 3) % (blocks(s) + 3)));
         for (size_t i = 0; i < table_.size(); i++)  // a permutation
@@ -84,14 +100,18 @@ public:
                                    ends = {0, static_cast<int32_t>(table_.size())};
         plan_.run({tokens, tokens, starts, table_, ends, {}, {}});
         const std::span<float> out = plan_.contents(out_);
-        all.insert(all.end(), out.begin(), out.end());
+        const size_t width = s_.heads * s_.value_dim, stride = out.size() / count;
+        for (size_t i = 0; i < count; i++)
+            all.insert(all.end(), out.begin() + static_cast<long>(i * stride),
+                       out.begin() + static_cast<long>(i * stride + width));
     }
 
 private:
     static size_t blocks(const Shape& s) { return (s.tokens + kBlock - 1) / kBlock; }
     static size_t room(const Shape& s) {
         return Weights::packed_size(Format::f32, s.tokens, s.heads * s.head_dim) +
-               2 * Weights::packed_size(Format::f32, s.tokens, s.kv_heads * s.head_dim);
+               Weights::packed_size(Format::f32, s.tokens, s.kv_heads * s.head_dim) +
+               Weights::packed_size(Format::f32, s.tokens, s.kv_heads * s.value_dim) + Weights::vector_size(s.heads);
     }
     // Every slot of the sequence holds values that nothing may notice.
     void garbage() {
@@ -133,16 +153,17 @@ void equal(const Kernels& kernels, const Shape& s, KvType type, bool adversarial
                 machine.step(t, count, out);
                 t += count;
             }
-            CHECK(
-                out.size() == one_by_one.size() && !std::memcmp(out.data(), one_by_one.data(), out.size() * 4),
-                "%s %zu/%zu heads of %zu, window %d, %s%s: chunks of %zu on %d threads differ from one token at a time",
-                kernels.name, s.heads, s.kv_heads, s.head_dim, s.window, type == KvType::bf16 ? "bf16" : "f32",
-                adversarial ? ", adversarial" : "", chunk, threads);
+            CHECK(out.size() == one_by_one.size() && !std::memcmp(out.data(), one_by_one.data(), out.size() * 4),
+                  "%s %zu/%zu heads of %zu and %zu, window %d, cap %g, sinks %d, slopes %d, %s%s: chunks of %zu on %d "
+                  "threads "
+                  "differ from one token at a time",
+                  kernels.name, s.heads, s.kv_heads, s.head_dim, s.value_dim, s.window, s.softcap, s.sinks, s.slopes,
+                  type == KvType::bf16 ? "bf16" : "f32", adversarial ? ", adversarial" : "", chunk, threads);
         }
 
     // Against plain sums in double on the rounded inputs. bf16: p carries 2^-9; f32: chains of up to 1,500 terms.
     if (adversarial) return;
-    const size_t d = s.head_dim, group = s.heads / s.kv_heads;
+    const size_t d = s.head_dim, dv = s.value_dim, group = s.heads / s.kv_heads, half = s.turning / 2;
     const auto rounded = [&](float x) {
         if (type == KvType::f32) return x;
         uint32_t bits;
@@ -153,13 +174,15 @@ void equal(const Kernels& kernels, const Shape& s, KvType type, bool adversarial
     };
     const auto turned = [&](const std::vector<float>& x, size_t row, size_t width, size_t head) {
         std::vector<double> out(d);
-        for (size_t i = 0; i < d / 2; i++) {
-            const double angle =
-                static_cast<double>(row) * std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(d));
+        const float* from = &x[row * width + head * d];
+        for (size_t i = 0; i < d; i++) out[i] = rounded(from[i]);
+        for (size_t i = 0; i < half; i++) {
+            const double angle = static_cast<double>(row) *
+                                 std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(s.turning));
             const float c = static_cast<float>(std::cos(angle)), sn = static_cast<float>(std::sin(angle));
-            const float a = x[row * width + head * d + i], b = x[row * width + head * d + d / 2 + i];
-            out[i] = rounded(a * c - b * sn);
-            out[d / 2 + i] = rounded(b * c + a * sn);
+            const size_t first = s.interleaved ? 2 * i : i, second = s.interleaved ? 2 * i + 1 : half + i;
+            out[first] = rounded(from[first] * c - from[second] * sn);
+            out[second] = rounded(from[second] * c + from[first] * sn);
         }
         return out;
     };
@@ -167,32 +190,48 @@ void equal(const Kernels& kernels, const Shape& s, KvType type, bool adversarial
         for (size_t h = 0; h < s.heads; h++) {
             const std::vector<double> q = turned(in.q, t, s.heads * d, h);
             const size_t from = s.window && t >= static_cast<size_t>(s.window) ? t - s.window + 1 : 0;
-            std::vector<double> p(t + 1, -1e300), want(d);
+            std::vector<double> p(t + 1, -1e300), want(dv);
             double top = -1e300, total = 0;
             for (size_t j = from; j <= t; j++) {
                 const std::vector<double> k = turned(in.k, j, s.kv_heads * d, h / group);
                 double score = 0;
                 for (size_t i = 0; i < d; i++) score += q[i] * k[i];
                 p[j] = score / std::sqrt(static_cast<double>(d));
+                if (s.softcap > 0) p[j] = s.softcap * std::tanh(p[j] / s.softcap);
+                if (s.slopes) p[j] -= s.slope(h) * static_cast<double>(t - j);
                 top = std::max(top, p[j]);
             }
+            if (s.sinks) total = std::exp(s.sink(h) - top);
             for (double& x : p) total += x = std::exp(x - top);
             for (size_t j = 0; j <= t; j++)
-                for (size_t i = 0; i < d; i++)
-                    want[i] += p[j] / total * rounded(in.v[j * s.kv_heads * d + h / group * d + i]);
+                for (size_t i = 0; i < dv; i++)
+                    want[i] += p[j] / total * rounded(in.v[j * s.kv_heads * dv + h / group * dv + i]);
             const double tolerance = type == KvType::bf16 ? 4 * 0x1p-9 : 2e-5;  // of values of about 1 to 4
-            for (size_t i = 0; i < d; i++)
-                CHECK(std::abs(one_by_one[(t * s.heads + h) * d + i] - want[i]) <= tolerance * 2,
+            for (size_t i = 0; i < dv; i++)
+                CHECK(std::abs(one_by_one[(t * s.heads + h) * dv + i] - want[i]) <= tolerance * 2,
                       "%s %s token %zu head %zu: %g for %g", kernels.name, type == KvType::bf16 ? "bf16" : "f32", t, h,
-                      one_by_one[(t * s.heads + h) * d + i], want[i]);
+                      one_by_one[(t * s.heads + h) * dv + i], want[i]);
         }
 }
 
 }  // namespace
 
 void test_attention() {
-    const Shape small[] = {{9, 3, 64, 270},    {4, 4, 16, 257},      {2, 2, 80, 258},     {8, 1, 32, 259},
-                           {4, 2, 32, 270, 7}, {2, 1, 16, 300, 257}, {2, 2, 16, 520, 200}};
+    const Shape small[] = {{9, 3, 64, 270},
+                           {4, 4, 16, 257},
+                           {2, 2, 80, 258},
+                           {8, 1, 32, 259},
+                           {4, 2, 32, 270, 7},
+                           {2, 1, 16, 300, 257},
+                           {2, 2, 16, 520, 200},
+                           // heads of other sizes; caps, sinks and slopes; rotations of parts and of adjacent values
+                           {2, 1, 24, 270},
+                           {2, 2, 8, 260, 0, 40},
+                           {2, 1, 96, 300, 0, 64, 0, false, false, 32},
+                           {4, 2, 32, 300, 0, 32, 5.0f},
+                           {4, 1, 16, 520, 0, 16, 0, true},
+                           {4, 4, 16, 520, 0, 16, 0, false, true, 8, true},
+                           {4, 2, 32, 600, 100, 48, 7.0f, true, true, 32, true}};
     for (const Kernels* kernels : variants())
         for (const Shape& s : small)
             for (KvType type : {KvType::bf16, KvType::f32})

@@ -21,6 +21,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import mixture
 import tiny
 import variants
 from driving import LENGTH, Watch, ask
@@ -33,7 +34,8 @@ from quickbrown.weights.tiny import TinySource
 VOCAB = 80
 KV_HEADS = (4, 2)  # of 4 query heads: each its own, and grouped
 WINDOWED = "windowed"  # a kind of model besides those of each format: biases, norms of heads, and windows in one layer
-KINDS = (*ENCODABLE, WINDOWED)
+MIXED = "mixed"  # a model that speaks every verb
+KINDS = (*ENCODABLE, WINDOWED, MIXED)
 THREADS = (1, 2, 3)
 CHUNKS = (1, 3, 17, 64, 1 << 30)
 SIZES = (1, 2, 3, 4, 5, 8, 17, 33)
@@ -58,6 +60,8 @@ def cases(format, soak, *axes):
 
 def model(format, kv_heads=2):
     shape = {"num_key_value_heads": kv_heads, "vocab_size": VOCAB, "intermediate_size": 128}
+    if format == MIXED:
+        return mixture.Model("bf16", kv_heads, VOCAB)
     if format != WINDOWED:
         return tiny.llama(format, **shape)
     window = {"use_sliding_window": True, "sliding_window": 100, "layer_types": ("sliding_attention", "full_attention")}

@@ -120,27 +120,47 @@ struct Case {
     const PackedWeight& weight;
     const std::vector<float>& x;
     size_t stride;
-    const float* norm;
+    const Norm* norm;
     bool wide;
 };
 
+// What happens to a product before it is stored.
+struct Ending {
+    bool bias = false, residual = false, gated = false;
+    Nonlinearity nonlinearity = Nonlinearity::silu;
+};
+
 // Tokens first .. first + count as one call.
-std::vector<float> run(const Case& c, size_t first, size_t count, Epilogue epilogue) {
+std::vector<float> run(const Case& c, size_t first, size_t count, const Ending& ending) {
     const Activation type = activation_of(c.weight.format, c.wide);
     const size_t bytes = packed_bytes(type, c.weight.inputs);
     std::vector<uint8_t> packed(bytes * count + 64);
     std::vector<float> scratch(c.stride + 16);
     for (size_t t = 0; t < count; t += kTile)
         c.kernels.prepare(type, &c.x[(first + t) * c.stride], c.stride, c.weight.inputs,
-                          static_cast<int>(std::min<size_t>(kTile, count - t)), c.norm, 1e-5f, scratch.data(),
+                          static_cast<int>(std::min<size_t>(kTile, count - t)), c.norm, scratch.data(),
                           &packed[t * bytes]);
     const size_t width = c.weight.panels * kLanes;
-    std::vector<float> out(count * width, 0.25f);
+    std::vector<float> out(count * width, 0.25f), bias(width, 1.5f), up_bias(width, -2.0f);
     const auto& linear = type == Activation::bf16_groups ? c.kernels.linear_bf16 : c.kernels.linear;
     linear[static_cast<int>(c.weight.format)](
-        {c.weight.data, epilogue == Epilogue::swiglu ? c.weight.panel_stride / 2 : c.weight.panel_stride,
-         padded_inputs(type, c.weight.inputs), packed.data(), bytes, count, out.data(), width, out.data(), width,
-         epilogue, c.weight.data + c.weight.panels * c.weight.panel_stride, c.weight.data, 4096},
+        {.weights = c.weight.data,
+         .panel_stride = ending.gated ? c.weight.panel_stride / 2 : c.weight.panel_stride,
+         .inputs = padded_inputs(type, c.weight.inputs),
+         .activations = packed.data(),
+         .token_bytes = bytes,
+         .tokens = count,
+         .out = out.data(),
+         .out_stride = width,
+         .bias = ending.bias ? bias.data() : nullptr,
+         .up_bias = ending.bias && ending.gated ? up_bias.data() : nullptr,
+         .residual = ending.residual ? out.data() : nullptr,
+         .gated = ending.gated,
+         .nonlinearity = ending.nonlinearity,
+         .limit = 7.0f,
+         .read_end = c.weight.data + c.weight.panels * c.weight.panel_stride,
+         .read_next = c.weight.data,
+         .read_ahead = 4096},
         0, c.weight.panels);
     return out;
 }
@@ -170,32 +190,42 @@ void same_for_any_company(const Kernels& kernels, Format format, size_t rows, si
     for (size_t k = 0; k < inputs; k++) norm[k] = normal(random);
 
     const char* name = format_name(format);
-    for (const float* with : {static_cast<const float*>(nullptr), static_cast<const float*>(norm.data())})
-        for (Epilogue epilogue : {Epilogue::store, Epilogue::add, Epilogue::swiglu}) {
-            const Case c = {kernels, epilogue == Epilogue::swiglu ? gate : plain, x, stride, with, wide};
-            const size_t width = c.weight.panels * kLanes;
-            std::vector<float> alone;
-            for (size_t t = 0; t < tokens; t++) {
-                const std::vector<float> row = run(c, t, 1, epilogue);
-                alone.insert(alone.end(), row.begin(), row.end());
-            }
-            for (size_t count : {2, 3, 4, 5, 8, 17, 33})
-                for (size_t first = 0; first + count <= tokens; first += 9) {
-                    const std::vector<float> together = run(c, first, count, epilogue);
-                    CHECK(!std::memcmp(together.data(), &alone[first * width], together.size() * 4),
-                          "%s %s %zux%zu: %zu tokens from %zu differ from one at a time", kernels.name, name, rows,
-                          inputs, count, first);
-                }
+    const Norm rms = {norm.data(), nullptr, 1e-5f, false}, layer = {norm.data(), norm.data(), 1e-5f, true};
+    const std::pair<const Norm*, Ending> cases[] = {
+        {nullptr, {}},
+        {&rms, {}},
+        {nullptr, {.residual = true}},
+        {&layer, {.bias = true}},
+        {nullptr, {.bias = true, .residual = true}},
+        {&rms, {.gated = true}},
+        {nullptr, {.bias = true, .gated = true, .nonlinearity = Nonlinearity::clamped}},
+        {&layer, {.gated = true, .nonlinearity = Nonlinearity::gelu}},
+    };
+    for (const auto& [with, ending] : cases) {
+        const Case c = {kernels, ending.gated ? gate : plain, x, stride, with, wide};
+        const size_t width = c.weight.panels * kLanes;
+        std::vector<float> alone;
+        for (size_t t = 0; t < tokens; t++) {
+            const std::vector<float> row = run(c, t, 1, ending);
+            alone.insert(alone.end(), row.begin(), row.end());
         }
+        for (size_t count : {2, 3, 4, 5, 8, 17, 33})
+            for (size_t first = 0; first + count <= tokens; first += 9) {
+                const std::vector<float> together = run(c, first, count, ending);
+                CHECK(!std::memcmp(together.data(), &alone[first * width], together.size() * 4),
+                      "%s %s %zux%zu: %zu tokens from %zu differ from one at a time", kernels.name, name, rows, inputs,
+                      count, first);
+            }
+    }
 
     // Against the decoded weights: one chain of K/32 (or K) roundings of at most half an ulp of the sum of magnitudes.
     std::vector<float> decoded(inputs), scratch(stride + 16);
     const Activation type = activation_of(format, wide);
     std::vector<uint8_t> packed(packed_bytes(type, inputs) + 64);
     for (size_t t : {0, 2, 3}) {
-        kernels.prepare(type, &x[t * stride], stride, inputs, 1, nullptr, 0, scratch.data(), packed.data());
+        kernels.prepare(type, &x[t * stride], stride, inputs, 1, nullptr, scratch.data(), packed.data());
         const std::vector<double> values = unpacked(type, packed.data(), inputs);
-        const std::vector<float> got = run({kernels, plain, x, stride, nullptr, wide}, t, 1, Epilogue::store);
+        const std::vector<float> got = run({kernels, plain, x, stride, nullptr, wide}, t, 1, {});
         for (size_t r = 0; r < rows; r++) {
             decode_row(plain, r, decoded.data());
             double want = 0, magnitude = 0, exact = 0;

@@ -60,7 +60,7 @@ public:
     const Weights& weights() const { return weights_; }
 
     void record(Plan& plan) const {
-        constexpr float eps = 1e-5f;
+        const auto norm = [&](int weight) { return plan.norm(weight, -1, 1e-5f, false); };
         std::vector<double> turn(kHeadDim / 2);
         for (size_t i = 0; i < turn.size(); i++) turn[i] = std::pow(10000.0, -2.0 * static_cast<double>(i) / kHeadDim);
         const int rotation = plan.rotation(turn, std::vector{1.0});
@@ -73,14 +73,14 @@ public:
         plan.embed(embedding_, x);
         for (size_t i = 0; i < kLayers; i++) {
             const Layer& l = layers_[i];
-            plan.linear(x, {{l.q, q}, {l.k, k}, {l.v, v}}, l.attention_norm, eps, -1);
+            plan.linear(x, {{l.q, q}, {l.k, k}, {l.v, v}}, norm(l.attention_norm));
             plan.attention({i, q, k, v, attended, kHeads, 0.25f, rotation, i % 2 ? 100 : 0});
-            plan.linear(attended, {{l.o, x}}, -1, 0, x);
-            plan.gated(x, l.gate, l.gate + 1, inner, l.mlp_norm, eps);
-            plan.linear(inner, {{l.down, x}}, -1, 0, x);
+            plan.linear(attended, {{l.o, x}}, -1, x);
+            plan.gated_linear(x, {.gate = l.gate, .up = l.gate + 1, .norm = norm(l.mlp_norm)}, inner);
+            plan.linear(inner, {{l.down, x}}, -1, x);
         }
         plan.rows(x, last);
-        plan.linear(last, {{embedding_, logits}}, norm_, eps, -1);
+        plan.linear(last, {{embedding_, logits}}, norm(norm_));
         plan.result(logits);
     }
 

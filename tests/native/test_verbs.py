@@ -22,6 +22,7 @@ from quickbrown.backends.native.eager import NativeOps
 from quickbrown.backends.native.record import Recorder
 from quickbrown.backends.reference import ACTIVATION, ReferenceOps
 from quickbrown.engine.batch import Batch
+from quickbrown.models.ops import ACTIVATIONS
 from quickbrown.models.rope import rope
 from quickbrown.quant.formats import FORMATS
 from quickbrown.quant.quantize import quantize
@@ -152,6 +153,47 @@ def test_rms_norm_of_heads(dim, heads, native, reference, random):
             assert got[:, part].tobytes() == alone.tobytes(), f"head {head} of {heads} x {dim}"
 
 
+@pytest.mark.parametrize("kind", ["own weights", "no weight", "offset", "odd parts"])
+def test_other_rms_norms(kind, native, reference, random):
+    """A weight for each head, none, a weight to which 1 is added as float32, parts that are no whole vectors."""
+    for heads, dim in ((1, 7), (3, 16), (4, 80), (2, 24)):
+        if kind == "own weights" and dim % 16:
+            continue
+        shape = (heads, dim) if kind == "own weights" else (dim,)
+        w = None if kind == "no weight" else quantize(normal(random, *shape), "f32")
+        offset = 1.0 if kind == "offset" else 0.0
+        for count in TOKENS:
+            x = normal(random, count, heads * dim)
+            got, want = native.rms_norm(x, w, 1e-6, heads, offset), reference.rms_norm(x, w, 1e-6, heads, offset)
+            bound = rounding.rms_norm(x, w, 1e-6, heads, offset)
+            rounding.compare(f"rms_norm, {kind}, {count} x {heads} x {dim}", got, want, bound)
+
+
+def test_layer_norm(native, reference, random):
+    """Rows far from zero too, where a variance as a difference of means would be lost."""
+    for width in WIDTHS:
+        w, bias = (quantize(normal(random, width), "f32") for _ in range(2))
+        for count in TOKENS:
+            x = normal(random, count, width)
+            x[-1] += 100
+            for weights in ((w, bias), (w, None), (None, None)):
+                got, want = native.layer_norm(x, *weights, 1e-5), reference.layer_norm(x, *weights, 1e-5)
+                bound = rounding.layer_norm(x, *weights, 1e-5)
+                rounding.compare(f"layer_norm {count} x {width}", got, want, np.maximum(bound, 1e-30))
+
+
+@pytest.mark.parametrize(("heads", "dim"), [(3, 16), (4, 80), (2, 24), (5, 7)])
+def test_layer_norm_of_heads(heads, dim, native, reference, random):
+    """By a weight and a bias that all share, or each its own."""
+    shapes = [(dim,), (heads, dim)] if dim % 16 == 0 else [(dim,)]
+    for shape in shapes:
+        w, bias = (quantize(normal(random, *shape), "f32") for _ in range(2))
+        for count in TOKENS:
+            x = normal(random, count, heads * dim)
+            got, want = native.layer_norm(x, w, bias, 1e-5, heads), reference.layer_norm(x, w, bias, 1e-5, heads)
+            rounding.compare(f"{count} x {heads} x {dim}", got, want, rounding.layer_norm(x, w, bias, 1e-5, heads))
+
+
 def test_rms_norm_of_zeros(native):
     """eps keeps the quotient finite."""
     assert not native.rms_norm(np.zeros((3, 20), np.float32), quantize(np.ones(20, np.float32), "f32"), 1e-5).any()
@@ -172,6 +214,25 @@ def test_rope(dim, native, reference, random):
                 b = replace(b, positions=positions, blocks=table, fresh=table[:0])
                 got, want = native.rope(x, b, heads, turn), reference.rope(x, b, heads, turn)
                 rounding.compare(f"rope {count} x {heads} x {dim}", got, want, rounding.rope(x, b, heads, turn))
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize(
+    ("dim", "part", "start"), [(64, 0.25, 0), (80, 0.25, 0), (96, 0.5, 16), (192, 1 / 3, 128), (24, 1, 0)]
+)
+def test_rope_of_parts(interleaved, dim, part, start, native, reference, random):
+    """Halves and adjacent pairs, of a part of each head, wherever it begins; the rest is the same bits."""
+    turn = rope({"rope_theta": 10000.0, "partial_rotary_factor": part}, dim, 8192, start=start, interleaved=interleaved)
+    stays = [i for i in range(dim) if not start <= i < start + 2 * len(turn.frequencies)]
+    for count in TOKENS:
+        x, b = normal(random, count, 3 * dim), one_sequence(count)
+        got, want = native.rope(x, b, 3, turn), reference.rope(x, b, 3, turn)
+        rounding.compare(f"rope {count} x 3 x {dim}", got, want, rounding.rope(x, b, 3, turn))
+        for rows in (got, want):
+            kept = rows.reshape(count, 3, dim)[..., stays]
+            assert kept.tobytes() == x.reshape(count, 3, dim)[..., stays].tobytes()
+    other = replace(turn, interleaved=not interleaved)
+    assert native.rope(x, b, 3, other).tobytes() != got.tobytes()
 
 
 @pytest.mark.parametrize("dim", [16, 64])
@@ -233,16 +294,112 @@ def test_add(native, reference, random):
             assert native.add(a, b).tobytes() == reference.add(a, b).tobytes(), f"{count} x {width}"
 
 
-def test_swiglu(native, reference, random):
-    """Also where exp overflows to infinity or vanishes."""
-    edges = np.array([0, -0.0, 1e-30, -1e-30, 20, -20, 87, -87, -88.5, -89, -100, -1000, 1000, 1e30, -1e30], np.float32)
+def test_multiply_and_scale(native, reference, random):
+    """One product: the same bits."""
     for width in WIDTHS:
         for count in TOKENS:
-            gate = np.concatenate([edges, 4 * random.standard_normal(count * width).astype(np.float32)])
-            gate = random.permutation(gate)[: count * width].reshape(count, width)
-            up = np.clip(normal(random, count, width), -100, 100)
-            got, want = native.swiglu(gate, up), reference.swiglu(gate, up)
-            rounding.compare(f"swiglu {count} x {width}", got, want, rounding.swiglu(gate, up))
+            a, b = normal(random, count, width), normal(random, count, width)
+            assert native.multiply(a, b).tobytes() == reference.multiply(a, b).tobytes(), f"{count} x {width}"
+            for factor in (0.22, 12.0, -3.7, 0.0):
+                assert native.scale(a, factor).tobytes() == reference.scale(a, factor).tobytes(), f"{factor}"
+
+
+# Where exponentials overflow to infinity or vanish, where polynomials meet, zeros of both signs.
+EDGES = [0, -0.0, 1e-30, -1e-30, 1e-4, -1e-4, 0.35, -0.35, 1, -1, 3, -3, 9, -9, 13.2, -13.2, 14, -14, 20, -20]
+EDGES += [43.6, -43.6, 44.5, -44.5, 87, -87, 88, -88, 88.5, -88.5, 89, -89, 100, -100, 1000, -1000, 1e12, -1e12]
+
+
+def edged(random, count, width, most=np.inf):
+    """Edges among ordinary values."""
+    edges = np.array([x for x in EDGES if abs(x) <= most], np.float32)
+    values = np.concatenate([edges, 4 * random.standard_normal(count * width).astype(np.float32)])
+    return random.permutation(values)[: count * width].reshape(count, width)
+
+
+@pytest.mark.parametrize("kind", ACTIVATIONS)
+def test_activate(kind, native, reference, random):
+    """The largest values alone, since the bound must be far below the largest result."""
+    for width in WIDTHS:
+        for count in TOKENS:
+            for x in (edged(random, count, width), edged(random, count, width, 5)):
+                got, want = native.activate(x, kind), reference.activate(x, kind)
+                rounding.compare(f"{kind} {count} x {width}", got, want, rounding.activate(x, kind))
+    every = np.linspace(-12, 12, 100_001, dtype=np.float32)[None]
+    got, want = native.activate(every, kind), reference.activate(every, kind)
+    rounding.compare(kind, got, want, rounding.activate(every, kind))
+
+
+@pytest.mark.parametrize("kind", [*ACTIVATIONS, "clamped"])
+def test_gated(kind, native, reference, random):
+    limit = 7.0 if kind == "clamped" else 0.0
+    for width in WIDTHS:
+        for count in TOKENS:
+            gate, up = edged(random, count, width), np.clip(normal(random, count, width), -100, 100)
+            got, want = native.gated(gate, up, kind, limit), reference.gated(gate, up, kind, limit)
+            rounding.compare(f"{kind} {count} x {width}", got, want, rounding.gated(gate, up, kind, limit))
+
+
+def test_padding_stays_zero(native, random):
+    """A sigmoid of padding is not zero; the norm behind it must not see that."""
+    x, w = normal(random, 3, 7), quantize(np.ones(7, np.float32), "f32")
+
+    def both(recorder, symbols):
+        return recorder.layer_norm(recorder.activate(symbols[0], "sigmoid"), w, None, 1e-5)
+
+    apart = native.layer_norm(native.activate(x, "sigmoid"), w, None, 1e-5)
+    assert native._run(both, [x]).tobytes() == apart.tobytes()
+
+
+@pytest.mark.parametrize("cap", [0.5, 30.0, 50.0])
+def test_softcap(cap, native, reference, random):
+    """Also of values so small that they stay what they are."""
+    for width in WIDTHS:
+        for count in TOKENS:
+            x = cap * edged(random, count, width)
+            rounding.compare(f"{cap}", native.softcap(x, cap), reference.softcap(x, cap), rounding.softcap(x, cap))
+    small = np.float32(1e-4) * np.linspace(-1, 1, 1001, dtype=np.float32)[None]
+    rounding.compare("small", native.softcap(small, cap), small, np.abs(small) * 1e-6)
+
+
+def test_what_is_not_a_number_stays_one(native):
+    x = np.array([[np.nan, 1.0, -np.nan]], np.float32)
+    for kind in ("silu", "gelu", "gelu_tanh", "relu", "relu2", "tanh"):
+        assert np.isnan(native.activate(x, kind)).tolist() == [[True, False, True]], kind
+    assert np.isnan(native.softcap(x, 30.0)).tolist() == [[True, False, True]]
+
+
+@pytest.mark.parametrize(
+    ("heads", "dim", "begin", "end"), [(1, 7, 2, 7), (3, 16, 0, 5), (5, 33, 32, 33), (2, 192, 0, 128)]
+)
+def test_part_and_join(heads, dim, begin, end, native, reference, random):
+    """The same bits; and joining the parts gives back the whole."""
+    for count in TOKENS:
+        x = normal(random, count, heads * dim)
+        part = native.part(x, heads, begin, end)
+        assert part.tobytes() == reference.part(x, heads, begin, end).tobytes()
+        for rest in ((0, begin), (end, dim)):
+            if rest[0] < rest[1]:
+                other = native.part(x, heads, *rest)
+                joined = native.join(part, other, heads)
+                assert joined.tobytes() == reference.join(part, other, heads).tobytes()
+                assert native.part(joined, heads, 0, end - begin).tobytes() == part.tobytes()
+        one = normal(random, count, 5)
+        joined = native.join(part, one, heads, True)
+        assert joined.tobytes() == reference.join(part, one, heads, True).tobytes()
+
+
+@pytest.mark.parametrize("format", ["f32", "bf16", "q8_0"])
+def test_positions(format, native, reference, random):
+    """Row offset + position, for texts that begin anywhere; a text longer than the table is refused."""
+    table = random_weight(format, (80, 64), random, sizes(random, 80))
+    starts, positions = np.array([0, 3, 5]), np.array([7, 8, 9, 60, 61], np.int32)
+    b = Batch(np.arange(5), positions, starts, np.zeros(2, np.int32), np.arange(3), positions[:0], positions[:0])
+    for offset in (0, 2):
+        got, want = native.positions(table, b, offset), reference.positions(table, b, offset)
+        assert got.tobytes() == want.tobytes() == table.decode()[positions + offset].tobytes()
+    for ops in (native, reference):
+        with pytest.raises(ValueError, match="the model knows 61 positions, and a sequence has more"):
+            ops.positions(table, b, 19)
 
 
 def test_rows(native, reference, random):
@@ -340,6 +497,54 @@ def test_a_window_changes_something(random):
         assert none.tobytes() == five.tobytes() == six.tobytes()
     assert rows[0][5].tobytes() == rows[2][5].tobytes() != rows[1][5].tobytes()
     assert len({r[6:].tobytes() for r in rows}) == 3
+
+
+BENT = [
+    # options, head_dim, value_dim, heads, kv_heads, lengths
+    ({"softcap": 3.0}, 16, 16, 4, 2, [(17, 300), (1, 1)]),
+    ({"softcap": 50.0, "window": 70}, 64, 64, 3, 1, [(17, 270), (1, 1)]),
+    ({"sinks": True}, 64, 64, 4, 1, [(300, 5), (1, 1), (3, 255)]),
+    ({"sinks": True, "window": 128}, 64, 64, 2, 2, [(300, 5), (1, 1)]),
+    ({"slopes": True}, 64, 64, 8, 8, [(300, 5), (1, 1), (3, 255)]),
+    ({"softcap": 20.0, "sinks": True, "slopes": True, "window": 99}, 32, 32, 8, 2, [(300, 5), (9, 1)]),
+    ({}, 192, 128, 4, 4, [(270, 5), (1, 1)]),
+    ({"softcap": 10.0}, 16, 48, 4, 2, [(17, 30), (1, 1)]),
+    ({}, 80, 80, 4, 4, [(17, 270), (1, 1)]),
+    ({}, 96, 96, 2, 1, [(17, 270), (1, 1)]),
+    ({}, 256, 256, 2, 1, [(17, 30), (1, 1)]),
+    ({}, 24, 24, 4, 2, [(17, 270), (1, 1)]),
+    ({"sinks": True}, 8, 40, 4, 1, [(17, 270), (5, 1)]),
+    ({}, 4, 2, 3, 3, [(17, 70), (1, 1)]),
+]
+
+
+@pytest.mark.parametrize("kv", ["bf16", "f32"])
+@pytest.mark.parametrize(("options", "dim", "value_dim", "heads", "kv_heads", "lengths"), BENT)
+def test_attention_of_other_kinds(kv, options, dim, value_dim, heads, kv_heads, lengths, random):
+    """Caps, sinks, slopes, and heads of any size. What each changes is far more than the bound allows."""
+    blocks = 16
+    sizes = (1, blocks, kv_heads, dim, kv)
+    native, reference = NativeOps(*sizes, value_dim=value_dim), ReferenceOps(*sizes, value_dim=value_dim)
+    options = dict(options)
+    if "sinks" in options:
+        options["sinks"] = quantize(random.uniform(-2, 5, heads).astype(np.float32), "f32")
+    if "slopes" in options:
+        options["slopes"] = [2.0 ** (-8 * (i + 1) / heads) for i in range(heads)]
+    for i, batch in enumerate(steps(random, lengths, blocks)):
+        count = len(batch.tokens)
+        widths = (heads * dim, kv_heads * dim, kv_heads * value_dim)
+        q, k, v = (random.standard_normal((count, width)).astype(np.float32) for width in widths)
+        shape, scale = (batch, heads, kv_heads), 2 * dim**-0.5
+        got = native.attention(0, q, k, v, *shape, scale, **options)
+        want = reference.attention(0, q, k, v, *shape, scale, **options)
+        bound = rounding.attention(reference, 0, q, *shape, scale, **options)
+        rounding.compare(f"attention {kv}, step {i}", got, want, bound)
+        for name in options:
+            less = {key: value for key, value in options.items() if key != name}
+            without = ReferenceOps(*sizes, value_dim=value_dim)
+            without.keys[:], without.values[:] = reference.keys, reference.values
+            without = without.attention(0, q, k, v, *shape, scale, **less)
+            assert (np.abs(without - want) > bound).mean() > 0.1 or i, f"{name} changes nothing"
 
 
 def test_attention_never_reads_what_it_should_not(random):

@@ -35,7 +35,12 @@ QB_INLINE F mul(F a, F b) { return {_mm512_mul_ps(a.v, b.v)}; }
 QB_INLINE F div(F a, F b) { return {_mm512_div_ps(a.v, b.v)}; }
 QB_INLINE F fma(F a, F b, F c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 QB_INLINE F max(F a, F b) { return {_mm512_max_ps(a.v, b.v)}; }
+QB_INLINE F min(F a, F b) { return {_mm512_min_ps(a.v, b.v)}; }
 QB_INLINE F abs(F a) { return {_mm512_abs_ps(a.v)}; }
+QB_INLINE F copy_sign(F magnitude, F sign) {
+    const __m512 bit = _mm512_set1_ps(-0.0f);
+    return {_mm512_or_ps(_mm512_andnot_ps(bit, magnitude.v), _mm512_and_ps(bit, sign.v))};
+}
 QB_INLINE F round_even(F a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
 QB_INLINE F scale2(F p, F n) { return {_mm512_scalef_ps(p.v, n.v)}; }  // p * 2^n
 // The first n lanes of x, `otherwise` in the rest; 0 <= n <= 16.

@@ -53,7 +53,11 @@ QB_INLINE F mul(F a, F b) { return {a.v * b.v}; }
 QB_INLINE F div(F a, F b) { return {a.v / b.v}; }
 QB_INLINE F fma(F a, F b, F c) { return {a.v * b.v + c.v}; }  // two roundings
 QB_INLINE F max(F a, F b) { return {choose(a.v > b.v, a.v, b.v)}; }
+QB_INLINE F min(F a, F b) { return {choose(a.v < b.v, a.v, b.v)}; }
 QB_INLINE F abs(F a) { return {bits<Floats>(bits<Ints>(a.v) & 0x7fffffff)}; }
+QB_INLINE F copy_sign(F magnitude, F sign) {
+    return {bits<Floats>((bits<Ints>(magnitude.v) & 0x7fffffff) | (bits<Ints>(sign.v) & INT32_MIN))};
+}
 // Adding 1.5 * 2^23 leaves no room for a fraction; larger numbers have none.
 QB_INLINE F round_even(F a) {
     const Floats magic = all(12582912.0f);

@@ -7,7 +7,8 @@ exact to float64 where a fast backend uses one float32 chain, so the two differ 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ ROUND: dict[str, Callable[[Array], Array]] = {"f32": lambda x: x, "bf16": to_bf1
 
 
 def turns(batch: Batch, rope: Rope) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """cos and sin for each token, times the rotation's factor: (T, 1, D / 2) each."""
+    """cos and sin for each token, times the rotation's factor: (T, 1, N) each, of N pairs."""
     spans = batch.spans if len(batch.spans) else [0] * (len(batch.starts) - 1)
     angles, factors = zip(*(rope.angles(span) for span in spans), strict=True)
     counts = np.diff(batch.starts)
@@ -67,19 +68,70 @@ def turns(batch: Batch, rope: Rope) -> tuple[npt.NDArray[np.float64], npt.NDArra
     return (factor * np.cos(turned))[:, None], (factor * np.sin(turned))[:, None]
 
 
+def pairs(rope: Rope) -> tuple[slice, slice]:
+    """Where in a head the first and the second values of the pairs are that a rotation turns."""
+    start, count = rope.start, len(rope.frequencies)
+    if rope.interleaved:
+        return slice(start, start + 2 * count, 2), slice(start + 1, start + 2 * count, 2)
+    return slice(start, start + count), slice(start + count, start + 2 * count)
+
+
+def sigmoid(x: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    with np.errstate(over="ignore"):
+        out: npt.NDArray[np.float64] = 1 / (1 + np.exp(-x.astype(np.float64)))
+    return out
+
+
+def _gelu(x: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    tail = np.array([math.erfc(-value / math.sqrt(2)) for value in x.ravel().tolist()]).reshape(x.shape)
+    out: npt.NDArray[np.float64] = x * tail / 2
+    return out
+
+
+# The functions of `models.ops.ACTIVATIONS`. With 1 + tanh(u) = 2 sigmoid(2 u).
+ACTIVATE: dict[str, Callable[[npt.NDArray[Any]], npt.NDArray[np.float64]]] = {
+    "silu": lambda x: x * sigmoid(x),
+    "gelu": _gelu,
+    "gelu_tanh": lambda x: x * sigmoid(math.sqrt(8 / math.pi) * (x + 0.044715 * x.astype(np.float64) ** 3)),
+    "relu": lambda x: np.maximum(x, 0.0),
+    "relu2": lambda x: np.maximum(x, 0.0).astype(np.float64) ** 2,
+    "sigmoid": sigmoid,
+    "tanh": lambda x: np.tanh(x.astype(np.float64)),
+}
+
+
+def scored(
+    q: Array, keys: Array, scale: float, softcap: float, slope: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Scores of a token, the last of `keys` (n, kv_heads, D), for q (kv_heads, G, D): (kv_heads, G, n)."""
+    scores: npt.NDArray[np.float64] = np.einsum("hgd,nhd->hgn", q.astype(np.float64), keys.astype(np.float64)) * scale
+    if softcap:
+        scores = softcap * np.tanh(scores / softcap)
+    return scores + slope * np.arange(1 - len(keys), 1)
+
+
 class ReferenceOps:
     """The verbs of `models.ops` on numpy arrays, over keys and values of `layers` layers in `blocks` blocks.
 
-    kv    "bf16" or "f32": what keys, values, queries and attention weights are rounded to
-    wide  the input of linears with quantized weights is rounded to bf16, not to int8
+    kv         "bf16" or "f32": what keys, values, queries and attention weights are rounded to
+    wide       the input of linears with quantized weights is rounded to bf16, not to int8
+    value_dim  of a head's values, where that is not head_dim
     """
 
     def __init__(
-        self, layers: int, blocks: int, kv_heads: int, head_dim: int, kv: str = "bf16", wide: bool = False
+        self,
+        layers: int,
+        blocks: int,
+        kv_heads: int,
+        head_dim: int,
+        kv: str = "bf16",
+        wide: bool = False,
+        value_dim: int | None = None,
     ) -> None:
         self.round_kv, self.wide = ROUND[kv], wide
-        shape = (layers, blocks * BLOCK, kv_heads, head_dim)
-        self.keys, self.values = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        slots = (layers, blocks * BLOCK, kv_heads)
+        self.keys = np.zeros((*slots, head_dim), np.float32)
+        self.values = np.zeros((*slots, value_dim or head_dim), np.float32)
 
     def embed(self, table: Weight, tokens: Ints) -> Array:
         rows = Weight(table.format, (len(tokens), *table.shape[1:]), table.data[np.asarray(tokens)])
@@ -94,16 +146,37 @@ class ReferenceOps:
         result: Array = out.astype(np.float32)
         return result
 
-    def rms_norm(self, x: Array, w: Weight, eps: float, heads: int = 1) -> Array:
+    def positions(self, table: Weight, batch: Batch, offset: int = 0) -> Array:
+        rows = np.asarray(batch.positions) + offset
+        if rows.max() >= len(table.data):
+            raise ValueError(f"the model knows {len(table.data) - offset} positions, and a sequence has more")
+        return self.embed(table, rows.tolist())
+
+    def rms_norm(self, x: Array, w: Weight | None, eps: float, heads: int = 1, offset: float = 0.0) -> Array:
         parts = x.reshape(len(x), heads, -1)
         mean = np.mean(np.square(parts, dtype=np.float64), -1, keepdims=True)
-        out: Array = (parts / np.sqrt(mean + eps) * w.decode()).astype(np.float32)
+        weight = np.float32(1) if w is None else w.decode() + np.float32(offset)
+        out: Array = (parts / np.sqrt(mean + eps) * weight).astype(np.float32)
         return out.reshape(x.shape)
+
+    def layer_norm(self, x: Array, w: Weight | None, bias: Weight | None, eps: float, heads: int = 1) -> Array:
+        parts = x.reshape(len(x), heads, -1).astype(np.float64)
+        parts = parts - parts.mean(-1, keepdims=True)
+        out = parts / np.sqrt(np.mean(parts * parts, -1, keepdims=True) + eps)
+        if w is not None:
+            out = out * w.decode()
+        if bias is not None:
+            out = out + bias.decode()
+        result: Array = out.reshape(x.shape).astype(np.float32)
+        return result
 
     def rope(self, x: Array, batch: Batch, heads: int, rope: Rope) -> Array:
         cos, sin = turns(batch, rope)
-        a, b = np.split(x.reshape(len(x), heads, -1), 2, axis=-1)
-        return np.concatenate([a * cos - b * sin, b * cos + a * sin], -1).reshape(x.shape).astype(np.float32)
+        out = x.reshape(len(x), heads, -1).astype(np.float64)
+        first, second = pairs(rope)
+        a, b = out[..., first], out[..., second]
+        out[..., first], out[..., second] = a * cos - b * sin, b * cos + a * sin
+        return out.reshape(x.shape).astype(np.float32)
 
     def attention(
         self,
@@ -116,37 +189,50 @@ class ReferenceOps:
         kv_heads: int,
         scale: float,
         window: int = 0,
+        softcap: float = 0.0,
+        sinks: Weight | None = None,
+        slopes: Sequence[float] | None = None,
     ) -> Array:
-        keys, values = self.keys[layer], self.values[layer]  # (slots, kv_heads, D)
-        dim = keys.shape[-1]
-        out = np.empty((len(q), heads, dim), np.float32)
-        queries = self.round_kv(q).reshape(len(q), kv_heads, heads // kv_heads, dim)
+        keys, values = self.keys[layer], self.values[layer]  # (slots, kv_heads, D), (slots, kv_heads, E)
+        dim, value_dim = keys.shape[-1], values.shape[-1]
+        out = np.empty((len(q), heads, value_dim), np.float32)
+        grouped = (kv_heads, heads // kv_heads)
+        queries = self.round_kv(q).reshape(len(q), *grouped, dim)
+        sink = None if sinks is None else sinks.decode().astype(np.float64).reshape(*grouped, 1)
+        slope = np.array(slopes or [0.0] * heads, np.float32).astype(np.float64).reshape(*grouped, 1)
         for s in range(len(batch.starts) - 1):
             begin, end = batch.starts[s], batch.starts[s + 1]
             table = np.asarray(batch.blocks[batch.block_starts[s] : batch.block_starts[s + 1]])
             slots = (table[:, None] * BLOCK + np.arange(BLOCK)).reshape(-1)  # slot of each position
             new = slots[np.asarray(batch.positions[begin:end])]
             keys[new] = self.round_kv(k[begin:end]).reshape(-1, kv_heads, dim)
-            values[new] = self.round_kv(v[begin:end]).reshape(-1, kv_heads, dim)
+            values[new] = self.round_kv(v[begin:end]).reshape(-1, kv_heads, value_dim)
             for t in range(begin, end):
                 seen = slots[: batch.positions[t] + 1]
                 first = max(0, len(seen) - window) if window else 0
-                out[t] = self._attend(queries[t], keys[seen], values[seen], scale, first).reshape(heads, dim)
-        return out.reshape(q.shape)
+                scores = scored(queries[t], keys[seen], scale, softcap, slope)
+                out[t] = self._attend(scores, values[seen], first, sink).reshape(heads, value_dim)
+        return out.reshape(len(q), -1)
 
-    def _attend(self, q: Array, keys: Array, values: Array, scale: float, first: int) -> npt.NDArray[np.float64]:
-        """One token: q (kv_heads, G, D), which sees keys and values (n, kv_heads, D) from position `first` on
-        -> (kv_heads, G, D).
+    def _attend(
+        self,
+        all_scores: npt.NDArray[np.float64],
+        values: Array,
+        position: int,
+        sink: npt.NDArray[np.float64] | None,
+    ) -> npt.NDArray[np.float64]:
+        """One token, of scores (kv_heads, G, n), which sees values (n, kv_heads, E) from a position on, and perhaps a
+        sink (kv_heads, G, 1) -> (kv_heads, G, E).
 
         Weights are rounded relative to the maximum that is seen of their own chunk of 256 keys, and summed as rounded.
         """
-        out = np.zeros(q.shape, np.float64)
-        total = np.zeros((*q.shape[:2], 1))
-        top = np.full((*q.shape[:2], 1), -np.inf)
-        for chunk in range(first // CHUNK * CHUNK, len(keys), CHUNK):
-            seen = slice(max(chunk, first), chunk + CHUNK)
-            k, v = keys[seen].astype(np.float64), values[seen].astype(np.float64)
-            scores = np.einsum("hgd,nhd->hgn", q.astype(np.float64), k) * scale
+        kv_heads, groups, count = all_scores.shape
+        out = np.zeros((kv_heads, groups, values.shape[-1]), np.float64)
+        total = np.zeros((kv_heads, groups, 1))
+        top = np.full((kv_heads, groups, 1), -np.inf)
+        for chunk in range(position // CHUNK * CHUNK, count, CHUNK):
+            seen = slice(max(chunk, position), chunk + CHUNK)
+            v, scores = values[seen].astype(np.float64), all_scores[..., seen]
             largest = scores.max(-1, keepdims=True)
             weights = self.round_kv(np.exp(scores - largest).astype(np.float32)).astype(np.float64)
             higher = np.maximum(top, largest)
@@ -154,15 +240,41 @@ class ReferenceOps:
             out = out * old + np.einsum("hgn,nhd->hgd", weights, v) * new
             total = total * old + weights.sum(-1, keepdims=True) * new
             top = higher
+        if sink is not None:
+            higher = np.maximum(top, sink)
+            out = out * np.exp(top - higher)
+            total = total * np.exp(top - higher) + np.exp(sink - higher)
         return out / total
 
     def add(self, a: Array, b: Array) -> Array:
         return a + b
 
-    def swiglu(self, gate: Array, up: Array) -> Array:
-        with np.errstate(over="ignore"):
-            out: Array = (gate / (1 + np.exp(-gate.astype(np.float64))) * up).astype(np.float32)
+    def multiply(self, a: Array, b: Array) -> Array:
+        return a * b
+
+    def scale(self, x: Array, factor: float) -> Array:
+        return x * np.float32(factor)
+
+    def softcap(self, x: Array, cap: float) -> Array:
+        out: Array = (cap * np.tanh(x.astype(np.float64) / cap)).astype(np.float32)
         return out
+
+    def activate(self, x: Array, kind: str) -> Array:
+        return ACTIVATE[kind](x).astype(np.float32)
+
+    def gated(self, gate: Array, up: Array, kind: str, limit: float = 0.0) -> Array:
+        if kind == "clamped":
+            gate, up = np.minimum(gate, np.float32(limit)), np.clip(up, np.float32(-limit), np.float32(limit))
+            return (gate * sigmoid(1.702 * gate.astype(np.float64)) * (up.astype(np.float64) + 1)).astype(np.float32)
+        return (ACTIVATE[kind](gate) * up).astype(np.float32)
+
+    def part(self, x: Array, heads: int, begin: int, end: int) -> Array:
+        return x.reshape(len(x), heads, -1)[..., begin:end].reshape(len(x), -1)
+
+    def join(self, a: Array, b: Array, heads: int, shared: bool = False) -> Array:
+        first, second = a.reshape(len(a), heads, -1), b.reshape(len(b), 1 if shared else heads, -1)
+        second = np.broadcast_to(second, (len(b), heads, second.shape[-1]))
+        return np.concatenate([first, second], -1).reshape(len(a), -1)
 
     def rows(self, x: Array, batch: Batch) -> Array:
         return x[np.asarray(batch.logit_rows, np.intp)]
@@ -176,7 +288,7 @@ class ReferenceRunner:
     def __init__(self, model: Any, blocks: int = 16, kv: str = "bf16") -> None:
         c = model.config
         self.model, self.vocab_size, self._blocks = model, c.vocab_size, blocks
-        self.ops = ReferenceOps(c.num_hidden_layers, blocks, c.num_key_value_heads, c.head_dim, kv)
+        self.ops = ReferenceOps(c.num_hidden_layers, blocks, c.num_key_value_heads, c.head_dim, kv, False, c.value_dim)
         self._logits = np.zeros((0, c.vocab_size), np.float32)
 
     def room(self) -> int:

@@ -35,11 +35,11 @@ class Twin:
         self.worst: dict[str, float] = {}
 
     def __getattr__(self, verb: str) -> Callable[..., Pair]:
-        def both(*args: Any) -> Pair:
+        def both(*args: Any, **options: Any) -> Pair:
             lefts = [a.left if isinstance(a, Pair) else a for a in args]
             rights = [a.right if isinstance(a, Pair) else a for a in args]
-            left = getattr(self.left, verb)(*lefts)
-            right = getattr(self.right, verb)(*(lefts if self.lockstep else rights))
+            left = getattr(self.left, verb)(*lefts, **options)
+            right = getattr(self.right, verb)(*(lefts if self.lockstep else rights), **options)
             self.steps += 1
             magnitude = float(np.abs(left).max(initial=0.0)) or 1.0
             gap = float(np.abs(left - right).max(initial=0.0)) / magnitude if left.shape == right.shape else np.inf

@@ -157,9 +157,16 @@ def grouped(names: Sequence[str], work: Any, wait: Any, reads: Sequence[float]) 
 
 def kind(verb: Verb) -> str:
     """What instructions of the same kind share: what they do, and how wide."""
-    words = {"embed": "embedding", "gated": "gate, up, silu", "rms_norm": "norm"}.get(verb.name, verb.name)
+    names = {
+        "embed": "embedding",
+        "gated_linear": f"gate, up, {verb.kind}",
+        "rms_norm": "norm",
+        "layer_norm": "norm",
+        "activate": verb.kind,
+    }
+    words = names.get(verb.name, verb.name)
     if verb.weights:
         rows, inputs = sum(w.shape[0] for w in verb.weights), verb.weights[0].shape[1]
         words += f" {inputs} → {rows}" if verb.inputs else f" {inputs}"
-    first = "norm, " if verb.norm and verb.name != "rms_norm" else ""
+    first = "norm, " if verb.norm and words != "norm" else ""
     return first + words + (" + residual" if verb.residual else "")

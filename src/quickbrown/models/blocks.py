@@ -135,4 +135,4 @@ class SwiGLU:
         self.down = Linear(weights, f"{name}.down_proj", hidden, inner, bias)
 
     def __call__(self, ops: Ops[X], x: X) -> X:
-        return self.down(ops, ops.swiglu(self.gate(ops, x), self.up(ops, x)))
+        return self.down(ops, ops.gated(self.gate(ops, x), self.up(ops, x), "silu"))

@@ -81,6 +81,11 @@ class Config:
     max_position_embeddings: int
     tie_word_embeddings: bool
 
+    @property
+    def value_dim(self) -> int:
+        """Of a head's values, where q and k have head_dim."""
+        return self.head_dim
+
     @classmethod
     def published(cls, raw: Mapping[str, Any]) -> Mapping[str, Any]:
         """The fields of a config.json, older spellings of this family put into today's. Raises ValueError for those

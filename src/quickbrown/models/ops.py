@@ -8,12 +8,23 @@ tensor, or a symbol while a plan is recorded.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
 from quickbrown.models.rope import Rope as Rope  # a verb's argument, so that backends find it here
 
 X = TypeVar("X")
 W = Any  # a quant.weight.Weight; models do not look inside
+
+# What `activate` and `gated` know.
+#   silu       x / (1 + exp(-x)). Elfwing et al. 2017
+#   gelu       x P(X <= x), X of the standard normal distribution. Hendrycks & Gimpel 2016
+#   gelu_tanh  x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x**3))), their approximation
+#   relu       max(x, 0)
+#   relu2      max(x, 0)**2. So et al. 2021
+#   sigmoid    1 / (1 + exp(-x))
+#   tanh
+ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "relu", "relu2", "sigmoid", "tanh")
 
 
 class Ops(Protocol[X]):
@@ -27,27 +38,61 @@ class Ops(Protocol[X]):
         """x @ w.T + bias: x (T, K), w (N, K), bias (N,) -> (T, N)."""
         ...
 
-    def rms_norm(self, x: X, w: W, eps: float, heads: int = 1) -> X:
-        """x / sqrt(mean(x**2) + eps) * w, over each of the `heads` equal parts of a row: x (T, heads * D), w (D,),
-        which all of them share -> (T, heads * D). Zhang & Sennrich 2019; of heads: Henry et al. 2020.
+    def positions(self, table: W, batch: Any, offset: int = 0) -> X:
+        """table[batch.positions + offset]: learned positions, table (P, H) -> (T, H). Gehring et al. 2017.
+
+        A text of more than P - offset tokens is refused with ValueError.
+        """
+        ...
+
+    def rms_norm(self, x: X, w: W | None, eps: float, heads: int = 1, offset: float = 0.0) -> X:
+        """x / sqrt(mean(x**2) + eps) * (w + offset), over each of the `heads` equal parts of a row: x (T, heads * D)
+        -> same. w (D,), which all parts share, or (heads, D), or None for no weight; w + offset is a sum of float32.
+        Zhang & Sennrich 2019; of heads: Henry et al. 2020.
+        """
+        ...
+
+    def layer_norm(self, x: X, w: W | None, bias: W | None, eps: float, heads: int = 1) -> X:
+        """(x - mean(x)) / sqrt(mean((x - mean(x))**2) + eps) * w + bias, over each of the `heads` equal parts of a row:
+        x (T, heads * D) -> same. w and bias as `rms_norm` has w. Ba et al. 2016.
         """
         ...
 
     def rope(self, x: X, batch: Any, heads: int, rope: Rope) -> X:
-        """Rotate each head's halves: with x = [a | b], (frequencies, factor) = rope.angles(span of the sequence) and
-        angle = position * frequencies, factor * [a cos - b sin | b cos + a sin]: (T, heads * D) -> same;
-        frequencies (D / 2,), radians a position. Su et al. 2021.
+        """Rotate pairs of each head: with (frequencies, factor) = rope.angles(span of the sequence) and
+        angle = position * frequencies, a pair (a, b) becomes factor * (a cos - b sin, b cos + a sin):
+        (T, heads * D) -> same; frequencies (N,), radians a position, of N <= D / 2 pairs. Su et al. 2021.
+
+        Of the 2 N values from `rope.start` on, the pairs are (x[i], x[N + i]), or where rope.interleaved
+        (x[2 i], x[2 i + 1]); the head's other values stay.
         """
         ...
 
     def attention(
-        self, layer: int, q: X, k: X, v: X, batch: Any, heads: int, kv_heads: int, scale: float, window: int = 0
+        self,
+        layer: int,
+        q: X,
+        k: X,
+        v: X,
+        batch: Any,
+        heads: int,
+        kv_heads: int,
+        scale: float,
+        window: int = 0,
+        softcap: float = 0.0,
+        sinks: W | None = None,
+        slopes: Sequence[float] | None = None,
     ) -> X:
         """Store k and v of the new tokens, then let each token attend to its sequence up to its own position, itself
         included: softmax(scale * q k^T) v, query head h reading kv head h // (heads / kv_heads).
-        q (T, heads * D), k and v (T, kv_heads * D) -> (T, heads * D). Vaswani et al. 2017; Ainslie et al. 2023.
+        q (T, heads * D), k (T, kv_heads * D), v (T, kv_heads * E) -> (T, heads * E); E = D but for latent attention
+        (DeepSeek-AI 2024). Vaswani et al. 2017; Ainslie et al. 2023.
 
         window > 0: a token at position p sees positions above p - window only, `window` of them. Beltagy et al. 2020.
+        softcap > 0: a score s becomes softcap * tanh(s / softcap). Bello et al. 2016; Gemma 2.
+        slopes (heads,): a score becomes s + slope * (position of the key - of the query). Press et al. 2021 (ALiBi).
+        sinks (heads,): of each head a score more in the softmax, whose value is zero. Xiao et al. 2023; gpt-oss.
+        In this order, on scale * q k^T; a sink is taken as it is.
         """
         ...
 
@@ -55,8 +100,36 @@ class Ops(Protocol[X]):
         """a + b: (T, H) -> (T, H)."""
         ...
 
-    def swiglu(self, gate: X, up: X) -> X:
-        """gate / (1 + exp(-gate)) * up: (T, F) -> (T, F). Shazeer 2020."""
+    def multiply(self, a: X, b: X) -> X:
+        """a * b: (T, H) -> (T, H)."""
+        ...
+
+    def scale(self, x: X, factor: float) -> X:
+        """x * factor: (T, H) -> (T, H)."""
+        ...
+
+    def softcap(self, x: X, cap: float) -> X:
+        """cap * tanh(x / cap): (T, H) -> (T, H). Gemma 2."""
+        ...
+
+    def activate(self, x: X, kind: str) -> X:
+        """A function of each value, (T, F) -> (T, F), by its name in `ACTIVATIONS`."""
+        ...
+
+    def gated(self, gate: X, up: X, kind: str, limit: float = 0.0) -> X:
+        """activate(gate, kind) * up: (T, F) -> (T, F). Shazeer 2020.
+
+        kind "clamped", with limit > 0: gate = min(gate, limit), up = max(min(up, limit), -limit), then
+        gate * sigmoid(1.702 * gate) * (up + 1), of gpt-oss.
+        """
+        ...
+
+    def part(self, x: X, heads: int, begin: int, end: int) -> X:
+        """Values begin .. end of each head: (T, heads * D) -> (T, heads * (end - begin))."""
+        ...
+
+    def join(self, a: X, b: X, heads: int, shared: bool = False) -> X:
+        """[a | b] of each head: a (T, heads * A), b (T, heads * B), or shared by all (T, B) -> (T, heads * (A + B))."""
         ...
 
     def rows(self, x: X, batch: Any) -> X:

@@ -1,6 +1,7 @@
 """Rotary positions (Su et al. 2021): how fast each pair of a head's values turns, and ways to stretch that over length.
 
-A token at position p is turned by the angles p * w, with w = theta ** (-2i / D) for i < D / 2 radians a position. Every
+A token at position p is turned by the angles p * w, with w = theta ** (-2i / D) for i < D / 2 radians a position, where
+D is what of a head turns. Every
 type but `default` changes w, some by the length of the text; two of them also multiply cos and sin by a factor, which
 sharpens attention over long texts.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,12 +25,16 @@ Angles = npt.NDArray[np.float64]
 class Rope:
     """One kind of rotation, the same for texts of any length. Told apart from others by identity.
 
-    frequencies  (D / 2,) float64, radians a position
+    frequencies  (N,) float64, radians a position, of N pairs; the other values of a head stay
     factor       on cos and sin
+    start        the first of those 2 N values in a head
+    interleaved  the pairs are adjacent values, not the same places of two halves
     """
 
     frequencies: Angles
     factor: float = 1.0
+    start: int = field(default=0, kw_only=True)
+    interleaved: bool = field(default=False, kw_only=True)
 
     def span(self, length: int) -> int:
         """What of a text's final length, prompt and all that may be written, its angles depend on.
@@ -43,7 +48,7 @@ class Rope:
         return positions
 
     def angles(self, span: int = 0) -> tuple[Angles, float]:
-        """(D / 2,) radians a position of texts of this span, and the factor on cos and sin."""
+        """(N,) radians a position of texts of this span, and the factor on cos and sin."""
         return self.frequencies, self.factor
 
 
@@ -83,8 +88,17 @@ class LongRope(Rope):
         return self.long if span else self.frequencies, self.factor
 
 
-def rope(parameters: Mapping[str, Any], head_dim: int, max_position_embeddings: int) -> Rope:
-    """The rotation that `rope_parameters` of a config.json describe: `rope_type`, `rope_theta`, and the type's own.
+def rope(
+    parameters: Mapping[str, Any],
+    head_dim: int,
+    max_position_embeddings: int,
+    *,
+    start: int = 0,
+    interleaved: bool = False,
+) -> Rope:
+    """The rotation that `rope_parameters` of a config.json describe: `rope_type`, `rope_theta`,
+    `partial_rotary_factor`, which is the part of head_dim that turns, and the type's own. start and interleaved as
+    `Rope` has them.
 
     A parameter that is None counts as missing. Raises ValueError for a type that is unknown, for values that cannot
     be, and for a parameter that the type does not have.
@@ -93,14 +107,17 @@ def rope(parameters: Mapping[str, Any], head_dim: int, max_position_embeddings: 
     kind = given.pop("rope_type", "default")
     if not isinstance(kind, str) or kind not in _TYPES:
         raise ValueError(f"rope_type is {kind!r}; the types that are supported are {', '.join(_TYPES)}")
-    if (part := given.pop("partial_rotary_factor", 1)) != 1:
-        raise ValueError(f"partial_rotary_factor is {part!r}, and only rotations of whole heads (1) are supported")
-    if head_dim < 2 or head_dim % 2:
-        raise ValueError(f"heads have {head_dim} values, and rotary positions need an even number")
+    part = given.pop("partial_rotary_factor", 1)
+    if not _is_number(part) or part > 1:
+        raise ValueError(f"partial_rotary_factor must be a number above 0 and at most 1, not {part!r}")
+    dims = int(head_dim * part)
+    if dims < 2 or dims % 2:
+        turning = "" if part == 1 else f", of which {dims} turn"
+        raise ValueError(f"heads have {head_dim} values{turning}, and rotary positions need an even number")
     p = _Parameters(kind, given)
-    made = _TYPES[kind](p, head_dim, max_position_embeddings)
+    made = _TYPES[kind](p, dims, max_position_embeddings)
     p.finish()
-    return made
+    return replace(made, start=start, interleaved=interleaved)
 
 
 class _Parameters:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quickbrown import _native
-from quickbrown.backends.native.record import Symbol, Verb
+from quickbrown.backends.native.record import Symbol, Vector, Verb
 from quickbrown.models.ops import Rope
 from quickbrown.quant.formats import FORMATS
 from quickbrown.quant.weight import Weight
@@ -18,6 +19,8 @@ from quickbrown.weights.kept import Kept
 
 LAYOUT = "1"  # of packed weights: another once the same weights become other bytes (tests/native/test_packed.py)
 SLICE = 4 << 20  # bytes of a weight that are read before they are given back
+LINEARS = ("linear", "gated_linear")
+LOOKED_UP = ("embed", "positions")  # verbs that read rows of a weight
 WORTH_KEEPING = 1 << 20  # bytes; less is packed sooner than looked up
 
 
@@ -66,18 +69,21 @@ class PackedWeights:
     ) -> None:
         self.pool, self.format, self.packed = pool, format, packed or (lambda weight: None)
         self.weight_index: dict[int, int] = {}  # id of a Weight -> index in the arena
-        self.vector_index: dict[int, int] = {}
-        if any(w.columns is not None for v in verbs if v.name not in ("linear", "gated") for w in v.weights):
+        self._vector_index: dict[tuple[int, float], int] = {}
+        if any(w.columns is not None for v in verbs if v.name not in LINEARS for w in v.weights):
             raise ValueError("columns held in another order than their own (desc_act) are put back for linears only")
         # Lookups of tied embeddings use the head's panels, so what is only looked up goes last.
         groups = [
-            v.weights if v.name == "gated" else [w] for v in verbs if v.name != "embed" for w in v.weights or [None]
+            v.weights if v.name == "gated_linear" else [w]
+            for v in verbs
+            if v.name not in LOOKED_UP
+            for w in v.weights or [None]
         ]
-        groups += [v.weights for v in verbs if v.name == "embed"]
+        groups += [v.weights for v in verbs if v.name in LOOKED_UP]
         groups = _distinct([g for g in groups if g != [None]])
-        vectors = list({id(vector): vector for v in verbs for vector in v.vectors()}.values())
+        vectors = list({_key(vector): vector for v in verbs for vector in v.vectors()}.values())
         size = sum(_native.packed_size(self.format(w), *w.shape) for group in groups for w in group)
-        size += sum(_native.vector_size(w.shape[0]) for w in vectors)
+        size += sum(_native.vector_size(math.prod(w.shape)) for w, _ in vectors)
         self._groups, self._vectors = groups, vectors  # kept, so that ids stay theirs
         self._facts = {"signature": self._signature()}
         self._kept = kept if kept is not None and kept.limit and size >= WORTH_KEEPING else None
@@ -89,8 +95,11 @@ class PackedWeights:
             self._reserve(self.arena)
             for weight in (w for group in groups for w in group):
                 self._fill(self.weight_index[id(weight)], weight)
-            for weight in vectors:
-                self.arena.fill_vector(self.vector_index[id(weight)], weight.decode())
+            for vector in vectors:
+                weight, offset = vector
+                values = weight.decode().reshape(-1)
+                values = values + np.float32(offset) if offset else values
+                self.arena.fill_vector(self._vector_index[_key(vector)], values)
 
     def _reserve(self, arena: _native.Weights) -> None:
         """Give every weight its place, and note its index."""
@@ -98,7 +107,11 @@ class PackedWeights:
             rows, inputs = group[0].shape
             first = arena.reserve(self.format(group[0]), rows, inputs, len(group))
             self.weight_index |= {id(weight): first + i for i, weight in enumerate(group)}
-        self.vector_index = {id(weight): arena.reserve_vector(weight.shape[0]) for weight in self._vectors}
+        self._vector_index = {_key(v): arena.reserve_vector(math.prod(v[0].shape)) for v in self._vectors}
+
+    def vector(self, vector: Vector | None) -> int:
+        """Its index in the arena; -1 for none."""
+        return -1 if vector is None else self._vector_index[_key(vector)]
 
     def _mapped(self) -> _native.Weights | None:
         """What was kept of just these weights, held in just these formats, each at its place."""
@@ -121,7 +134,7 @@ class PackedWeights:
     def _signature(self) -> str:
         """A digest of all that decides what the source's bytes become."""
         groups = [[(w.format, self.format(w), w.shape) for w in group] for group in self._groups]
-        vectors = [(w.format, w.shape) for w in self._vectors]
+        vectors = [(w.format, w.shape, *([offset] if offset else [])) for w, offset in self._vectors]
         return sha256(repr((groups, vectors)).encode()).hexdigest()
 
     def _fill(self, index: int, weight: Weight) -> None:
@@ -134,6 +147,10 @@ class PackedWeights:
                 rows = values.view(np.uint8) if format == "f32" else _native.quantize(format, values, self.pool)
             self.arena.fill(index, number * step, np.ascontiguousarray(rows))
             self.packed(weight)
+
+
+def _key(vector: Vector) -> tuple[int, float]:
+    return id(vector[0]), vector[1]
 
 
 def _distinct(groups: list[list[Weight]]) -> list[list[Weight]]:
@@ -156,7 +173,7 @@ class Turns:
         self.ropes = list(dict.fromkeys(v.rope for v in verbs if v.rope))
         self.spans = [0]
         for rope in self.ropes:
-            plan.rotation(*self._variants(rope))
+            plan.rotation(*self._variants(rope), rope.start, rope.interleaved)
 
     def _variants(self, rope: Rope) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         frequencies, factors = zip(*map(rope.angles, self.spans), strict=True)
@@ -208,21 +225,25 @@ def emit(
 def _emit(verb: Verb, plan: _native.Plan, weights: PackedWeights, turns: Turns, buffers: dict[Symbol, int]) -> None:
     inputs, outputs = [buffers[s] for s in verb.inputs], [buffers[s] for s in verb.outputs]
     index = [weights.weight_index[id(w)] for w in verb.weights]
-    (norm, eps), (q_norm, _), (k_norm, heads_eps) = (
-        (weights.vector_index[id(n[0])], n[1]) if n else (-1, 0.0) for n in (verb.norm, *(verb.norms or (None, None)))
+    biases = [weights.vector(None if bias is None else (bias, 0.0)) for bias in verb.biases]
+    norm, q_norm, k_norm = (
+        -1 if n is None else plan.norm(weights.vector(n.weight), weights.vector(n.bias), n.eps, n.centred)
+        for n in (verb.norm, *(verb.norms or (None, None)))
     )
     rotation = turns.ropes.index(verb.rope) if verb.rope else -1
     match verb.name:
         case "embed":
             plan.embed(index[0], outputs[0])
+        case "positions":
+            plan.positions(index[0], verb.range[0], outputs[0])
         case "linear":
             residual = buffers[verb.residual] if verb.residual else -1
-            biases = [-1 if bias is None else weights.vector_index[id(bias)] for bias in verb.biases]
-            plan.linear(inputs[0], list(zip(index, outputs, biases, strict=True)), norm, eps, residual)
-        case "gated":
-            plan.gated(inputs[0], index[0], index[1], outputs[0], norm, eps)
-        case "rms_norm":
-            plan.rms_norm(inputs[0], norm, eps, outputs[0], verb.heads)
+            plan.linear(inputs[0], list(zip(index, outputs, biases, strict=True)), norm, residual)
+        case "gated_linear":
+            gate, up = index
+            plan.gated_linear(inputs[0], gate, up, outputs[0], verb.kind, verb.factor, norm, biases[0], biases[1])
+        case "rms_norm" | "layer_norm":
+            plan.normalise(inputs[0], norm, outputs[0], verb.heads)
         case "rope":
             plan.rope(inputs[0], rotation, verb.heads, outputs[0])
         case "attention":
@@ -239,14 +260,28 @@ def _emit(verb: Verb, plan: _native.Plan, weights: PackedWeights, turns: Turns, 
                 verb.window,
                 q_norm,
                 k_norm,
-                heads_eps,
+                verb.factor,
+                weights.vector(None if verb.sinks is None else (verb.sinks, 0.0)),
+                list(verb.slopes),
             )
         case "add":
             plan.add(inputs[0], inputs[1], outputs[0])
-        case "swiglu":
-            plan.swiglu(inputs[0], inputs[1], outputs[0])
         case "columns":
             plan.columns(inputs[0], verb.order, outputs[0])
+        case "multiply":
+            plan.multiply(inputs[0], inputs[1], outputs[0])
+        case "scale":
+            plan.scale(inputs[0], verb.factor, outputs[0])
+        case "softcap":
+            plan.softcap(inputs[0], verb.factor, outputs[0])
+        case "activate":
+            plan.activate(inputs[0], verb.kind, outputs[0])
+        case "gated":
+            plan.gated(inputs[0], inputs[1], verb.kind, verb.factor, outputs[0])
+        case "part":
+            plan.part(inputs[0], verb.heads, *verb.range, outputs[0])
+        case "join":
+            plan.join(inputs[0], inputs[1], verb.heads, outputs[0])
         case "rows":
             plan.rows(inputs[0], outputs[0])
         case unknown:

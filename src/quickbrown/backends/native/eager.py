@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -32,10 +32,11 @@ class NativeOps:
         kv: str = "bf16",
         threads: int = 2,
         wide: bool = False,
+        value_dim: int | None = None,
     ) -> None:
         self.wide = wide
         self.pool = _native.Pool(threads)
-        self.kv = _native.KvMemory(kv, blocks, layers, kv_heads, head_dim)
+        self.kv = _native.KvMemory(kv, blocks, layers, kv_heads, head_dim, value_dim or head_dim)
 
     def _run(
         self,
@@ -70,8 +71,15 @@ class NativeOps:
     def linear(self, x: Array, w: Weight, bias: Weight | None = None) -> Array:
         return self._run(lambda r, s: r.linear(s[0], w, bias), [x])
 
-    def rms_norm(self, x: Array, w: Weight, eps: float, heads: int = 1) -> Array:
-        return self._run(lambda r, s: r.rms_norm(s[0], w, eps, heads), [x])
+    def positions(self, table: Weight, batch: Batch, offset: int = 0) -> Array:
+        tokens = np.zeros(len(batch.positions), np.int32)
+        return self._run(lambda r, _: r.positions(table, batch, offset), [], batch, tokens)
+
+    def rms_norm(self, x: Array, w: Weight | None, eps: float, heads: int = 1, offset: float = 0.0) -> Array:
+        return self._run(lambda r, s: r.rms_norm(s[0], w, eps, heads, offset), [x])
+
+    def layer_norm(self, x: Array, w: Weight | None, bias: Weight | None, eps: float, heads: int = 1) -> Array:
+        return self._run(lambda r, s: r.layer_norm(s[0], w, bias, eps, heads), [x])
 
     def rope(self, x: Array, batch: Batch, heads: int, rope: Rope) -> Array:
         return self._run(lambda r, s: r.rope(s[0], batch, heads, rope), [x], batch)
@@ -87,16 +95,36 @@ class NativeOps:
         kv_heads: int,
         scale: float,
         window: int = 0,
+        softcap: float = 0.0,
+        sinks: Weight | None = None,
+        slopes: Sequence[float] | None = None,
     ) -> Array:
-        return self._run(
-            lambda r, s: r.attention(layer, s[0], s[1], s[2], batch, heads, kv_heads, scale, window), [q, k, v], batch
-        )
+        rest = (batch, heads, kv_heads, scale, window, softcap, sinks, slopes)
+        return self._run(lambda r, s: r.attention(layer, s[0], s[1], s[2], *rest), [q, k, v], batch)
 
     def add(self, a: Array, b: Array) -> Array:
         return self._run(lambda r, s: r.add(s[0], s[1]), [a, b])
 
-    def swiglu(self, gate: Array, up: Array) -> Array:
-        return self._run(lambda r, s: r.swiglu(s[0], s[1]), [gate, up])
+    def multiply(self, a: Array, b: Array) -> Array:
+        return self._run(lambda r, s: r.multiply(s[0], s[1]), [a, b])
+
+    def scale(self, x: Array, factor: float) -> Array:
+        return self._run(lambda r, s: r.scale(s[0], factor), [x])
+
+    def softcap(self, x: Array, cap: float) -> Array:
+        return self._run(lambda r, s: r.softcap(s[0], cap), [x])
+
+    def activate(self, x: Array, kind: str) -> Array:
+        return self._run(lambda r, s: r.activate(s[0], kind), [x])
+
+    def gated(self, gate: Array, up: Array, kind: str, limit: float = 0.0) -> Array:
+        return self._run(lambda r, s: r.gated(s[0], s[1], kind, limit), [gate, up])
+
+    def part(self, x: Array, heads: int, begin: int, end: int) -> Array:
+        return self._run(lambda r, s: r.part(s[0], heads, begin, end), [x])
+
+    def join(self, a: Array, b: Array, heads: int, shared: bool = False) -> Array:
+        return self._run(lambda r, s: r.join(s[0], s[1], heads, shared), [a, b])
 
     def rows(self, x: Array, batch: Batch) -> Array:
         return self._run(lambda r, s: r.rows(s[0], batch), [x], batch)

@@ -54,17 +54,19 @@ def _join_linears(verbs: list[Verb], held: Held, wide: bool) -> list[Verb]:
 
 
 def _gate(verbs: list[Verb], uses: Counter[Symbol], held: Held) -> list[Verb]:
-    """linear(x, gate), linear(x, up), swiglu, without biases, become one verb whose panels alternate."""
+    """linear(x, gate), linear(x, up), gated become one verb whose panels alternate."""
     made = _makers(verbs)
     gone: set[int] = set()
     out: list[Verb] = []
     for verb in verbs:
-        pair = made.get(verb.inputs[0]) if verb.name == "swiglu" else None
+        pair = made.get(verb.inputs[0]) if verb.name == "gated" else None
         if pair is not None and pair.outputs == verb.inputs and all(uses[s] == 1 for s in verb.inputs):
             alike = len({(held(w), w.shape) for w in pair.weights}) == 1
-            if alike and pair.biases == [None, None] and pair.weights[0] is not pair.weights[1]:
+            if alike and pair.weights[0] is not pair.weights[1]:
                 gone.add(id(pair))
-                verb = Verb("gated", pair.inputs, verb.outputs, pair.weights)
+                verb = dataclasses.replace(
+                    verb, name="gated_linear", inputs=pair.inputs, weights=pair.weights, biases=pair.biases
+                )
         out.append(verb)
     return [v for v in out if id(v) not in gone]
 
@@ -88,7 +90,7 @@ def _rotate_in_attention(verbs: list[Verb], uses: Counter[Symbol]) -> list[Verb]
 
 
 def _norm_in_attention(verbs: list[Verb], uses: Counter[Symbol]) -> list[Verb]:
-    """rms_norm of q's heads, of k's heads, attention become attention that normalises as it reads."""
+    """Norms of q's heads and of k's, attention become attention that normalises as it reads."""
     made = _makers(verbs)
     gone: set[int] = set()
     out: list[Verb] = []
@@ -97,7 +99,7 @@ def _norm_in_attention(verbs: list[Verb], uses: Counter[Symbol]) -> list[Verb]:
             q, k, v = verb.inputs
             makers = [made.get(q), made.get(k)]
             norms = [_head_norm(maker, q.width // verb.heads) for maker in makers]
-            if uses[q] == uses[k] == 1 and norms[0] and norms[1] and norms[0][1] == norms[1][1]:
+            if uses[q] == uses[k] == 1 and norms[0] and norms[1]:
                 gone |= {id(maker) for maker in makers}
                 inputs = [*(maker.inputs[0] for maker in makers if maker), v]
                 verb = dataclasses.replace(verb, inputs=inputs, norms=(norms[0], norms[1]))
@@ -107,17 +109,21 @@ def _norm_in_attention(verbs: list[Verb], uses: Counter[Symbol]) -> list[Verb]:
 
 def _head_norm(verb: Verb | None, dim: int) -> Norm | None:
     """The norm of a verb that normalises parts of `dim` values."""
-    return verb.norm if verb and verb.name == "rms_norm" and verb.outputs[0].width == verb.heads * dim else None
+    return verb.norm if verb and _is_norm(verb) and verb.outputs[0].width == verb.heads * dim else None
+
+
+def _is_norm(verb: Verb) -> bool:
+    return verb.name in ("rms_norm", "layer_norm")
 
 
 def _norm_first(verbs: list[Verb], uses: Counter[Symbol]) -> list[Verb]:
-    """rms_norm read by one linear only becomes that linear's first act."""
+    """A norm read by one linear only becomes that linear's first act."""
     made = _makers(verbs)
     gone: set[int] = set()
     out: list[Verb] = []
     for verb in verbs:
-        norm = made.get(verb.inputs[0]) if verb.name in ("linear", "gated") else None
-        if norm is not None and norm.name == "rms_norm" and norm.heads == 1 and uses[verb.inputs[0]] == 1:
+        norm = made.get(verb.inputs[0]) if verb.name in ("linear", "gated_linear") else None
+        if norm is not None and _is_norm(norm) and norm.heads == 1 and uses[verb.inputs[0]] == 1:
             gone.add(id(norm))
             verb = dataclasses.replace(verb, inputs=norm.inputs, norm=norm.norm)
         out.append(verb)
@@ -125,7 +131,7 @@ def _norm_first(verbs: list[Verb], uses: Counter[Symbol]) -> list[Verb]:
 
 
 def _add_residual(verbs: list[Verb], uses: Counter[Symbol]) -> list[Verb]:
-    """add(x, linear(h, w)) becomes a linear that adds as it stores, unless it adds a bias already."""
+    """add(x, linear(h, w)) becomes a linear that adds as it stores."""
     made = _makers(verbs)
     gone: set[int] = set()
     out: list[Verb] = []
@@ -134,7 +140,7 @@ def _add_residual(verbs: list[Verb], uses: Counter[Symbol]) -> list[Verb]:
             residual, branch = verb.inputs
             linear = made.get(branch)
             alone = linear is not None and linear.outputs == [branch] and uses[branch] == 1
-            if linear is not None and alone and linear.name == "linear" and linear.biases == [None]:
+            if linear is not None and alone and linear.name == "linear":
                 gone.add(id(linear))
                 verb = dataclasses.replace(linear, outputs=verb.outputs, residual=residual)
         out.append(verb)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from quickbrown.models.ops import Rope
+from quickbrown.quant.weight import Weight
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -16,7 +20,17 @@ class Symbol:
     rows: bool = False
 
 
-Norm = tuple[Any, float]  # weight, eps
+Vector = tuple[Any, float]  # a weight of one axis, or of heads by axis; what is added to it
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Norm:
+    """RMS norm, or layer norm if centred, which may have a bias."""
+
+    weight: Vector
+    bias: Vector | None
+    eps: float
+    centred: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -27,9 +41,13 @@ class Verb:
     outputs  symbols written, in the order of `weights` for a linear
     weights  encoded weights it reads
     biases   of a linear, None or a vector for each of `weights`
-    norm     RMS norm applied to the input first: (weight, eps)
+    norm     applied to the input first
+    norms    of an attention, those of each head of q and of k
+    sinks    of an attention, a vector
+    kind     of `activate` and `gated`
+    factor   of `scale`; the cap of `softcap` and `attention`; the limit of `gated`
+    range    begin and end of a `part`; of `positions` the offset, and nothing
     order    of columns: which column of the input each of the output is
-    norms    of an attention, RMS norms of each head of q and of k: (weight, eps) each
     """
 
     name: str
@@ -46,14 +64,21 @@ class Verb:
     layer: int = 0
     scale: float = 0.0
     window: int = 0
+    sinks: Any = None
+    slopes: Sequence[float] = ()
+    kind: str = ""
+    factor: float = 0.0
+    range: tuple[int, int] = (0, 0)
 
     def reads(self) -> list[Symbol]:
         return [*self.inputs, *([self.residual] if self.residual else [])]
 
-    def vectors(self) -> list[Any]:
-        """Every norm's weight and every bias."""
+    def vectors(self) -> list[Vector]:
+        """Of every norm, every bias, and the sinks."""
         norms = [self.norm] if self.norm else self.norms or []
-        return [weight for weight, _ in norms] + [bias for bias in self.biases if bias is not None]
+        found = [vector for norm in norms for vector in (norm.weight, norm.bias) if vector is not None]
+        found += [(bias, 0.0) for bias in self.biases if bias is not None]
+        return found + ([(self.sinks, 0.0)] if self.sinks is not None else [])
 
 
 class Recorder:
@@ -62,10 +87,18 @@ class Recorder:
     def __init__(self) -> None:
         self.verbs: list[Verb] = []
         self._ordered: dict[tuple[Symbol, bytes], Symbol] = {}
+        self._ones: dict[int, Weight] = {}  # of norms without a weight, by width
 
     def _note(self, verb: Verb) -> Symbol:
         self.verbs.append(verb)
         return verb.outputs[0]
+
+    def _weight(self, w: Any, width: int) -> Any:
+        if w is not None:
+            return w
+        if width not in self._ones:
+            self._ones[width] = Weight("f32", (width,), np.ones((1, width), np.float32).view(np.uint8))
+        return self._ones[width]
 
     def embed(self, table: Any, tokens: Any) -> Symbol:
         return self._note(Verb("embed", [], [Symbol(table.shape[1])], [table]))
@@ -82,8 +115,17 @@ class Recorder:
             self._ordered[key] = self._note(Verb("columns", [x], [Symbol(x.width, x.rows)], order=order))
         return self._ordered[key]
 
-    def rms_norm(self, x: Symbol, w: Any, eps: float, heads: int = 1) -> Symbol:
-        return self._note(Verb("rms_norm", [x], [Symbol(x.width, x.rows)], norm=(w, eps), heads=heads))
+    def positions(self, table: Any, batch: Any, offset: int = 0) -> Symbol:
+        return self._note(Verb("positions", [], [Symbol(table.shape[1])], [table], range=(offset, 0)))
+
+    def rms_norm(self, x: Symbol, w: Any, eps: float, heads: int = 1, offset: float = 0.0) -> Symbol:
+        norm = Norm((self._weight(w, x.width // heads), 0.0 if w is None else offset), None, eps)
+        return self._note(Verb("rms_norm", [x], [Symbol(x.width, x.rows)], norm=norm, heads=heads))
+
+    def layer_norm(self, x: Symbol, w: Any, bias: Any, eps: float, heads: int = 1) -> Symbol:
+        weight = (self._weight(w, x.width // heads), 0.0)
+        norm = Norm(weight, None if bias is None else (bias, 0.0), eps, centred=True)
+        return self._note(Verb("layer_norm", [x], [Symbol(x.width, x.rows)], norm=norm, heads=heads))
 
     def rope(self, x: Symbol, batch: Any, heads: int, rope: Rope) -> Symbol:
         return self._note(Verb("rope", [x], [Symbol(x.width)], rope=rope, heads=heads))
@@ -99,16 +141,49 @@ class Recorder:
         kv_heads: int,
         scale: float,
         window: int = 0,
+        softcap: float = 0.0,
+        sinks: Any = None,
+        slopes: Sequence[float] | None = None,
     ) -> Symbol:
         return self._note(
-            Verb("attention", [q, k, v], [Symbol(q.width)], heads=heads, layer=layer, scale=scale, window=window)
+            Verb(
+                "attention",
+                [q, k, v],
+                [Symbol(v.width // kv_heads * heads)],
+                heads=heads,
+                layer=layer,
+                scale=scale,
+                window=window,
+                factor=softcap,
+                sinks=sinks,
+                slopes=() if slopes is None else slopes,
+            )
         )
 
     def add(self, a: Symbol, b: Symbol) -> Symbol:
         return self._note(Verb("add", [a, b], [Symbol(a.width, a.rows)]))
 
-    def swiglu(self, gate: Symbol, up: Symbol) -> Symbol:
-        return self._note(Verb("swiglu", [gate, up], [Symbol(gate.width, gate.rows)]))
+    def multiply(self, a: Symbol, b: Symbol) -> Symbol:
+        return self._note(Verb("multiply", [a, b], [Symbol(a.width, a.rows)]))
+
+    def scale(self, x: Symbol, factor: float) -> Symbol:
+        return self._note(Verb("scale", [x], [Symbol(x.width, x.rows)], factor=factor))
+
+    def softcap(self, x: Symbol, cap: float) -> Symbol:
+        return self._note(Verb("softcap", [x], [Symbol(x.width, x.rows)], factor=cap))
+
+    def activate(self, x: Symbol, kind: str) -> Symbol:
+        return self._note(Verb("activate", [x], [Symbol(x.width, x.rows)], kind=kind))
+
+    def gated(self, gate: Symbol, up: Symbol, kind: str, limit: float = 0.0) -> Symbol:
+        return self._note(Verb("gated", [gate, up], [Symbol(gate.width, gate.rows)], kind=kind, factor=limit))
+
+    def part(self, x: Symbol, heads: int, begin: int, end: int) -> Symbol:
+        return self._note(Verb("part", [x], [Symbol(heads * (end - begin), x.rows)], heads=heads, range=(begin, end)))
+
+    def join(self, a: Symbol, b: Symbol, heads: int, shared: bool = False) -> Symbol:
+        width = a.width + b.width * (heads if shared else 1)
+        return self._note(Verb("join", [a, b], [Symbol(width, a.rows)], heads=heads))
 
     def rows(self, x: Symbol, batch: Any) -> Symbol:
         return self._note(Verb("rows", [x], [Symbol(x.width, True)]))
