@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from quickbrown.quant import settings
 from quickbrown.quant.formats import Bytes, Floats
-from quickbrown.quant.grids import Grid, constant, unpack
+from quickbrown.quant.integers import Grid, constant, unpack
 from quickbrown.quant.published import Parts, take
 from quickbrown.quant.weight import Weight
 

@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quickbrown.quant.formats import FP4, NF4, Bytes, Floats
-from quickbrown.quant.grids import Grid, constant
+from quickbrown.quant.integers import Grid, constant
 from quickbrown.quant.published import Parts, take
 from quickbrown.quant.weight import MadeWeight, Weight
 

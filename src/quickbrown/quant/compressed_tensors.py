@@ -26,7 +26,7 @@ import numpy as np
 from quickbrown.quant import settings
 from quickbrown.quant.floats import scaled, whole_tensor
 from quickbrown.quant.formats import Bytes, Floats
-from quickbrown.quant.grids import Grid, constant, nibbles, side_by_side, unpack
+from quickbrown.quant.integers import Grid, constant, nibbles, side_by_side, unpack
 from quickbrown.quant.mxfp4 import mxfp4
 from quickbrown.quant.published import Parts, Published, take
 from quickbrown.quant.weight import Columns, Weight

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from quickbrown.quant import settings
 from quickbrown.quant.formats import Bytes, Floats
-from quickbrown.quant.grids import Grid, nibbles, side_by_side, unpack
+from quickbrown.quant.integers import Grid, nibbles, side_by_side, unpack
 from quickbrown.quant.published import Parts, Published, take
 from quickbrown.quant.weight import Columns, Weight
 

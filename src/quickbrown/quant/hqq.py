@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quickbrown.quant.formats import Bytes, Floats
-from quickbrown.quant.grids import Grid, nibbles
+from quickbrown.quant.integers import Grid, nibbles
 from quickbrown.quant.published import Parts, Published, take
 from quickbrown.quant.weight import MadeWeight, Weight
 

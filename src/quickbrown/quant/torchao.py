@@ -18,7 +18,7 @@ import numpy as np
 
 from quickbrown.quant.floats import scaled, whole_tensor
 from quickbrown.quant.formats import Bytes, Floats
-from quickbrown.quant.grids import Grid
+from quickbrown.quant.integers import Grid
 from quickbrown.quant.published import Parts, Published, take
 from quickbrown.quant.weight import Weight
 
