@@ -222,6 +222,23 @@ def test_a_gguf_file_reads_as_its_model_does(name, lazy):
     assert tokenizer.add_bos == (not model(name).sentences.unigram)
 
 
+def test_beginnings_and_ends_that_a_file_does_not_name():
+    """A vocabulary of the kind of Llama 2 has them where that has."""
+    tokenizer = tokenizer_from_gguf(as_gguf("llama", bos_token_id=None, eos_token_id=None), "m")
+    assert (tokenizer.bos_id, tokenizer.eos_ids) == (1, {2})
+    with pytest.raises(BadFile, match="names no token that ends a text"):
+        tokenizer_from_gguf(as_gguf("unigram_bytes", eos_token_id=None, token_type=None), "m")
+
+
+def test_control_tokens_of_phi_3_take_line_ends_along():
+    """As its tokenizer.json says, and a GGUF file does not, in which only the model's name tells."""
+    for lazy in (False, True):
+        plain = tokenizer_from_gguf(as_gguf("llama"), "m", lazy=lazy)
+        phi = tokenizer_from_gguf(as_gguf("llama") | {"general.name": "Phi-3 Mini"}, "m", lazy=lazy)
+        assert phi.encode("</s>\n x") == plain.encode("</s>x") != plain.encode("</s>\n x")
+        assert phi.encode("<s>\n x") == plain.encode("<s>\n x")
+
+
 def test_special_tokens_in_the_words_of_a_stranger():
     """A unigram vocabulary finds every token of its list in a text: control tokens were once read as what they are."""
     for name in ("unigram", "unigram_bytes", "llama"):
