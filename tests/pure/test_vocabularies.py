@@ -17,13 +17,13 @@ from gguf_writer import as_read
 from hard_texts import TEXTS
 from quickbrown.text.files import tokenizer_from_folder
 from quickbrown.text.gguf_vocab import tokenizer_from_gguf
-from quickbrown.text.lists import PieceLists, begins_words
+from quickbrown.text.lists import PieceLists, begins_words, merges_by_score
 from quickbrown.text.pieces import Pieces
 from quickbrown.text.sentencepiece import Model, read_model
 from quickbrown.text.tokenizer import BYTE_OF, Tokenizer
 from quickbrown.text.words import REFUSED, WORDS
 from quickbrown.weights.source import BadFile
-from quickbrown.weights.strings import Strings
+from quickbrown.weights.strings import Index, Strings
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "vocabularies"
 LLAMA_CPP = json.loads((GOLDEN / "words.json").read_text())
@@ -188,6 +188,33 @@ def test_where_words_may_begin():
     assert not begins_words(Strings.of(["x", "\u2581a\u2581b"]))
     assert begins_words(Strings.of(["a", "\u2581"]).part(np.array([1, 0])))
     assert begins_words(Strings.of([]))
+
+
+@given(tokens=st.lists(st.text("\u2581ab", min_size=1, max_size=5), min_size=1, unique=True))
+def test_where_words_may_begin_by_looking_at_each_token(tokens):
+    assert begins_words(Strings.of(tokens)) == all("\u2581" not in token.lstrip("\u2581") for token in tokens)
+
+
+@given(
+    tokens=st.lists(st.text("ab\u00e9", min_size=1, max_size=5), min_size=1, max_size=60, unique=True),
+    scores=st.lists(st.sampled_from([0.0, -1.0, -2.5, 3.0]), min_size=60, max_size=60),
+    seed=st.integers(0, 99),
+)
+def test_merges_by_score_are_all_that_there_are(tokens, scores, seed):
+    """Every way to make a token of two others, found by trying each; unusable ones neither make nor are made."""
+    normal = np.random.default_rng(seed).random(len(tokens)) < 0.8
+    usable = [token for token, can in zip(tokens, normal, strict=True) if can]
+    expected = [
+        (-scores[at], -len(token[:cut].encode()), at, token[:cut], token[cut:])
+        for at, token in enumerate(tokens)
+        for cut in range(1, len(token))
+        if token in usable and token[:cut] in usable and token[cut:] in usable
+    ]
+    index = Index(Strings.of(tokens))
+    merges = merges_by_score(index, normal, normal, np.array(scores)[: len(tokens)])
+    found = [(tokens[a], tokens[b]) for a, b in zip(merges.left, merges.right, strict=True)]
+    assert found == [(left, right) for *_, left, right in sorted(expected)]
+    assert all(tokens[made] == left + right for made, (left, right) in zip(merges.made, found, strict=True))
 
 
 def as_gguf(name: str, **changes: Any) -> dict[str, Any]:
