@@ -41,6 +41,8 @@ def repositories(tmp_path_factory) -> dict[str, dict[str, Path]]:
     bare = root / "bare"
     bare.mkdir()
     (bare / "a.gguf").write_bytes(b"GGUF")
+    older = write_checkpoint(root / "older", tokenizer=None)
+    (older / "tokenizer.model").write_bytes(b"wanted")
     evil = write_checkpoint(root / "evil", shards=2)
     (evil / INDEX).write_text(json.dumps({"weight_map": {"x": "../../x.safetensors"}}))
     return {
@@ -48,6 +50,7 @@ def repositories(tmp_path_factory) -> dict[str, dict[str, Path]]:
         "a/small": {"main": small},
         "a/pickled": {"main": pickled},
         "a/bare": {"main": bare},
+        "a/older": {"main": older},
         "a/evil": {"main": evil},
         "a/gated": {"main": small},
         "a/private": {"main": small},
@@ -91,6 +94,13 @@ def test_only_what_is_read_is_fetched(served, files, expected):
     """A repository often holds the weights three times: pickled, for another program, and for a third."""
     folder = hub.locate(NAME, files=files)
     assert inside(folder) == served.fetched() == sorted(expected)
+
+
+@pytest.mark.parametrize(("files", "has"), [("model", True), ("tokenizer", True), ("config", False)])
+def test_other_vocabularies_are_fetched_where_there_is_no_tokenizer_json(served, files, has):
+    folder = hub.locate("a/older", files=files)
+    assert ("tokenizer.model" in inside(folder)) == has
+    assert hub.locate("a/older", files=files, local_files_only=True) == folder
 
 
 def test_the_cache_is_that_of_huggingface_hub(served, repositories, cache):

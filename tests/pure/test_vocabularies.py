@@ -17,13 +17,13 @@ from gguf_writer import as_read
 from hard_texts import TEXTS
 from quickbrown.text.files import tokenizer_from_folder
 from quickbrown.text.gguf_vocab import tokenizer_from_gguf
-from quickbrown.text.lists import PieceLists, begins_words
+from quickbrown.text.lists import PieceLists, begins_words, merges_by_score
 from quickbrown.text.pieces import Pieces
 from quickbrown.text.sentencepiece import Model, read_model
 from quickbrown.text.tokenizer import BYTE_OF, Tokenizer
 from quickbrown.text.words import REFUSED, WORDS
 from quickbrown.weights.source import BadFile
-from quickbrown.weights.strings import Strings
+from quickbrown.weights.strings import Index, Strings
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "vocabularies"
 LLAMA_CPP = json.loads((GOLDEN / "words.json").read_text())
@@ -190,6 +190,33 @@ def test_where_words_may_begin():
     assert begins_words(Strings.of([]))
 
 
+@given(tokens=st.lists(st.text("\u2581ab", min_size=1, max_size=5), min_size=1, unique=True))
+def test_where_words_may_begin_by_looking_at_each_token(tokens):
+    assert begins_words(Strings.of(tokens)) == all("\u2581" not in token.lstrip("\u2581") for token in tokens)
+
+
+@given(
+    tokens=st.lists(st.text("ab\u00e9", min_size=1, max_size=5), min_size=1, max_size=60, unique=True),
+    scores=st.lists(st.sampled_from([0.0, -1.0, -2.5, 3.0]), min_size=60, max_size=60),
+    seed=st.integers(0, 99),
+)
+def test_merges_by_score_are_all_that_there_are(tokens, scores, seed):
+    """Every way to make a token of two others, found by trying each; unusable ones neither make nor are made."""
+    normal = np.random.default_rng(seed).random(len(tokens)) < 0.8
+    usable = [token for token, can in zip(tokens, normal, strict=True) if can]
+    expected = [
+        (-scores[at], -len(token[:cut].encode()), at, token[:cut], token[cut:])
+        for at, token in enumerate(tokens)
+        for cut in range(1, len(token))
+        if token in usable and token[:cut] in usable and token[cut:] in usable
+    ]
+    index = Index(Strings.of(tokens))
+    merges = merges_by_score(index, normal, normal, np.array(scores)[: len(tokens)])
+    found = [(tokens[a], tokens[b]) for a, b in zip(merges.left, merges.right, strict=True)]
+    assert found == [(left, right) for *_, left, right in sorted(expected)]
+    assert all(tokens[made] == left + right for made, (left, right) in zip(merges.made, found, strict=True))
+
+
 def as_gguf(name: str, **changes: Any) -> dict[str, Any]:
     """The settings that a GGUF file has of a vocabulary."""
     said = model(name)
@@ -220,6 +247,23 @@ def test_a_gguf_file_reads_as_its_model_does(name, lazy):
     turn = tokenizer.raw.token_to_id("<end_of_turn>")
     assert (tokenizer.bos_id, tokenizer.eos_ids) == (model(name).bos, {model(name).eos, turn} - {None})
     assert tokenizer.add_bos == (not model(name).sentences.unigram)
+
+
+def test_beginnings_and_ends_that_a_file_does_not_name():
+    """A vocabulary of the kind of Llama 2 has them where that has."""
+    tokenizer = tokenizer_from_gguf(as_gguf("llama", bos_token_id=None, eos_token_id=None), "m")
+    assert (tokenizer.bos_id, tokenizer.eos_ids) == (1, {2})
+    with pytest.raises(BadFile, match="names no token that ends a text"):
+        tokenizer_from_gguf(as_gguf("unigram_bytes", eos_token_id=None, token_type=None), "m")
+
+
+def test_control_tokens_of_phi_3_take_line_ends_along():
+    """As its tokenizer.json says, and a GGUF file does not, in which only the model's name tells."""
+    for lazy in (False, True):
+        plain = tokenizer_from_gguf(as_gguf("llama"), "m", lazy=lazy)
+        phi = tokenizer_from_gguf(as_gguf("llama") | {"general.name": "Phi-3 Mini"}, "m", lazy=lazy)
+        assert phi.encode("</s>\n x") == plain.encode("</s>x") != plain.encode("</s>\n x")
+        assert phi.encode("<s>\n x") == plain.encode("<s>\n x")
 
 
 def test_special_tokens_in_the_words_of_a_stranger():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -31,7 +30,10 @@ _NO_ENDS = {
     "<|end|>": (("<|return|>", "<|call|>"), ("<|calls|>", "<|flush|>")),  # between the parts of a reply
     "</s>": (("<|tool_response>",),),
 }
-_END_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
+_END_KEYS = (
+    "eos_token_id", "eot_token_id", "eom_token_id",  # of a document, a turn, a message
+    "fim_pad_token_id", "fim_rep_token_id", "fim_sep_token_id",  # of what was missing, a repository, a file
+)  # fmt: skip
 _NAMES = {
     "bos_token": "bos_token_id",
     "eos_token": "eos_token_id",
@@ -44,6 +46,7 @@ _NAMES = {
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4
 _AT = "tokenizer.ggml."
 _IN_PIECES = ("gemma4", "sarvam-moe")  # ways to cut a text that are none: ▁ stands for a blank, and merges are listed
+_STRIPPING = ("phi-3", "phi3")  # models whose control tokens take line ends along; their files do not say so
 _OTHER_MODELS = {
     "bert": "WordPiece, which is for models that write no text",
     "rwkv": "that of RWKV",
@@ -167,6 +170,8 @@ class _Reader:
             self.bad(f"cuts text into words in the way {pre!r} ('tokenizer.ggml.pre'), which is not supported: "
                      f"{REFUSED[pre]}")  # fmt: skip
         if pre not in WORDS:
+            from difflib import get_close_matches
+
             near = "" if pre is None else "".join(f"; {name!r} is near" for name in get_close_matches(pre, WORDS, 1))
             named = "does not say how it" if pre is None else f"names the way {pre!r} that it"
             self.bad(f"{named} cuts text into words ('tokenizer.ggml.pre'); {len(WORDS)} ways are supported{near}")
@@ -201,12 +206,18 @@ class _Reader:
             prefix=self.flag("add_space_prefix", model != "gemma4"),
             squeeze=self.flag("remove_extra_whitespaces", False),
             charsmap=self.charsmap() if model == "t5" else b"",
+            strip=model == "llama" and any(name in self.name() for name in _STRIPPING),
         )
         try:
             raw, unbuilt = model_of.built(lazy)
         except ValueError as error:
             self.bad(str(error))
-        return self.made(raw, index, unbuilt, model != "t5", 1 if model == "llama" else None)
+        return self.made(raw, index, unbuilt, model != "t5", (1, 2) if model == "llama" else (None, None))
+
+    def name(self) -> str:
+        """The model's own name, in small letters."""
+        name = self.metadata.get("general.name")
+        return name.lower() if isinstance(name, str) else ""
 
     def charsmap(self) -> bytes:
         key = _AT + "precompiled_charsmap"
@@ -224,20 +235,28 @@ class _Reader:
         return added, np.concatenate(list(by_kind.values())).tolist()
 
     def made(
-        self, raw: tokenizers.Tokenizer, index: Index, unbuilt: Lists | None, begins: bool, bos: int | None = None
+        self,
+        raw: tokenizers.Tokenizer,
+        index: Index,
+        unbuilt: Lists | None,
+        begins: bool,
+        usual: tuple[int | None, int | None] = (None, None),
     ) -> Tokenizer:
-        """The tokenizer, with its beginning (`bos` where the file names none) and ends."""
+        """The tokenizer, with its beginning and ends; `usual` are those of its kind, for a file that names none."""
         count = len(index.tokens)
         added = raw.get_added_tokens_decoder()
         ends = {token.content: i for i, token in added.items() if token.content in _ENDS}
         for text, others in _NO_ENDS.items():
             if any(all(other in ends for other in several) for several in others):
                 ends.pop(text, None)
+        bos, eos = (i if i is not None and i < count else None for i in usual)
         ids = {*ends.values(), *(i for key in _END_KEYS if (i := self.token(key, count)) is not None)}
+        if self.token("eos_token_id", count) is None and eos is not None:
+            ids.add(eos)
         if not ids:
             self.bad("names no token that ends a text ('tokenizer.ggml.eos_token_id')")
         named = self.token("bos_token_id", count)
-        bos = named if named is not None or bos is None or bos >= count else bos
+        bos = bos if named is None else named
         add_bos = self.flag("add_bos_token", begins)
         if add_bos and bos is None:
             self.bad("wants a token that begins a text and does not name it ('tokenizer.ggml.bos_token_id')")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import tokenizers
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # kinds of tokens, as in SentencePiece's format
+UNSTRIPPED = frozenset({"<unk>", "<s>", "<|endoftext|>"})
 _WORD = f"{BLANK}+[^{BLANK}]*|[^{BLANK}]+"
 
 
@@ -37,6 +38,7 @@ class Sentences:
     once      but not what follows one
     squeeze   make one blank of several, and none at the ends of a text
     charsmap  SentencePiece's table of what characters are replaced by, or nothing
+    strip     whether control tokens take blanks and line ends behind them along, but for `UNSTRIPPED`
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Sentences:
         once: bool = False,
         squeeze: bool = False,
         charsmap: bytes = b"",
+        strip: bool = False,
     ) -> None:
         self.index, self.unknown, self.scores, self.merges = index, unknown, scores, merges
         self.unigram, self.prefix, self.once = unigram, prefix, once
@@ -63,6 +66,7 @@ class Sentences:
         self.added: Added = {marks: index.tokens.take(ids) for marks, ids in which.items()}
         self.added_ids: list[int] = np.concatenate(list(which.values())).tolist()
         self.normal: npt.NDArray[np.bool_] = (kinds == NORMAL) & ~special
+        self.strip = frozenset(self.added[True]) - UNSTRIPPED if strip else frozenset()
         self.byte_fallback = bool((index.find(Strings.of(BYTE_TOKENS)) >= 0).all())
         self.cut = not unigram and begins_words(index.tokens.part(np.flatnonzero(self.normal)))
 
@@ -125,5 +129,5 @@ def _dressed(sentences: Sentences, model: tokenizers.models.Model) -> tokenizers
         raw.pre_tokenizer = pre_tokenizers.Sequence(cuts)
     decoded = [decoders.Replace(BLANK, " "), decoders.ByteFallback(), decoders.Fuse()]
     raw.decoder = decoders.Sequence([*decoded, decoders.Strip(" ", 1, 0)] if sentences.prefix else decoded)
-    add_tokens(raw, sentences.added)
+    add_tokens(raw, sentences.added, sentences.strip)
     return raw

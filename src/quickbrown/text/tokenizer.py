@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Container, Iterable
-from secrets import token_hex
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -191,6 +190,8 @@ def of_library(error: BaseException) -> bool:
 
 def without_special(raw: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
     """The same vocabulary, to which special tokens are plain text, and which puts none before or after a text."""
+    from secrets import token_hex
+
     from tokenizers import models
 
     special = {i for i, token in raw.get_added_tokens_decoder().items() if token.special}

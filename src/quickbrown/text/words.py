@@ -7,7 +7,7 @@ then the family's own is taken, since the model was trained with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -137,12 +137,12 @@ class Words(NamedTuple):
         return raw
 
 
-def add_tokens(raw: tokenizers.Tokenizer, added: Added) -> None:
-    """Make tokens whole in any text."""
+def add_tokens(raw: tokenizers.Tokenizer, added: Added, strip: Container[str] = ()) -> None:
+    """Make tokens whole in any text, of which those of `strip` take blanks and line ends behind them along."""
     from tokenizers import AddedToken
 
     for special, texts in added.items():
-        tokens = [AddedToken(text, special=special, normalized=False) for text in texts]
+        tokens = [AddedToken(text, special=special, normalized=False, rstrip=text in strip) for text in texts]
         (raw.add_special_tokens if special else raw.add_tokens)(tokens)
 
 

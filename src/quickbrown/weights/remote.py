@@ -26,6 +26,7 @@ _TOKENIZER = [
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
     "chat_templates/*.jinja", "additional_chat_templates/*.jinja",
 ]  # fmt: skip
+_OTHER_VOCABULARIES = ["tokenizer.model", "tiktoken.model", "*.tiktoken", "tekken.json"]  # where no tokenizer.json is
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _WANTED = {"config": _CONFIG, "tokenizer": _CONFIG + _TOKENIZER, "model": [*_CONFIG, *_TOKENIZER, _INDEX]}
 
@@ -64,6 +65,8 @@ class Repository:
             return path
         root = self._snapshot([before + name for name in _WANTED[files]])
         folder = root / subfolder
+        if files != "config" and not (folder / "tokenizer.json").is_file():
+            self._snapshot([before + name for name in _OTHER_VOCABULARIES], root.name)
         if files == "model":
             if not (folder / "config.json").is_file():
                 raise HubError(
