@@ -25,9 +25,11 @@ enum class Format : uint8_t {
     mxfp4,
     u4z,
     u8z,
-    e4m3
+    e4m3,
+    s8_k,
+    q2_k
 };
-constexpr int kFormats = 18, kEncodable = 8;
+constexpr int kFormats = 20, kEncodable = 8;
 
 // What the input of a linear is rounded to; it follows from the weight's format and from what its model asks of those
 // that take int8: int8, or bf16_groups, which is bf16 in the order and with the sums that their kernels need.
@@ -74,6 +76,10 @@ inline constexpr float kFp4[16] = {
 // What the nibbles of iq4_nl stand for, plus 128, and those of mxfp4, doubled, plus 16: as unsigned bytes.
 inline constexpr uint8_t kIq4Nl[16] = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
 inline constexpr uint8_t kMxfp4[16] = {16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4};
+
+// Two numbers of 2 bits in a nibble.
+inline constexpr uint8_t kLowerTwo[16] = {0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3};
+inline constexpr uint8_t kUpperTwo[16] = {0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3};
 
 constexpr int kLanes = 16;  // rows of a panel, floats of a vector
 constexpr size_t padded16(size_t n) { return (n + kLanes - 1) / kLanes * kLanes; }

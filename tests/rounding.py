@@ -29,6 +29,7 @@ from quickbrown.backends.reference import (
 from quickbrown.engine.batch import Batch
 from quickbrown.models.rope import Rope
 from quickbrown.quant.formats import FORMATS
+from quickbrown.quant.quantize import quantize
 from quickbrown.quant.weight import Weight
 
 Floats = npt.NDArray[Any]
@@ -56,9 +57,21 @@ def compare(what: str, got: Floats, want: Floats, bound: Floats | float) -> floa
     return float(gap.max(initial=0)) / largest
 
 
-# Formats with a minimum, and the byte of a block from which on there are only the q.
+# Formats with a minimum, and the bytes of a block where there are only the q.
+MINIMA = {
+    "q4_1": slice(4, None), "q5_1": slice(4, None), "q4_k": slice(16, None), "q5_k": slice(16, None),
+    "q2_k": slice(16, 80),
+}  # fmt: skip
+
 ZEROS = {"u4z": 8, "u8z": 128}  # what a kernel takes off q before it adds what that differs from the zero point by
-MINIMA = {"q4_1": 4, "q5_1": 4, "q4_k": 16, "q5_k": 16}
+
+
+def held(w: Weight) -> Weight:
+    """The weight that kernels multiply: the same values in a format that has some."""
+    form = FORMATS[w.format]
+    if form.held is None:
+        return w
+    return Weight(form.held, w.shape, form.transcode(w.data)) if form.transcode else quantize(w.decode(), form.held)
 
 
 def parts(w: Weight) -> Floats:
@@ -76,7 +89,7 @@ def parts(w: Weight) -> Floats:
     if w.format not in MINIMA:
         return np.abs(_held(w, values))
     bare = w.data.reshape(w.shape[0], -1, FORMATS[w.format].block_bytes).copy()
-    bare[..., MINIMA[w.format] :] = 0
+    bare[..., MINIMA[w.format]] = 0
     least = Weight(w.format, w.shape, bare.reshape(w.data.shape)).decode().astype(np.float64)
     return np.abs(values - least) + np.abs(least)
 
@@ -91,8 +104,17 @@ def widest(w: Weight) -> Floats:
     (128 + lower half) + 16 * (128 + upper half), and takes off what that is too much.
 
     In a group that uses its range, d times that is at most 24 times the largest weight (iq4_nl: 17 * 128 + 241 d, and
-    its largest entries are 104, 113 and 127 d; all others less).
+    its largest entries are 104, 113 and 127 d; all others less). Groups of s8_k need not use theirs: 17 * 128 + 255 d.
+    Those of q2_k are small beside 128: 131 d.
     """
+    if w.format == "s8_k":
+        blocks = w.data.reshape(w.shape[0], -1, 276)
+        d, s = blocks[..., :4].copy().view("<f4"), blocks[..., 4:20].view(np.int8)
+        return parts(w) + np.repeat(np.abs(d.astype(np.float64) * s) * (17 * 128 + 255), 16, -1).reshape(w.shape)
+    if w.format == "q2_k":
+        blocks = w.data.reshape(w.shape[0], -1, 84)
+        d, s = blocks[..., 80:82].copy().view("<f2"), blocks[..., :16] & 15
+        return parts(w) + np.repeat(np.abs(d.astype(np.float64) * s) * 131, 16, -1).reshape(w.shape)
     values = np.abs(_held(w, w.decode().astype(np.float64)))
     groups = values.reshape(*w.shape[:-1], -1, 16 if w.format == "q6_k" else 32)
     most = np.broadcast_to(24 * groups.max(-1, keepdims=True), groups.shape)
@@ -105,6 +127,7 @@ def linear(x: Floats, w: Weight, bias: Weight | None = None, any_order: bool = F
 
     any_order  for sums of K products in whatever order: K - 1 sums, a product, the reference's rounding
     """
+    w = held(w)
     rounded, inputs = activation(w.format, wide), w.shape[1]
     by_groups = rounded != activation(w.format)
     if any_order:
@@ -112,7 +135,8 @@ def linear(x: Floats, w: Weight, bias: Weight | None = None, any_order: bool = F
     elif by_groups:
         # a group: two chains of 8 units of 2, their join (and that of two halves of a byte), the sum of x (a tree of
         # 5 and a join) and its product, the scale and its product; sums over groups; the reference's three
-        sums = 2 if w.format in MINIMA or w.format in ZEROS or w.format == "q6_k" else 1
+        sums = 2 if w.format in MINIMA or w.format in ZEROS else 1
+        sums *= 2 if w.format in ("q6_k", "s8_k", "q2_k") else 1
         steps = 2 * 8 + 2 + 6 + 1 + 3 + inputs // 32 * sums + 3
     elif rounded == "int8":
         # a group: its scale, its product and the sums over groups (twice where a minimum is added);

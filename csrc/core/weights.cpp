@@ -53,6 +53,8 @@ Layout layout(Format format) {
         case Format::u4z: return {32, 20, 320};
         case Format::u8z: return {32, 38, 608};
         case Format::e4m3: return {64, 68, 1088};
+        case Format::s8_k: return {256, 276, 64 + 8 * 544};
+        case Format::q2_k: return {256, 84, 64 + 8 * 192};
     }
     throw std::invalid_argument("unknown weight format");
 }
@@ -143,6 +145,31 @@ void pack_q6_k(const uint8_t* source, uint8_t* panel, size_t r) {
     }
 }
 
+void pack_q2_k(const uint8_t* source, uint8_t* panel, size_t r) {
+    std::memcpy(panel + r * 2, source + 80, 2);
+    panel[32 + r * 2] = source[82], panel[33 + r * 2] = source[83] ^ 0x80;  // -dmin
+    for (size_t s = 0; s < 8; s++) {
+        uint8_t* group = panel + 64 + s * 192;
+        for (size_t half = 0; half < 2; half++) {
+            group[half * 16 + r] = source[2 * s + half] & 15, group[32 + half * 16 + r] = source[2 * s + half] >> 4;
+            uint32_t bits = 0;
+            for (size_t f = 0; f < 4; f++)
+                bits |= (word(source + 16 + s / 4 * 32 + half * 16 + f * 4) >> s % 4 * 2 & 0x03030303) << f * 2;
+            put(group + 64 + half * 64 + r * 4, bits);
+        }
+    }
+}
+
+void pack_s8_k(const uint8_t* source, uint8_t* panel, size_t r) {
+    std::memcpy(panel + r * 4, source, 4);
+    for (size_t s = 0; s < 8; s++) {
+        uint8_t* group = panel + 64 + s * 544;
+        group[r] = source[4 + 2 * s], group[16 + r] = source[5 + 2 * s];
+        for (size_t j = 0; j < 8; j++)
+            put(group + 32 + j * 64 + r * 4, word(source + 20 + s * 32 + j * 4) ^ 0x80808080);
+    }
+}
+
 // One row of a source into row r of its panel. The panel was zero.
 void pack_row(Format format, const uint8_t* source, size_t inputs, uint8_t* panel, size_t r) {
     const Layout l = layout(format);
@@ -194,6 +221,12 @@ void pack_row(Format format, const uint8_t* source, size_t inputs, uint8_t* pane
             return;
         case Format::q6_k:
             for (size_t b = 0; b < blocks; b++) pack_q6_k(source + b * l.block_bytes, panel + b * l.group_bytes, r);
+            return;
+        case Format::q2_k:
+            for (size_t b = 0; b < blocks; b++) pack_q2_k(source + b * l.block_bytes, panel + b * l.group_bytes, r);
+            return;
+        case Format::s8_k:
+            for (size_t b = 0; b < blocks; b++) pack_s8_k(source + b * l.block_bytes, panel + b * l.group_bytes, r);
             return;
         case Format::q5_0:
             for (size_t g = 0; g < blocks; g++, source += l.block_bytes, panel += l.group_bytes) {
@@ -438,6 +471,23 @@ void decode_row(const PackedWeight& w, size_t row, float* out) {
                 const uint8_t* part = group + 32 + i / 32 * 416;
                 const float scale = half_to_float(half(group + r * 2)) * static_cast<int8_t>(part[i / 16 % 2 * 16 + r]);
                 out[k] = scale * static_cast<float>(quant(part + 32, 2, i % 32, r) - 32);
+                break;
+            }
+            case Format::q2_k: {
+                const uint8_t* part = group + 64 + i / 32 * 192;
+                const size_t second = i / 16 % 2 * 16;
+                const float scale = half_to_float(half(group + r * 2)) * part[second + r];
+                const float min = half_to_float(half(group + 32 + r * 2)) * part[32 + second + r];
+                const int q = part[64 + second * 4 + r * 4 + i % 4] >> i % 16 / 4 * 2 & 3;
+                out[k] = scale * static_cast<float>(q) + min;
+                break;
+            }
+            case Format::s8_k: {
+                const uint8_t* part = group + 64 + i / 32 * 544;
+                float factor;
+                std::memcpy(&factor, group + r * 4, 4);
+                const int q = static_cast<int>(part[32 + i % 32 / 4 * 64 + r * 4 + i % 4]) - 128;
+                out[k] = factor * static_cast<int8_t>(part[i / 16 % 2 * 16 + r]) * static_cast<float>(q);
                 break;
             }
             case Format::q5_0:

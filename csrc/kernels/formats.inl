@@ -20,6 +20,10 @@
 //   q5_k  [16 d][16 -dmin]  [16 u8 s][16 u8 m][4 x 64 B][64 B]       as q5_1 has the fifth bits
 //   q6_k  [16 d]            [16 s8 s][16 s8 s][4 x 64 B][2 x 64 B]   a scale for each 16 k, value d * s * (u6 - 32);
 //         bits 2f, 2f+1 of byte r*4+b of vector h: the upper ones of k = 16h+4f+b
+//   q2_k  [16 d][16 -dmin]  [2 x 16 u8 s][2 x 16 u8 m][2 x 64 B]     a scale and a minimum for each 16 k, value
+//         d * s * u2 + -dmin * m; bits 2f, 2f+1 of byte r*4+b of vector h: k = 16h+4f+b
+//   s8_k  [16 f32 d]        [16 s8 s][16 s8 s][8 x 64 B]             a scale for each 16 k, value d * s * (u8 - 128);
+//         two halves' scaled dots stay below 2^24 while |s q| <= 2^12, as in all that is held so
 
 // Where the scales of a group are: fp16 numbers in front of it, and nothing that several groups share.
 struct Scales {
@@ -166,6 +170,30 @@ struct Q6_K : Super<32, 416> {
         next4 = join_bits(high_nibbles(both), upper, j % 2 * 4 + 2, 3);
     }
     QB_INLINE I dot(I acc, Bytes w, I x) { return dot4_narrow(acc, w, x); }
+};
+
+struct Q2_K : Super<64, 192> {
+    static constexpr int kHalfZeroShift = -1;
+    static constexpr bool kHalfMin = true;
+    QB_INLINE void vectors(const uint8_t* group, int j, Bytes& first4, Bytes& next4) {
+        const Bytes four = load_bytes(group + 64 + j / 2 * 64), both = j % 2 ? high_nibbles(four) : low_nibbles(four);
+        first4 = choose_bytes(kLowerTwo, both);
+        next4 = choose_bytes(kUpperTwo, both);
+    }
+    QB_INLINE I dot(I acc, Bytes w, I x) { return dot4_narrow(acc, w, x); }
+};
+
+struct S8_K : Super<64, 544> {
+    static constexpr int kHalfZeroShift = 7;
+    QB_INLINE Head head(const uint8_t* first_group) {
+        const F factor = load(reinterpret_cast<const float*>(first_group - 64));
+        return {factor, factor};
+    }
+    QB_INLINE void vectors(const uint8_t* group, int j, Bytes& first4, Bytes& next4) {
+        first4 = load_bytes(group + 32 + j * 128);
+        next4 = load_bytes(group + 32 + j * 128 + 64);
+    }
+    QB_INLINE I dot(I acc, Bytes w, I x) { return dot4(acc, w, x); }
 };
 
 // Blocks of 64 k with a scale in front, whose values are floats: `begin` at the first of eight k, `next` is one of

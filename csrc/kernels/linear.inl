@@ -1,8 +1,9 @@
 // The one GEMM core. Each output element is one chain of operations, ascending k, the same for every number of tokens:
 //   quantized: per group of 32 an exact integer dot, then f = fma(dot, w_scale * x_scale, f) and for formats with a
-//              minimum f = fma(min, x_scale * x_sum, f); for q6_k the dot is that of two halves, times their scales
+//              minimum f = fma(min, x_scale * x_sum, f); for q6_k, s8_k and q2_k the dot is that of two halves,
+//              times their scales, and the minimum likewise
 //   on bf16:   per group two chains over units 0 and 1 mod 2, joined, less what every w + offset has too much, then
-//              f = fma(dot, w_scale, f) and f = fma(min, x_sum, f); for q6_k per half of a group
+//              f = fma(dot, w_scale, f) and f = fma(min, x_sum, f); for q6_k, s8_k and q2_k per half of a group
 //   float:     four chains over units 0,1,2,3 mod 4, joined as (0 + 1) + (2 + 3)
 //   scaled:    per block of 64 four such chains over its floats, then f = fma(scale, joined, f)
 
@@ -100,7 +101,7 @@ QB_INLINE void halves_tile(const uint8_t* panels, size_t stride, const uint8_t* 
         if (g % Format::kGroupsAHead == 0)
             for (int n = 0; n < N; n++) heads[n] = Format::head(group + n * stride);
         if constexpr (N == 1) reading.fetch_behind(group, Format::kGroupBytes);
-        I whole[M][N];
+        I whole[M][N], least[M][N];
 #pragma GCC unroll 2
         for (int half = 0; half < 2; half++) {
             I dots[M][N];
@@ -122,14 +123,25 @@ QB_INLINE void halves_tile(const uint8_t* panels, size_t stride, const uint8_t* 
                 const I sum = half ? sub_i(broadcast4(scale + 2 * M + m), first) : first;
                 for (int n = 0; n < N; n++) {
                     const I by = load_s8(group + n * stride + half * 16);
-                    const I dot = mul_i(sub_i(dots[m][n], shift_left<Format::kHalfZeroShift>(sum)), by);
+                    I dot = dots[m][n];
+                    if constexpr (Format::kHalfZeroShift >= 0)
+                        dot = sub_i(dot, shift_left<Format::kHalfZeroShift>(sum));
+                    dot = mul_i(dot, by);
                     whole[m][n] = half ? add_i(whole[m][n], dot) : dot;
+                    if constexpr (requires { Format::kHalfMin; }) {
+                        const I low = mul_i(load_s8(group + n * stride + 32 + half * 16), sum);
+                        least[m][n] = half ? add_i(least[m][n], low) : low;
+                    }
                 }
             }
         }
         for (int n = 0; n < N; n++) {
             const F factor = heads[n].factor;
             for (int m = 0; m < M; m++) f[m][n] = fma(to_float(whole[m][n]), mul(factor, set(scale[m])), f[m][n]);
+            if constexpr (requires { Format::kHalfMin; }) {
+                for (int m = 0; m < M; m++)
+                    f[m][n] = fma(to_float(least[m][n]), mul(heads[n].least, set(scale[m])), f[m][n]);
+            }
         }
     }
 }
@@ -140,7 +152,7 @@ template <class Quantized> struct Wide {
     static constexpr bool kHalves = requires { Quantized::kHalfZeroShift; };  // a scale for each 16 of a group
     static constexpr int kZero = [] {
         if constexpr (kHalves)
-            return 1 << Quantized::kHalfZeroShift;
+            return Quantized::kHalfZeroShift < 0 ? 0 : 1 << Quantized::kHalfZeroShift;
         else
             return Quantized::kZeroShift < 0 ? 0 : 1 << Quantized::kZeroShift;
     }();
@@ -211,8 +223,12 @@ QB_INLINE void wide_tile(const uint8_t* panels, size_t stride, const uint8_t* x,
                     if constexpr (Format::kBytes) dot = fma(add(acc[1][0][m][n], acc[1][1][m][n]), set(16.0f), dot);
                     dot = fma(set(-Format::kOffset), sum, dot);
                     f[m][n] = fma(dot, scale, f[m][n]);
-                    if constexpr (!Format::kHalves)
+                    if constexpr (requires { Weights::kHalfMin; }) {
+                        const F least = mul(heads[n].least, to_float(load_s8(own + 32 + part * 16)));
+                        f[m][n] = fma(least, sum, f[m][n]);
+                    } else if constexpr (!Format::kHalves) {
                         if constexpr (Weights::kHasMin) f[m][n] = fma(Weights::min(own, heads[n]), sum, f[m][n]);
+                    }
                 }
             }
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import glob
 import os
 import re
 import weakref
@@ -280,7 +281,8 @@ class LLM:
     def info(self) -> dict[str, Any]:
         """Facts about the model, and how it is held here."""
         c = self.config
-        files = sorted(self.path.glob("*.safetensors")) if self.path.is_dir() else [self.path]
+        source = self.source
+        files = source.file.paths if isinstance(source, GgufSource) else sorted(self.path.glob("*.safetensors"))
         weights = list(self._weights.values())
         published = Counter(weight.format for weight in weights)
         quantization = None if isinstance(self.source, GgufSource) else self.source.quantization
@@ -459,7 +461,10 @@ def place(path: Path, dtype: str, quantize: str | None) -> Kept:
     """Where the weights of a file or folder may be kept, packed. Made before it is opened."""
     held = quantize or ("as published" if dtype == "auto" else dtype)
     if not path.is_dir():
-        return Kept(path, f"weights, {held}", LAYOUT)
+        names = hub.part_names(path.name)
+        if len(names) == 1:
+            return Kept(path, f"weights, {held}", LAYOUT)
+        return Kept(path.parent, f"weights of {names[0]}, {held}", LAYOUT, [glob.escape(name) for name in names])
     from quickbrown.weights.safetensors import FILES
 
     return Kept(path, f"weights, {held}", LAYOUT, FILES)

@@ -24,9 +24,10 @@ ALLOWED = {
     "streams": {"text", "engine"},
     "llm": {"text", "weights", "backends", "engine", "generation", "quant", "models", "streams"},
     "async_llm": {"llm", "streams"},
+    "describe": {"llm", "text", "weights", "quant", "_native"},
     "hf": {"llm", "text", "weights", "backends", "engine", "generation", "quant", "models", "streams"},
     "bench": {"", "llm", "weights.kept", "backends.native"},
-    "cli": {"llm", "hf", "bench", "weights.hub", "weights.kept", "backends.native"},
+    "cli": {"llm", "describe", "hf", "bench", "weights.hub", "weights.kept", "backends.native"},
 }  # fmt: skip
 ALLOWED["cli"].add("")  # `from quickbrown import LLM`: the public names
 

@@ -20,6 +20,8 @@ size_t block_of(Format format) {
         case Format::e4m3: return 64;
         case Format::q4_k:
         case Format::q5_k:
+        case Format::s8_k:
+        case Format::q2_k:
         case Format::q6_k: return 256;
         default: return 32;
     }
@@ -54,6 +56,14 @@ std::vector<uint8_t> encoded(Format format, size_t rows, size_t inputs, std::mt1
                 const float x = normal(random);
                 std::memcpy(&data[i], reinterpret_cast<const uint8_t*>(&x) + 2, 2);
                 i += 2;
+                break;
+            }
+            case Format::q2_k: half(&data[i + 80]), half(&data[i + 82]), i += 84; break;
+            case Format::s8_k: {  // scales of up to 31: its dots are exact as far as 2^24
+                const float d = normal(random);
+                std::memcpy(&data[i], &d, 4);
+                for (size_t s = 4; s < 20; s++) data[i + s] = static_cast<uint8_t>(random() % 63 - 31);
+                i += 276;
                 break;
             }
             case Format::q6_k: half(&data[i + 208]), i += 210; break;

@@ -380,7 +380,7 @@ def test_verbs_that_do_not_fit_are_refused():
     assert plan.instructions == 3
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", [f.name for f in FORMATS.values() if f.held is None])
 def test_wrong_sizes_are_refused_at_packing(format):
     pool = _native.Pool(2)
     block = FORMATS[format].block

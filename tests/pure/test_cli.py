@@ -66,10 +66,6 @@ class FakeLLM:
 
     stream_chat = stream
 
-    def info(self) -> dict[str, Any]:
-        return {"family": "llama", "parameters": 134515008, "file_bytes": 98362432, "chat_template": True,
-                "formats": {"layers": "q4_1, held as q4_1"}}  # fmt: skip
-
 
 @pytest.fixture
 def models(monkeypatch: pytest.MonkeyPatch) -> list[FakeLLM]:
@@ -466,17 +462,18 @@ class TestPacked:
 
 
 class TestFacts:
-    def test_info(self, models: list[FakeLLM], capsys: pytest.CaptureFixture[str]) -> None:
-        assert main.call(["info", "m.gguf"]) == 0
-        shown = capsys.readouterr().out.splitlines()
-        assert models[0].model == "m.gguf"
-        assert shown == [
+    def test_lines(self) -> None:
+        facts = {"family": "llama", "parameters": 134515008, "file_bytes": 98362432, "chat_template": True,
+                 "mapped": None, "formats": {"layers": "q4_1, held as q4_1"}, "ends": [1, 2]}  # fmt: skip
+        assert list(lines(facts)) == [
             "family         llama",
             "parameters     134,515,008",
             "file bytes     98,362,432 (98.4 MB)",
             "chat template  yes",
+            "mapped         no",
             "formats",
             "  layers  q4_1, held as q4_1",
+            "ends           1, 2",
         ]
 
     def test_doctor(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,7 +50,7 @@ def test_reads_what_was_written(tmp_path, format, version, tied):
         source.get("model.layers.9.input_layernorm.weight")
 
 
-@pytest.mark.parametrize("format", [f for f in FORMATS if f not in ENCODABLE])
+@pytest.mark.parametrize("format", [f for f in FORMATS if f not in ENCODABLE and FORMATS[f].ggml_type is not None])
 def test_reads_formats_that_are_only_read(tmp_path, format):
     metadata, tensors = tiny_llama("f32", hidden_size=256, intermediate_size=256, num_hidden_layers=1)
     dice = np.random.default_rng(3)
@@ -103,11 +103,12 @@ def test_release_gives_pages_back_only_inside_the_weight(tmp_path):
         def madvise(self, *what):
             told.append(what)
 
-    source._map, kept = Map(), source._map
+    part = source.file._parts[0]
+    part.map, kept = Map(), part.map
     name = "model.layers.0.mlp.up_proj.weight"
     source.release(name)
     source.release("model.norm.weight")
-    source._map = kept
+    part.map = kept
     if not hasattr(mmap, "MADV_DONTNEED"):
         pytest.skip("this platform cannot be told; Linux runs it")
     [(advice, start, size)] = told
@@ -137,7 +138,9 @@ WRONG_SETTINGS = [
     ({"general.alignment": Typed(4, 2**31)}, "power of two"),
     ({"general.alignment": Typed(6, 32.0)}, "power of two"),
     ({"general.quantization_version": 1}, "version 1 of the formats"),
-    ({"split.count": Typed(2, 3)}, "one of 3 parts"),
+    ({"split.count": Typed(2, 3)}, "one of 3 parts, and its name does not say which: it must end like -00001-of-00003"),
+    ({"split.count": 0}, "'split.count' must be a whole number, not 0"),
+    ({"split.count": "2"}, "'split.count' must be a whole number, not '2'"),
     ({"llama.block_count": "1"}, "'llama.block_count' must be a whole number"),
     ({"llama.block_count": True}, "'llama.block_count' must be a whole number"),
     ({"llama.block_count": None}, "'llama.block_count' is missing"),
@@ -241,7 +244,8 @@ PATCHES = [
     (12, "<Q", 2**63, "beyond the end"),
     (4, "<Q", 2**64 - 32, "beyond the end"),
     (12, "<Q", 31, "has shape (31, 32)"),
-    (20, "<I", 10, "has type Q2_K; the supported types are F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K, Q6_K, Q5_0"),
+    (20, "<I", 9, "has type Q8_1, which cannot be read; the types that can are F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K"),
+    (20, "<I", 10, "multiple of 256 values, not 32"),
     (20, "<I", 14, "multiple of 256 values, not 32"),
     (20, "<I", 4711, "has type 4711"),
     (24, "<Q", 0, "overlap"),
@@ -289,7 +293,7 @@ def behind(path: Path, key: str) -> int:
         ("general.name", 4, b"\xff" * 8, "the setting 'general.name' is 18446744073709551615 bytes long"),
         ("general.name", 4, struct.pack("<Q", 2**20), "ends in the middle of the setting 'general.name'"),
         ("general.name", 12, b"\xc3\x28", "not valid UTF-8"),
-        ("tokenizer.ggml.tokens", 4, struct.pack("<I", 9), "array of unknown type 9"),
+        ("tokenizer.ggml.tokens", 4, struct.pack("<I", 13), "array of unknown type 13"),
         ("tokenizer.ggml.tokens", 8, b"\xff" * 8, "truncated"),
         ("tokenizer.ggml.tokens", 16, b"\xff" * 8, "truncated"),
         ("tokenizer.ggml.tokens", 24, b"\xff", "not valid UTF-8"),
@@ -309,6 +313,115 @@ def test_a_character_may_not_span_two_strings(tmp_path):
     at = behind(path, "x.two") + 16
     patched(path, at + 8, b"\xc3")
     refused(patched(path, at + 17, b"\xa9"), "not valid UTF-8")
+
+
+def nested(value) -> bytes:
+    """An array of arrays of numbers of type u8, as deep as lists are in it."""
+    if value and isinstance(value[0], int):
+        return struct.pack("<IQ", 0, len(value)) + bytes(value)
+    return struct.pack("<IQ", 9, len(value)) + b"".join(map(nested, value))
+
+
+def with_lists(path: Path, array: bytes) -> Path:
+    """A file whose first setting is this array."""
+    whole = write_gguf(path, *small()).read_bytes()
+    setting = struct.pack("<Q", 4) + b"x.in" + struct.pack("<I", 9) + array
+    count = struct.unpack_from("<Q", whole, 16)[0] + 1
+    head, body = whole[24 : (end := place(whole, "output_norm.weight") + 24)], whole[end + -end % 32 :]
+    data = whole[:16] + struct.pack("<Q", count) + setting + head
+    path.write_bytes(data + bytes(-len(data) % 32) + body)
+    return path
+
+
+def test_lists_in_lists(tmp_path):
+    value = [[[1, 2], [3]], [[4, 5, 6]]]
+    source = GgufSource(with_lists(tmp_path / "m.gguf", nested(value)))
+    assert [[list(inner) for inner in middle] for middle in source.metadata["x.in"]] == value
+    deep: list = [7]
+    for _ in range(7):
+        deep = [deep]
+    assert GgufSource(with_lists(tmp_path / "m.gguf", nested(deep))).metadata["x.in"]
+    for _ in range(3000):
+        deep = [deep]
+    head = struct.pack("<IQ", 9, 1) * 3000 + nested([7])
+    refused(with_lists(tmp_path / "m.gguf", head), "more than 8 deep")
+    refused(with_lists(tmp_path / "m.gguf", struct.pack("<IQ", 9, 2**64 - 1)), "more than 65536 lists")
+    wide = struct.pack("<IQ", 9, 60000) + (struct.pack("<IQ", 9, 1) + struct.pack("<IQ", 0, 0)) * 60000
+    refused(with_lists(tmp_path / "m.gguf", wide), "more than 65536 lists")
+
+
+def split(folder: Path, parts: int = 3, metadata: dict | None = None, **changes) -> list[Path]:
+    """A tiny Llama in parts as gguf-split writes them: all settings in the first; `changes` of those of part 2."""
+    whole, tensors = small()
+    names = list(tensors)
+    paths = []
+    for i in range(parts):
+        own = dict.fromkeys(names[len(names) * i // parts : len(names) * (i + 1) // parts])
+        said = {"split.no": Typed(2, i), "split.count": Typed(2, parts), "split.tensors.count": Typed(5, len(names))}
+        said |= {key.replace("_", "."): value for key, value in changes.items() if i == 1}
+        paths.append(folder / f"m-{i + 1:05}-of-{parts:05}.gguf")
+        write_gguf(paths[-1], (whole if i == 0 else {}) | said, {name: tensors[name] for name in own})
+    return paths
+
+
+@pytest.mark.parametrize("given", [0, 1, 2])
+def test_parts(tmp_path, given):
+    """Whichever is named, they are one file."""
+    paths = split(tmp_path)
+    whole, source = GgufSource(write_gguf(tmp_path / "whole.gguf", *small())), GgufSource(paths[given])
+    assert source.file.paths == paths
+    assert source.config == whole.config
+    assert source.names() == whole.names()
+    for name in source.names():
+        assert (source.get(name).data == whole.get(name).data).all()
+        source.release(name)
+    assert (source.bytes, source.formats) == (whole.bytes, whole.formats)
+    assert {source.file.tensors[name].part for name in source.file.tensors} == {0, 1, 2}
+
+
+def test_parts_that_are_not_whole(tmp_path):
+    paths = split(tmp_path)
+    paths[0].unlink()
+    refused(paths[1], "is one of 3 parts, and beside it are missing: m-00001-of-00003.gguf")
+    paths = split(tmp_path, 9)
+    for path in paths[3:]:
+        path.unlink()
+    refused(paths[0], "missing: m-00004-of-00009.gguf, m-00005-of-00009.gguf, m-00006-of-00009.gguf, "
+                      "m-00007-of-00009.gguf and 2 more")  # fmt: skip
+    paths = split(tmp_path)
+    refused(paths[2].rename(tmp_path / "m.gguf"), "one of 3 parts, and its name does not say which")
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"split_no": Typed(2, 2)}, "says that it is part 3, and its name says 2"),
+        ({"split_count": Typed(2, 4)}, "says that it is one of 4 parts, and its name says of 3"),
+        ({"split_tensors_count": Typed(5, 12)}, "says that the parts hold 12 tensors together, and they hold 11"),
+        ({"split_tensors_count": Typed(5, -1)}, "'split.tensors.count' must be a whole number, not -1"),
+        ({"split_no": "1"}, "'split.no' must be a whole number, not '1'"),
+    ],
+)
+def test_parts_that_do_not_belong_together(tmp_path, changes, sentence):
+    paths = split(tmp_path, **changes)
+    with pytest.raises(BadFile) as caught:
+        GgufSource(paths[0])
+    one_sentence(caught.value, paths[1])
+    assert sentence in str(caught.value)
+
+
+def test_a_tensor_in_two_parts(tmp_path):
+    paths = split(tmp_path)
+    _, tensors = small()
+    said = {"split.no": Typed(2, 1), "split.count": Typed(2, 3)}
+    names = [NAME, "token_embd.weight"]
+    write_gguf(paths[1], said, {name: tensors[name] for name in names})
+    for path in (paths[0], paths[2]):
+        data = path.read_bytes()
+        at = behind(path, "split.tensors.count") + 4
+        path.write_bytes(data[:at] + struct.pack("<i", 9) + data[at + 4 :])
+    with pytest.raises(BadFile, match=r"'token_embd\.weight', which another part holds too"):
+        GgufSource(paths[0])
 
 
 def test_twice(tmp_path):

@@ -172,6 +172,19 @@ def test_folders(tmp_path):
         assert sentence in str(caught.value)
 
 
+def test_parts_of_a_file_are_one(tmp_path):
+    names = hub.part_names("m-00002-of-00003.gguf")
+    assert names == ["m-00001-of-00003.gguf", "m-00002-of-00003.gguf", "m-00003-of-00003.gguf"]
+    for alone in ("m.gguf", "m-00000-of-00003.gguf", "m-00004-of-00003.gguf", "m-1-of-3.gguf", "m-00001-of-99999.gguf"):
+        assert hub.part_names(alone) == [alone]
+    for name in names:
+        (tmp_path / name).write_bytes(CONTENT)
+    assert hub.locate(tmp_path) == tmp_path / names[0]
+    assert hub.locate(tmp_path / names[2]) == tmp_path / names[2]
+    (tmp_path / names[0]).unlink()
+    refused(f"has 2 GGUF files ({names[1]}, {names[2]})", str(tmp_path))
+
+
 def test_a_folder_of_a_tokenizer_alone(tmp_path):
     """`save_pretrained` of a tokenizer or a generation config writes no config.json."""
     (tmp_path / "tokenizer.json").write_text("{}")

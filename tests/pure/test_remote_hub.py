@@ -16,7 +16,7 @@ import hub_server
 from checkpoints import CHAT, write_checkpoint
 from hub_server import Hub, commit, serve
 from quickbrown.weights import hub
-from quickbrown.weights.hub import HubError
+from quickbrown.weights.hub import HubError, part_names
 from quickbrown.weights.safetensors import SafetensorsSource
 
 NAME = "mistralai/Mistral-7B-v0.1"
@@ -43,6 +43,9 @@ def repositories(tmp_path_factory) -> dict[str, dict[str, Path]]:
     (bare / "a.gguf").write_bytes(b"GGUF")
     older = write_checkpoint(root / "older", tokenizer=None)
     (older / "tokenizer.model").write_bytes(b"wanted")
+    (bare / "in").mkdir()
+    for name in [*part_names("b-00001-of-00003.gguf"), "c-00001-of-00002.gguf"]:
+        (bare / "in" / name).write_bytes(b"GGUF" + name.encode())
     evil = write_checkpoint(root / "evil", shards=2)
     (evil / INDEX).write_text(json.dumps({"weight_map": {"x": "../../x.safetensors"}}))
     return {
@@ -184,6 +187,18 @@ def test_a_gguf_file(served):
     assert served.fetched() == ["a.Q4_1.gguf"]
     assert hub.locate("a/small", gguf_file="a.Q4_1.gguf", files="tokenizer", local_files_only=True) == path
     refused("a/small has no file b.gguf", "a/small", gguf_file="b.gguf")
+
+
+def test_parts_of_a_gguf_file_come_together(served):
+    path = hub.locate("a/bare", gguf_file="in/b-00002-of-00003.gguf")
+    parts = part_names(path.name)
+    assert served.fetched() == [f"in/{part}" for part in parts]
+    assert sorted(other.name for other in path.parent.iterdir()) == parts
+    assert hub.locate("a/bare", subfolder="in", gguf_file=path.name, local_files_only=True) == path
+    refused("a/bare has no file in/c-00002-of-00002.gguf", "a/bare", gguf_file="in/c-00001-of-00002.gguf")
+
+
+def test_repositories_without_the_files(served):
     refused("a/bare has no config.json; if it has GGUF files, name one of them with gguf_file=", "a/bare")
     refused("a/bare has none of the files config.json", "a/bare", files="tokenizer")
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from checkpoints import write_checkpoint, write_safetensors, write_tensors
 from quickbrown.models.families import shapes
+from quickbrown.quant.formats import FORMATS
 from quickbrown.quant.quantize import quantize
 from quickbrown.weights.safetensors import SafetensorsSource
 from quickbrown.weights.source import BadFile
@@ -180,8 +181,11 @@ def test_a_head_that_differs_is_not_tied_whatever_the_config_says(tmp_path):
         ({NORM: zeros(33)}, f"tensor '{NORM}' has shape (33,), but its config needs (32,)"),
         ({NORM: zeros(1, 32)}, f"tensor '{NORM}' has shape (1, 32)"),
         ({UP: zeros(32, 16)}, f"tensor '{UP}' has shape (32, 16), but its config needs (16, 32)"),
-        ({UP: zeros(16, 32, dtype="F8_E4M3", size=1)}, "is of type F8_E4M3; supported are F32, F16, BF16"),
-        ({UP: zeros(16, 32, dtype="I64", size=8)}, "is of type I64; supported are F32, F16, BF16"),
+        (
+            {UP: zeros(16, 32, dtype="F8_E8M0", size=1)},
+            "is of type F8_E8M0; supported are F32, F16, BF16, F64, F8_E4M3",
+        ),
+        ({UP: zeros(16, 32, dtype="BOOL", size=1)}, "is of type BOOL; supported are F32, F16, BF16, F64, F8_E4M3"),
         ({UP: zeros(16, 20, dtype="q4_1", size=1)}, "is of type q4_1; supported are F32, F16, BF16"),
         ({"score.weight": zeros(2, 32)}, "holds the tensor 'score.weight', which this llama does not have"),
         ({"model.layers.0.self_attn.q_proj.bias": zeros(32)}, "q_proj.bias', which this llama does not have"),
@@ -480,3 +484,20 @@ def test_cut_anywhere(whole, name):
             one_sentence(caught.value, whole)
     finally:
         (whole / name).write_bytes(kept)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kind"),
+    [("F64", "<f8"), ("I8", "i1"), ("U8", "u1"), ("I16", "<i2"), ("I32", "<i4"), ("I64", "<i8"), ("F8_E4M3", "u1")],
+)
+def test_numbers_of_every_type(folder, dtype, kind):
+    """What is published in another type has the same values, if they are numbers of that type."""
+    values = np.arange(16 * 32).reshape(16, 32) % 100
+    written = tensors(folder) | {UP: (dtype, (16, 32), values.astype(kind).tobytes())}
+    write_tensors(folder, written)
+    source = SafetensorsSource(folder)
+    weight = source.get(UP)
+    assert (weight.format, weight.shape) == (dtype.lower(), (16, 32))
+    want = FORMATS["f8_e4m3"].decode(values.astype(np.uint8)) if dtype == "F8_E4M3" else values
+    assert (weight.decode() == want).all()
+    assert source.formats == {"f32": len(source.names()) - 1, dtype.lower(): 1}

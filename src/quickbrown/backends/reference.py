@@ -17,6 +17,7 @@ import numpy.typing as npt
 from quickbrown.backends import sampling
 from quickbrown.engine.batch import NO_DRAWS, Batch, Draws, Ints
 from quickbrown.models.ops import Rope
+from quickbrown.quant.formats import FORMATS
 from quickbrown.quant.weight import Weight
 
 Array = npt.NDArray[np.float32]
@@ -29,12 +30,13 @@ ACTIVATION = {
     "f32": "f32", "f16": "f32", "bf16": "bf16", "q8_0": "int8", "q4_0": "int8", "q4_1": "int8",
     "nf4": "f32", "fp4": "f32", "q4_k": "int8", "q6_k": "int8", "q5_0": "int8", "q5_1": "int8", "q5_k": "int8",
     "iq4_nl": "int8", "mxfp4": "int8", "u4z": "int8", "u8z": "int8", "e4m3": "f32",
+    "s8_k": "int8", "q2_k": "int8",
 }  # fmt: skip
 
 
 def activation(format: str, wide: bool = False) -> str:
     """What the input of a linear is rounded to: a key of `ROUND`. wide: bf16 in the place of int8."""
-    rounded = ACTIVATION[format]
+    rounded = ACTIVATION[FORMATS[format].held or format]
     return "bf16" if wide and rounded == "int8" else rounded
 
 

@@ -1,20 +1,35 @@
-"""qb info: what is in a model."""
+"""qb info: what a model is, without loading it."""
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from quickbrown.cli.command import Command, Parser, load, size, write
+from quickbrown.cli.command import Command, Parser, size, write
+from quickbrown.cli.progress import Bars
+from quickbrown.weights import hub
 
 
 def declare(parser: Parser) -> None:
-    parser.add_argument("model", help="name or GGUF file of the model")
+    parser.add_argument("model", help="name, GGUF file or folder of the model")
+    parser.add_argument(
+        "--context", metavar="N", type=int, help="say the memory for a text of N tokens (default: the model's context)"
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    write("\n".join(lines(load(args).info())) + "\n")
+    from quickbrown.describe import describe
+
+    with Bars() as bars:
+        path = hub.locate(args.model, progress=bars)
+    facts = describe(path, args.context)
+    if known := hub.catalogue().get(args.model):
+        facts["license"] = known.license
+    facts = {name: value for name, value in facts.items() if value is not None}
+    write(json.dumps(facts, indent=2) + "\n" if args.json else "\n".join(lines(facts)) + "\n")
     return 0
 
 
@@ -36,4 +51,4 @@ def lines(facts: Mapping[str, Any], indent: str = "") -> Iterator[str]:
             yield f"{label}  {value}"
 
 
-INFO = Command("info", "Show what is in a model: family, sizes, formats and how they are held.", declare, run)
+INFO = Command("info", "Show what a model is, how it is held, and if it can run here.", declare, run)

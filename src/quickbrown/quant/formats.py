@@ -16,19 +16,26 @@ Block formats cut a row into blocks of 32, 64 or 256 values; multi-byte numbers 
     e4m3  68 bytes  float32 a | 64 x uint8 q              value = a * e4m3(q), no q a NaN
     q4_k 144 bytes  float16 d | float16 n | 12 bytes of s, m | 128 bytes of nibbles               value = d s q - n m
     q5_k 176 bytes  float16 d | float16 n | 12 bytes of s, m | 32 of fifth bits | 128 of nibbles  value = d s q - n m
+    s8_k 276 bytes  float32 d | 16 x int8 s | 256 x int8 q, no file's: what finer types are held in  value = d s q
     q6_k 210 bytes  128 bytes of nibbles | 64 of upper bits | 16 x int8 s | float16 d             value = d s (q - 32)
 
 In 16 bytes of nibbles, byte j holds q of value j in its low half and q of value j + 16 in its high half; bit j of the
 fifth bits belongs to value j. In those of u4z, byte j holds q of value 2j in its low half and q of value 2j + 1 in its
 high half; in the 32 bytes of nf4 and fp4 it is the other way round. e4m3 is a sign, 4 bits of exponent, 3 of fraction
-(Micikevicius et al. 2022). A block of 256 values has a scale s for each 32 (q6_k: 16). Its nibbles come in 4 times 32
-bytes: low halves 32 values, high halves the next 32 (q6_k: twice 64 bytes, low halves 64 values, high ones the next).
+(Micikevicius et al. 2022). A block of 256 values has a scale s for each 32 (q6_k, s8_k: 16). Its nibbles come in four
+times 32 bytes: low halves 32 values, high halves the next 32 (q6_k: twice 64 bytes, low halves 64 values, high ones
+the next).
+
+q2_k and the last rows of the table are plain numbers, or described in `ggml.py`. The last ones have no kernels: weights
+of such a type are held in a format that has some, the smallest that has all of their values.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -68,6 +75,8 @@ class Format:
     block        values a block; a row is whole blocks
     block_bytes  bytes a block
     decode       uint8 (rows, blocks * block_bytes) -> float32 (rows, blocks * block)
+    held         of a format without kernels: the one that its weights are held in
+    transcode    the bytes of the same values in that one; unless given, what `decode` gives is encoded
     """
 
     name: str
@@ -75,6 +84,8 @@ class Format:
     block: int
     block_bytes: int
     decode: Callable[[Bytes], Floats]
+    held: str | None = None
+    transcode: Callable[[Bytes], Bytes] | None = None
 
     @property
     def bits(self) -> float:
@@ -205,6 +216,14 @@ def _q6_k(data: Bytes) -> Floats:
     return np.asarray(scales[..., None] * q.reshape(*shape, 16, 16), np.float32).reshape(len(blocks), -1)
 
 
+def _s8_k(data: Bytes) -> Floats:
+    blocks = _blocks(data, 276)
+    s, q = blocks[..., 4:20].view(np.int8), blocks[..., 20:].view(np.int8)
+    scales = _f32_scales(blocks) * s.astype(np.float32)
+    values = scales[..., None] * q.reshape(*s.shape, 16).astype(np.float32)
+    return np.asarray(values, np.float32).reshape(len(blocks), -1)
+
+
 def _f32_scales(blocks: Bytes) -> Floats:
     """The float32 at the start of each block: (rows, blocks, size) -> (rows, blocks, 1)."""
     return np.ascontiguousarray(blocks[..., :4]).view("<f4").astype(np.float32)
@@ -242,6 +261,40 @@ def _fp4(data: Bytes) -> Floats:
     return _by_book(data, FP4)
 
 
+def _number(dtype: str) -> Callable[[Bytes], Floats]:
+    """Plain numbers of a dtype, rounded to float32 where they have more digits."""
+
+    def decode(data: Bytes) -> Floats:
+        with np.errstate(over="ignore"):
+            return np.ascontiguousarray(data).view(dtype).astype(np.float32)
+
+    return decode
+
+
+def _f8_e4m3(data: Bytes) -> Floats:
+    return E4M3[data]
+
+
+def _f8_e5m2(data: Bytes) -> Floats:
+    """The upper half of a float16."""
+    return (np.ascontiguousarray(data).astype(np.uint16) << 8).view(np.float16).astype(np.float32)
+
+
+def _as_bf16(decode: Callable[[Bytes], Floats]) -> Callable[[Bytes], Bytes]:
+    """The upper halves of float32 values whose lower ones are zero."""
+
+    def transcode(data: Bytes) -> Bytes:
+        with np.errstate(invalid="ignore"):
+            return (decode(data).view(np.uint32) >> 16).astype("<u2").view(np.uint8)
+
+    return transcode
+
+
+def _ggml(name: str) -> Callable[[Bytes], npt.NDArray[Any]]:
+    """A function of `ggml.py`, which is imported when it is first used: few files need it."""
+    return lambda data: getattr(import_module("quickbrown.quant.ggml"), name)(data)
+
+
 FORMATS: dict[str, Format] = {
     f.name: f
     for f in (
@@ -263,5 +316,27 @@ FORMATS: dict[str, Format] = {
         Format("u4z", None, 32, 20, _u4z),
         Format("u8z", None, 32, 38, _u8z),
         Format("e4m3", None, 64, 68, _e4m3),
+        Format("s8_k", None, 256, 276, _s8_k),
+        Format("q2_k", 10, 256, 84, _ggml("q2_k")),
+        Format("f64", 28, 1, 8, _number("<f8"), "f32"),
+        Format("f8_e4m3", None, 1, 1, _f8_e4m3, "bf16", _as_bf16(_f8_e4m3)),
+        Format("f8_e5m2", None, 1, 1, _f8_e5m2, "bf16", _as_bf16(_f8_e5m2)),
+        Format("u8", None, 1, 1, _number("u1"), "bf16", _as_bf16(_number("u1"))),
+        Format("i8", 24, 1, 1, _number("i1"), "bf16", _as_bf16(_number("i1"))),
+        Format("i16", 25, 1, 2, _number("<i2"), "f32"),
+        Format("i32", 26, 1, 4, _number("<i4"), "f32"),
+        Format("i64", 27, 1, 8, _number("<i8"), "f32"),
+        Format("q3_k", 11, 256, 110, _ggml("q3_k"), "q6_k", _ggml("q3_k_as_q6_k")),
+        Format("iq2_xxs", 16, 256, 66, _ggml("iq2_xxs"), "s8_k", _ggml("iq2_xxs_as_s8_k")),
+        Format("iq2_xs", 17, 256, 74, _ggml("iq2_xs"), "s8_k", _ggml("iq2_xs_as_s8_k")),
+        Format("iq3_xxs", 18, 256, 98, _ggml("iq3_xxs"), "s8_k", _ggml("iq3_xxs_as_s8_k")),
+        Format("iq1_s", 19, 256, 50, _ggml("iq1_s"), "s8_k", _ggml("iq1_s_as_s8_k")),
+        Format("iq3_s", 21, 256, 110, _ggml("iq3_s"), "q6_k", _ggml("iq3_s_as_q6_k")),
+        Format("iq2_s", 22, 256, 82, _ggml("iq2_s"), "s8_k", _ggml("iq2_s_as_s8_k")),
+        Format("iq4_xs", 23, 256, 136, _ggml("iq4_xs"), "s8_k", _ggml("iq4_xs_as_s8_k")),
+        Format("iq1_m", 29, 256, 56, _ggml("iq1_m"), "s8_k", _ggml("iq1_m_as_s8_k")),
+        Format("tq1_0", 34, 256, 54, _ggml("tq1_0"), "q4_0", _ggml("tq1_0_as_q4_0")),
+        Format("tq2_0", 35, 256, 66, _ggml("tq2_0"), "q4_0", _ggml("tq2_0_as_q4_0")),
+        Format("nvfp4", 40, 64, 36, _ggml("nvfp4"), "bf16", _as_bf16(_ggml("nvfp4"))),
     )
 }

@@ -33,7 +33,8 @@ def holding(quantize: str, head: Weight, embedding: Weight) -> Callable[[Weight]
 
     def held(weight: Weight) -> str:
         kept = weight is head or weight is embedding or len(weight.shape) != 2 or weight.shape[-1] % target.block
-        small = FORMATS[weight.format].bits <= max(target.bits, _ALREADY_SMALL)
+        form = FORMATS[weight.format]
+        small = FORMATS[form.held or form.name].bits <= max(target.bits, _ALREADY_SMALL)
         return weight.format if kept or small else target.name
 
     return held

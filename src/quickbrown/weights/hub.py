@@ -27,6 +27,8 @@ Progress = Callable[[str, int, int], None]  # stage, bytes done, bytes in all (0
 
 _LEFTOVER = ".pull-"
 _CHUNK = 1 << 20
+_PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf", re.ASCII | re.DOTALL)
+_MOST_PARTS = 4096
 # In what pip prints:
 _NO_NETWORK = "connection|connect timeout|name resolution|timed out|unreachable|incompleteread|proxyerror"
 
@@ -169,7 +171,7 @@ def _inside(folder: Path, files: str, gguf_file: str | None) -> Path:
         raise HubError(f"there is no folder {folder}.")
     if (folder / "config.json").is_file():
         return folder
-    found = sorted(folder.glob("*.gguf"))
+    found = [path for path in sorted(folder.glob("*.gguf")) if not _later_part(path)]
     if len(found) == 1 and not (files != "model" and any(folder.glob("*.json"))):
         return _gguf(found[0])
     if files != "model":
@@ -178,6 +180,21 @@ def _inside(folder: Path, files: str, gguf_file: str | None) -> Path:
         names = ", ".join(path.name for path in found[:4])
         raise HubError(f"{folder} has {len(found)} GGUF files ({names}); name the one that is meant.")
     raise HubError(f"{folder} has neither config.json nor a GGUF file; it holds no model.")
+
+
+def part_names(name: str) -> list[str]:
+    """The names of all parts of the GGUF file of which a part has this name, in order; of no part the name alone."""
+    match = _PART.fullmatch(name)
+    count = int(match[3]) if match else 0
+    if match is None or not 1 <= int(match[2]) <= count <= _MOST_PARTS:
+        return [name]
+    return [f"{match[1]}-{i:05}-of-{count:05}.gguf" for i in range(1, count + 1)]
+
+
+def _later_part(path: Path) -> bool:
+    """Whether it is a part of a GGUF file whose first part lies beside it."""
+    first = part_names(path.name)[0]
+    return first != path.name and path.with_name(first).is_file()
 
 
 def pull(name: str, progress: Progress | None = None) -> Path:

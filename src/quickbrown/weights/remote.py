@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from quickbrown.weights.hub import HubError, Progress, near
+from quickbrown.weights.hub import HubError, Progress, near, part_names
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*", re.ASCII)
@@ -59,10 +59,13 @@ class Repository:
         """The folder of the files of a kind ("model", "tokenizer", "config"), or the GGUF file that is asked for."""
         before = subfolder + "/" if subfolder else ""
         if gguf_file is not None:
-            path = self._snapshot([before + gguf_file]) / (before + gguf_file)
-            if not path.is_file():
-                raise HubError(f"{self.name} has no file {before}{gguf_file}.")
-            return path
+            at, _, name = (before + gguf_file).rpartition("/")
+            wanted = [f"{at}/{part}" if at else part for part in part_names(name)]
+            root = self._snapshot(wanted)
+            for part in [before + gguf_file, *wanted]:
+                if not (root / part).is_file():
+                    raise HubError(f"{self.name} has no file {part}.")
+            return root / before / gguf_file
         root = self._snapshot([before + name for name in _WANTED[files]])
         folder = root / subfolder
         if files != "config" and not (folder / "tokenizer.json").is_file():

@@ -35,7 +35,10 @@ HEADER = 1 << 24  # bytes, the most that the header of one file may take
 _MOST_AXES = 8
 _MOST_FILES = 4096
 _U64 = Struct("<Q")
-_FORMATS = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
+_FORMATS = {
+    dtype: dtype.lower()
+    for dtype in ("F32", "F16", "BF16", "F64", "F8_E4M3", "F8_E5M2", "I8", "U8", "I16", "I32", "I64")
+}
 _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,250}\.safetensors", re.ASCII)
 _HARMLESS = r".*\.rotary_emb\.inv_freq"  # of old conversions; computed
 _SLICE = 1 << 24
@@ -100,15 +103,7 @@ class SafetensorsSource:
         self._idle: set[str] = set()  # biases of zeros, which some tools publish for linears that have none
         raw = raw_config(self.path)
         self.config = resolve(raw, self.path / CONFIG)
-        found: dict[str, _Tensor] = {}
-        places = _places(self.path)
-        for file in sorted(set(places.values())) if places else [WEIGHTS]:
-            for name, tensor in _tensors(self.path / file).items():
-                if places is not None and places.get(name, file) != file:
-                    raise bad_file(self.path / file, f"holds the tensor {name!r}, which {INDEX} places elsewhere")
-                if name in found:
-                    raise bad_file(self.path / file, f"holds the tensor {name!r}, which another file holds too")
-                found[name] = tensor
+        found = _found(self.path)
         method = raw.get("quantization_config")
         self._weights = self._check(self._gather(found, method) if method else dict(found))
         self.bytes = sum(t.bytes for t in self._weights.values())
@@ -195,6 +190,25 @@ class SafetensorsSource:
                 raise bad_file(self.path, f"holds the tensor {ours!r} under two names")
             made[ours] = tensor
         return made
+
+
+def stored(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Name -> format and shape of all tensors of a folder; of one that cannot be read its type. Raises BadFile."""
+    return {name: (_FORMATS.get(tensor.dtype, tensor.dtype), tensor.shape) for name, tensor in _found(folder).items()}
+
+
+def _found(folder: Path) -> dict[str, _Tensor]:
+    """Every tensor in a folder's files, each where the index has it."""
+    found: dict[str, _Tensor] = {}
+    places = _places(folder)
+    for file in sorted(set(places.values())) if places else [WEIGHTS]:
+        for name, tensor in _tensors(folder / file).items():
+            if places is not None and places.get(name, file) != file:
+                raise bad_file(folder / file, f"holds the tensor {name!r}, which {INDEX} places elsewhere")
+            if name in found:
+                raise bad_file(folder / file, f"holds the tensor {name!r}, which another file holds too")
+            found[name] = tensor
+    return found
 
 
 def _view(tensor: _Tensor, start: int, stop: int) -> npt.NDArray[np.uint8]:

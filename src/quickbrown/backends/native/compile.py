@@ -18,7 +18,7 @@ from quickbrown.quant.weight import Weight
 from quickbrown.weights.kept import Kept
 
 LAYOUT = "1"  # of packed weights: another once the same weights become other bytes (tests/native/test_packed.py)
-SLICE = 4 << 20  # bytes of a weight that are read before they are given back
+SLICE = 4 << 20  # bytes of a weight that are read before they are given back; as float32 where it is encoded anew
 LINEARS = ("linear", "gated_linear")
 LOOKED_UP = ("embed", "positions")  # verbs that read rows of a weight
 WORTH_KEEPING = 1 << 20  # bytes; less is packed sooner than looked up
@@ -26,7 +26,7 @@ WORTH_KEEPING = 1 << 20  # bytes; less is packed sooner than looked up
 
 @dataclass(frozen=True)
 class Formats:
-    """The format that each weight is held in.
+    """The format that each weight is held in. One that has no kernels gives way to the one that its values are held in.
 
     dtype  of those that are held as published: "auto" leaves them, "float32" decodes them, "bfloat16" rounds those of
            floats. ValueError for another.
@@ -42,11 +42,11 @@ class Formats:
 
     def __call__(self, weight: Weight) -> str:
         format = self.hold(weight) if self.hold else weight.format
-        if format != weight.format or self.dtype == "auto":
-            return format
-        if self.dtype == "float32":
+        if format == weight.format and self.dtype == "float32":
             return "f32"
-        return "bf16" if format in ("f32", "f16") else format
+        if format == weight.format and self.dtype == "bfloat16" and format in ("f64", "f32", "f16"):
+            return "bf16"
+        return FORMATS[format].held or format
 
 
 class PackedWeights:
@@ -139,14 +139,22 @@ class PackedWeights:
 
     def _fill(self, index: int, weight: Weight) -> None:
         """Pack a weight slice by slice, giving the bytes of each back, so that only one copy is in memory."""
-        inputs = weight.shape[1]
-        step = max(1, SLICE // FORMATS[weight.format].row_bytes(inputs) // 16) * 16
+        inputs, format = weight.shape[1], self.format(weight)
+        width = FORMATS[weight.format].row_bytes(inputs)
+        step = max(1, SLICE // (width if format == weight.format else max(width, 4 * inputs)) // 16) * 16
         for number, rows in enumerate(weight.slices(step)):
-            if (format := self.format(weight)) != weight.format:
-                values = Weight(weight.format, (len(rows), inputs), rows).decode()
-                rows = values.view(np.uint8) if format == "f32" else _native.quantize(format, values, self.pool)
+            if format != weight.format:
+                rows = self._encoded(format, Weight(weight.format, (len(rows), inputs), rows))
             self.arena.fill(index, number * step, np.ascontiguousarray(rows))
             self.packed(weight)
+
+    def _encoded(self, format: str, rows: Weight) -> npt.NDArray[np.uint8]:
+        """The bytes of these rows in another format."""
+        published = FORMATS[rows.format]
+        if format == published.held and published.transcode:
+            return published.transcode(rows.data)
+        values = rows.decode()
+        return values.view(np.uint8) if format == "f32" else _native.quantize(format, values, self.pool)
 
 
 def _key(vector: Vector) -> tuple[int, float]:
