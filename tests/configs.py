@@ -22,6 +22,12 @@ MIXED = {
     "use_sliding_window": True, "sliding_window": 7, "layer_types": ("sliding_attention", "full_attention"),
 }  # fmt: skip
 
+TURNS = {
+    "full_attention": {"rope_type": "linear", "rope_theta": 20000.0, "factor": 4.0},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 500.0},
+}  # fmt: skip
+WINDOWS = {"sliding_window": 7, "layer_types": ("full_attention", "sliding_attention")}
+
 ROWS: dict[str, dict[str, Any]] = {
     "llama": {},
     "llama, untied": {"tie_word_embeddings": False},

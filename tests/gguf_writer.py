@@ -119,9 +119,11 @@ def tiny_gguf(
     c, family = source.config, families.of_model_type(source.config["model_type"])
     gguf = family.gguf
     assert gguf is not None, f"no GGUF file holds a {family.name}"
-    architecture = next(name for name, file in families.ARCHITECTURES.items() if file == family.name)
+    file = families.MODEL_TYPES[family.name]
+    architecture = next(name for name, of in families.ARCHITECTURES.items() if of == file)
     settings = {f"{architecture}.{key}": _entry(c, field) for key, field in gguf.settings.items()}
-    settings |= {f"{architecture}.{key}": c[field] for key, field in gguf.equal.items()}
+    made = family.configure(c)
+    settings |= {f"{architecture}.{key}": getattr(made, field) for key, field in gguf.equal.items()}
     metadata = {
         "general.architecture": architecture,
         "general.name": "tiny",
@@ -149,7 +151,7 @@ def tiny_gguf(
 
 
 def _entry(config: Mapping[str, Any], field: str) -> Any:
-    return functools.reduce(lambda value, name: value[name], field.split("."), config)
+    return functools.reduce(lambda value, name: value.get(name), field.split("."), config)
 
 
 def _stored(gguf: Gguf, config: Mapping[str, Any], name: str, weight: Weight) -> Weight:

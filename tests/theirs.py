@@ -56,14 +56,18 @@ def angle_steps(rope_parameters: Mapping[str, Any], head_dim: int) -> float:
     factor = rope_parameters.get("factor") or 1
     ramp = 6 + 6 * factor
     extra = {"default": 0, "linear": 1, "longrope": 2, "dynamic": 9, "yarn": ramp, "llama3": ramp}
-    exponent = math.log(rope_parameters["rope_theta"]) if head_dim & (head_dim - 1) else 0
+    turning = int(head_dim * rope_parameters.get("partial_rotary_factor", 1))
+    exponent = math.log(rope_parameters["rope_theta"]) if turning & (turning - 1) else 0
     return 4 + exponent + extra[rope_parameters["rope_type"]]
 
 
 def steps(config: Any) -> float:
     """The same, of a family's config; 0 where nothing is rotated."""
     parameters = getattr(config, "rope_parameters", None)
-    return angle_steps(parameters, config.head_dim) if parameters else 0
+    if not parameters:
+        return 0
+    several = [parameters[kind] for kind in config.ROPES] or [parameters]
+    return max(angle_steps(one, config.head_dim) for one in several)
 
 
 def rotation(rope_parameters: Mapping[str, Any], head_dim: int, longest: int, length: int) -> tuple[Any, float]:

@@ -181,6 +181,43 @@ class LayeredConfig(RopeConfig):
         return self.sliding_window or 0 if self.layer_types[layer] == "sliding_attention" else 0
 
 
+def every(step: int, layers: int) -> tuple[LayerType, ...]:
+    """Types of layers of which every `step`-th sees everything and the others a window."""
+    return tuple("sliding_attention" if (i + 1) % step else "full_attention" for i in range(layers))
+
+
+def patterned(raw: Mapping[str, Any], layers: int) -> Mapping[str, Any]:
+    """Fields in which `sliding_window_pattern`, an older spelling, has become layer_types.
+
+    layers  num_hidden_layers where config.json does not say
+    """
+    step, count = raw.get("sliding_window_pattern"), raw.get("num_hidden_layers", layers)
+    if step is None or raw.get("layer_types") is not None or type(count) is not int or count > MOST_LAYERS:
+        return raw
+    if type(step) is not int or step < 1:
+        raise ValueError(f"sliding_window_pattern must be a whole number from 1 on, not {step!r}")
+    return {**raw, "layer_types": list(every(step, count))}
+
+
+def by_type(raw: Mapping[str, Any], full: float, sliding: float) -> Mapping[str, Any]:
+    """Fields in which rope_parameters has a rotation of each type of layer.
+
+    full, sliding  rope_theta of those where config.json says none; an older spelling of sliding's is
+                   rope_local_base_freq. rope_scaling, an older spelling too, is of full_attention.
+    """
+    given, older = raw.get("rope_parameters") or {}, raw.get("rope_scaling") or {}
+    if not isinstance(given, dict) or not isinstance(older, dict):
+        return raw
+    if other := [name for name in given if name not in ("full_attention", "sliding_attention")]:
+        raise ValueError(f"rope_parameters has {other[0]!r}; full_attention and sliding_attention are supported")
+    kinds = {name: given.get(name) or {} for name in ("full_attention", "sliding_attention")}
+    if not all(isinstance(kind, dict) for kind in kinds.values()):
+        raise ValueError("rope_parameters must hold objects, full_attention and sliding_attention")
+    kinds["full_attention"] = {"rope_theta": raw.get("rope_theta", full)} | kinds["full_attention"] | older
+    kinds["sliding_attention"] = {"rope_theta": raw.get("rope_local_base_freq", sliding)} | kinds["sliding_attention"]
+    return {name: value for name, value in raw.items() if name != "rope_scaling"} | {"rope_parameters": kinds}
+
+
 def windows_last(c: WindowConfig) -> tuple[str, ...]:
     full = c.num_hidden_layers if c.sliding_window is None else min(c.max_window_layers, c.num_hidden_layers)
     return ("full_attention",) * full + ("sliding_attention",) * (c.num_hidden_layers - full)

@@ -47,6 +47,8 @@ class TinySource:
             if name not in known and name != "model_type":
                 raise ValueError(f"unknown field {name!r} of {family.name}; known: {', '.join(known)}")
         given = TINY | config
+        if family.Config.ROPES and "rope_parameters" not in config:
+            given["rope_parameters"] = dict.fromkeys(family.Config.ROPES, TINY["rope_parameters"])
         if "head_dim" not in config:
             given["head_dim"] = given["hidden_size"] // given["num_attention_heads"]
         made = family.configure(given)
