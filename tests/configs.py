@@ -29,6 +29,8 @@ TURNS = {
 WINDOWS = {"sliding_window": 7, "layer_types": ("full_attention", "sliding_attention")}
 
 ROWS: dict[str, dict[str, Any]] = {
+    "gemma": {"model_type": "gemma", "head_dim": 32},
+    "gemma, biases": {"model_type": "gemma", "attention_bias": True, "tie_word_embeddings": False},
     "llama": {},
     "llama, untied": {"tie_word_embeddings": False},
     "llama, one query head a key head": {"num_key_value_heads": 4},

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # file: model_type of config.json, general.architecture of GGUF files
 FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "gemma": (("gemma",), ("gemma",)),
     "llama": (("llama",), ("llama",)),
     "mistral": (("mistral",), ()),  # GGUF files of it say llama
     "qwen2": (("qwen2",), ("qwen2",)),
