@@ -31,6 +31,15 @@ WINDOWS = {"sliding_window": 7, "layer_types": ("full_attention", "sliding_atten
 ROWS: dict[str, dict[str, Any]] = {
     "gemma": {"model_type": "gemma", "head_dim": 32},
     "gemma, biases": {"model_type": "gemma", "attention_bias": True, "tie_word_embeddings": False},
+    "gemma2": {"model_type": "gemma2", "head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 7},
+    "gemma2, low caps": {
+        "model_type": "gemma2", "query_pre_attn_scalar": 4, "attention_bias": True, "tie_word_embeddings": False,
+        "final_logit_softcapping": 2.0, "attn_logit_softcapping": 1.0,
+    } | WINDOWS,
+    "gemma2, no caps": {
+        "model_type": "gemma2", "query_pre_attn_scalar": 16, "sliding_window": 7, "final_logit_softcapping": None,
+        "attn_logit_softcapping": None,
+    },
     "llama": {},
     "llama, untied": {"tie_word_embeddings": False},
     "llama, one query head a key head": {"num_key_value_heads": 4},

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # file: model_type of config.json, general.architecture of GGUF files
 FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "gemma": (("gemma",), ("gemma",)),
+    "gemma2": (("gemma2",), ("gemma2",)),
     "llama": (("llama",), ("llama",)),
     "mistral": (("mistral",), ()),  # GGUF files of it say llama
     "qwen2": (("qwen2",), ("qwen2",)),
