@@ -40,6 +40,14 @@ ROWS: dict[str, dict[str, Any]] = {
         "model_type": "gemma2", "query_pre_attn_scalar": 16, "sliding_window": 7, "final_logit_softcapping": None,
         "attn_logit_softcapping": None,
     },
+    "gemma3_text": {
+        "model_type": "gemma3_text", "query_pre_attn_scalar": 16, "sliding_window": 7,
+        "num_hidden_layers": 6, "rope_parameters": TURNS,
+    },
+    "gemma3_text, all": {
+        "model_type": "gemma3_text", "query_pre_attn_scalar": 4, "attention_bias": True, "tie_word_embeddings": False,
+        "final_logit_softcapping": 2.0, "rope_parameters": TURNS,
+    } | WINDOWS,
     "llama": {},
     "llama, untied": {"tie_word_embeddings": False},
     "llama, one query head a key head": {"num_key_value_heads": 4},

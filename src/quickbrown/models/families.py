@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "gemma": (("gemma",), ("gemma",)),
     "gemma2": (("gemma2",), ("gemma2",)),
+    "gemma3": (("gemma3", "gemma3_text"), ("gemma3",)),
     "llama": (("llama",), ("llama",)),
     "mistral": (("mistral",), ()),  # GGUF files of it say llama
     "qwen2": (("qwen2",), ("qwen2",)),
