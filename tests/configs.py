@@ -71,6 +71,11 @@ ROWS: dict[str, dict[str, Any]] = {
     "mistral": {"model_type": "mistral", "sliding_window": 7},
     "mistral, narrow window": {"model_type": "mistral", "sliding_window": 1},
     "mistral, wider window": {"model_type": "mistral", "sliding_window": 30, "num_key_value_heads": 1},
+    "phi3": {"model_type": "phi3"} | rotated("default", partial_rotary_factor=1.0),
+    "phi3, window": {"model_type": "phi3", "sliding_window": 7, "tie_word_embeddings": False}
+    | rotated("default", partial_rotary_factor=0.75),
+    "phi3, longrope": {"model_type": "phi3", "original_max_position_embeddings": 16}
+    | rotated("longrope", partial_rotary_factor=1.0, **TRAINED, **BOTH),
     "qwen2": {"model_type": "qwen2"},
     "qwen2, window": {"model_type": "qwen2"} | MIXED,
     "qwen3": {"model_type": "qwen3"},
