@@ -21,6 +21,7 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "gemma3": (("gemma3", "gemma3_text"), ("gemma3",)),
     "llama": (("llama",), ("llama",)),
     "mistral": (("mistral",), ()),  # GGUF files of it say llama
+    "phi": (("phi",), ()),
     "phi3": (("phi3",), ()),
     "qwen2": (("qwen2",), ("qwen2",)),
     "qwen3": (("qwen3",), ("qwen3",)),
