@@ -48,6 +48,11 @@ ROWS: dict[str, dict[str, Any]] = {
         "model_type": "gemma3_text", "query_pre_attn_scalar": 4, "attention_bias": True, "tie_word_embeddings": False,
         "final_logit_softcapping": 2.0, "rope_parameters": TURNS,
     } | WINDOWS,
+    "granite": {
+        "model_type": "granite", "embedding_multiplier": 3.0, "attention_multiplier": 0.125,
+        "residual_multiplier": 0.5, "logits_scaling": 0.5,
+    },
+    "granite, all biases": {"model_type": "granite", "attention_bias": True, "mlp_bias": True, "logits_scaling": 2.0},
     "llama": {},
     "llama, untied": {"tie_word_embeddings": False},
     "llama, one query head a key head": {"num_key_value_heads": 4},
