@@ -76,6 +76,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "mistral": {"model_type": "mistral", "sliding_window": 7},
     "mistral, narrow window": {"model_type": "mistral", "sliding_window": 1},
     "mistral, wider window": {"model_type": "mistral", "sliding_window": 30, "num_key_value_heads": 1},
+    "olmo2": {"model_type": "olmo2"},
+    "olmo2, biases": {"model_type": "olmo2", "attention_bias": True, "num_key_value_heads": 1},
     "phi": {"model_type": "phi"} | rotated("default", partial_rotary_factor=0.5),
     "phi, norms of heads": {"model_type": "phi", "qk_layernorm": True, "tie_word_embeddings": False}
     | rotated("default", partial_rotary_factor=0.25),

@@ -22,6 +22,7 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "granite": (("granite",), ("granite",)),
     "llama": (("llama",), ("llama",)),
     "mistral": (("mistral",), ()),  # GGUF files of it say llama
+    "olmo2": (("olmo2",), ("olmo2",)),
     "phi": (("phi",), ()),
     "phi3": (("phi3",), ()),
     "qwen2": (("qwen2",), ("qwen2",)),
