@@ -78,6 +78,14 @@ ROWS: dict[str, dict[str, Any]] = {
     "mistral, wider window": {"model_type": "mistral", "sliding_window": 30, "num_key_value_heads": 1},
     "olmo2": {"model_type": "olmo2"},
     "olmo2, biases": {"model_type": "olmo2", "attention_bias": True, "num_key_value_heads": 1},
+    "olmo3": {"model_type": "olmo3", "num_hidden_layers": 4, "sliding_window": 7, "rope_parameters": TURNS},
+    "olmo3, yarn": {
+        "model_type": "olmo3", "attention_bias": True,
+        "rope_parameters": {
+            "full_attention": rotated("yarn", factor=4.0, **TRAINED)["rope_parameters"],
+            "sliding_attention": rotated("default")["rope_parameters"],
+        },
+    } | WINDOWS,
     "phi": {"model_type": "phi"} | rotated("default", partial_rotary_factor=0.5),
     "phi, norms of heads": {"model_type": "phi", "qk_layernorm": True, "tie_word_embeddings": False}
     | rotated("default", partial_rotary_factor=0.25),

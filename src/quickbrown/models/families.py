@@ -23,6 +23,7 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "llama": (("llama",), ("llama",)),
     "mistral": (("mistral",), ()),  # GGUF files of it say llama
     "olmo2": (("olmo2",), ("olmo2",)),
+    "olmo3": (("olmo3",), ()),
     "phi": (("phi",), ()),
     "phi3": (("phi3",), ()),
     "qwen2": (("qwen2",), ("qwen2",)),
