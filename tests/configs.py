@@ -48,6 +48,9 @@ ROWS: dict[str, dict[str, Any]] = {
         "model_type": "gemma3_text", "query_pre_attn_scalar": 4, "attention_bias": True, "tie_word_embeddings": False,
         "final_logit_softcapping": 2.0, "rope_parameters": TURNS,
     } | WINDOWS,
+    "glm4": {"model_type": "glm4"} | rotated("default", partial_rotary_factor=0.5),
+    "glm4, without biases": {"model_type": "glm4", "attention_bias": False, "head_dim": 32}
+    | rotated("default", partial_rotary_factor=0.25),
     "granite": {
         "model_type": "granite", "embedding_multiplier": 3.0, "attention_multiplier": 0.125,
         "residual_multiplier": 0.5, "logits_scaling": 0.5,

@@ -19,6 +19,7 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "gemma": (("gemma",), ("gemma",)),
     "gemma2": (("gemma2",), ("gemma2",)),
     "gemma3": (("gemma3", "gemma3_text"), ("gemma3",)),
+    "glm4": (("glm4",), ("glm4",)),
     "granite": (("granite",), ("granite",)),
     "llama": (("llama",), ("llama",)),
     "mistral": (("mistral",), ()),  # GGUF files of it say llama
