@@ -31,6 +31,8 @@ WINDOWS = {"sliding_window": 7, "layer_types": ("full_attention", "sliding_atten
 ROWS: dict[str, dict[str, Any]] = {
     "cohere": {"model_type": "cohere", "logit_scale": 0.25},
     "cohere, biases": {"model_type": "cohere", "attention_bias": True, "tie_word_embeddings": False},
+    "cohere2": {"model_type": "cohere2", "num_hidden_layers": 4, "sliding_window": 7, "logit_scale": 0.25},
+    "cohere2, all": {"model_type": "cohere2", "attention_bias": True, "tie_word_embeddings": False} | WINDOWS,
     "gemma": {"model_type": "gemma", "head_dim": 32},
     "gemma, biases": {"model_type": "gemma", "attention_bias": True, "tie_word_embeddings": False},
     "gemma2": {"model_type": "gemma2", "head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 7},

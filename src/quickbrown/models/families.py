@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # file: model_type of config.json, general.architecture of GGUF files
 FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "cohere": (("cohere",), ("command-r",)),
+    "cohere2": (("cohere2",), ("cohere2",)),
     "gemma": (("gemma",), ("gemma",)),
     "gemma2": (("gemma2",), ("gemma2",)),
     "gemma3": (("gemma3", "gemma3_text"), ("gemma3",)),
