@@ -31,7 +31,9 @@ def test_means_what_it_means_to_transformers(case, tmp_path):
     found = read_config(tmp_path)
     assert plain(found) == case["means"]
     assert raw_config(tmp_path) == case["given"]
-    assert isinstance(found["rope_parameters"]["rope_theta"], float)
+    ropes = found["rope_parameters"]
+    of = of_model_type(found["model_type"]).Config.ROPES
+    assert all(isinstance(rope["rope_theta"], float) for rope in ([ropes[kind] for kind in of] or [ropes]))
 
 
 @pytest.mark.parametrize("case", GOLDEN["cases"], ids=lambda case: case["name"])

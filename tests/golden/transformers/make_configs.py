@@ -62,6 +62,58 @@ CASES: dict[str, dict[str, Any]] = {
         "max_window_layers": 28, "rope_scaling": None, "rope_theta": 1000000, "sliding_window": None,
         "use_sliding_window": False, "tie_word_embeddings": True, "attention_bias": False, "vocab_size": 151936,
     },
+    "gemma": {
+        "model_type": "gemma", "hidden_size": 2048, "intermediate_size": 16384, "num_attention_heads": 8,
+        "num_hidden_layers": 18, "num_key_value_heads": 1, "head_dim": 256, "max_position_embeddings": 8192,
+        "rms_norm_eps": 1e-06, "rope_theta": 10000.0, "hidden_act": "gelu", "attention_bias": False,
+        "vocab_size": 256000,
+    },
+    "gemma 2": {
+        "model_type": "gemma2", "hidden_size": 4608, "intermediate_size": 36864, "num_attention_heads": 32,
+        "num_hidden_layers": 46, "num_key_value_heads": 16, "head_dim": 128, "max_position_embeddings": 8192,
+        "rms_norm_eps": 1e-06, "rope_theta": 10000.0, "hidden_activation": "gelu_pytorch_tanh", "vocab_size": 256000,
+        "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0, "query_pre_attn_scalar": 144,
+        "sliding_window": 4096, "hidden_act": "gelu_pytorch_tanh",
+    },
+    "gemma 3, text and pictures": {
+        "model_type": "gemma3", "image_token_index": 262144, "mm_tokens_per_image": 256,
+        "text_config": {
+            "hidden_size": 2560, "intermediate_size": 10240, "model_type": "gemma3_text", "num_hidden_layers": 34,
+            "rope_scaling": {"factor": 8.0, "rope_type": "linear"}, "sliding_window": 1024,
+        },
+    },
+    "gemma 3": {
+        "model_type": "gemma3_text", "hidden_size": 1152, "intermediate_size": 6912, "num_attention_heads": 4,
+        "num_hidden_layers": 26, "num_key_value_heads": 1, "head_dim": 256, "max_position_embeddings": 32768,
+        "rms_norm_eps": 1e-06, "rope_theta": 1000000, "rope_local_base_freq": 10000, "rope_scaling": None,
+        "hidden_activation": "gelu_pytorch_tanh", "query_pre_attn_scalar": 256, "sliding_window": 512,
+        "sliding_window_pattern": 6, "vocab_size": 262144, "attn_logit_softcapping": None,
+        "final_logit_softcapping": None, "attention_bias": False,
+    },
+    "granite 3": {
+        "model_type": "granite", "hidden_size": 2048, "intermediate_size": 8192, "num_attention_heads": 32,
+        "num_hidden_layers": 40, "num_key_value_heads": 8, "max_position_embeddings": 4096, "rms_norm_eps": 1e-05,
+        "rope_theta": 10000.0, "rope_scaling": None, "tie_word_embeddings": True, "vocab_size": 49155,
+        "attention_multiplier": 0.015625, "embedding_multiplier": 12.0, "logits_scaling": 8.0,
+        "residual_multiplier": 0.22, "attention_bias": False, "mlp_bias": False, "hidden_act": "silu",
+    },
+    "phi 3.5": SMALL | {
+        "model_type": "phi3", "max_position_embeddings": 131072, "original_max_position_embeddings": 4096,
+        "sliding_window": 262144, "rope_theta": 10000.0,
+        "rope_scaling": {"type": "longrope", "short_factor": [1.0] * 8, "long_factor": [2.0] * 8},
+    },
+    "a pattern of windows": SMALL | {"model_type": "cohere2", "sliding_window_pattern": 2, "use_qk_norm": False},
+    "nothing but a size, cohere": SMALL | {"model_type": "cohere"},
+    "nothing but a size, cohere2": SMALL | {"model_type": "cohere2"},
+    "nothing but a size, gemma": SMALL | {"model_type": "gemma", "num_attention_heads": 16},
+    "nothing but a size, gemma2": SMALL | {"model_type": "gemma2"},
+    "nothing but a size, gemma3": SMALL | {"model_type": "gemma3_text"},
+    "nothing but a size, glm4": SMALL | {"model_type": "glm4"},
+    "nothing but a size, granite": SMALL | {"model_type": "granite"},
+    "nothing but a size, olmo2": SMALL | {"model_type": "olmo2"},
+    "nothing but a size, olmo3": SMALL | {"model_type": "olmo3"},
+    "nothing but a size, phi": SMALL | {"model_type": "phi"},
+    "nothing but a size, phi3": SMALL | {"model_type": "phi3"},
     "nothing but a size, llama": SMALL | {"model_type": "llama"},
     "nothing but a size, mistral": SMALL | {"model_type": "mistral", "num_attention_heads": 8},
     "nothing but a size, qwen2": SMALL | {"model_type": "qwen2", "num_attention_heads": 32},
@@ -124,6 +176,7 @@ def main() -> None:
             config = transformers.AutoConfig.from_pretrained(folder)
         family = of_model_type(config.model_type)
         means = {"model_type": config.model_type}
+        config = config.get_text_config()
         for field in dataclasses.fields(family.Config):
             usual = config.hidden_size // config.num_attention_heads if field.name == "head_dim" else None
             means[field.name] = getattr(config, field.name, usual)
