@@ -23,6 +23,21 @@ MIXED = {
 }  # fmt: skip
 
 ROWS: dict[str, dict[str, Any]] = {
+    "bloom": {"model_type": "bloom"},
+    "bloom, six heads": {"model_type": "bloom", "hidden_size": 96, "num_attention_heads": 6},
+    "ernie4_5": {"model_type": "ernie4_5", "head_dim": 32},
+    "ernie4_5, biases": {"model_type": "ernie4_5", "use_bias": True},
+    "exaone4": {"model_type": "exaone4", "num_hidden_layers": 4, "sliding_window": 7},
+    "exaone4, no windows": {"model_type": "exaone4"} | rotated("linear", factor=4.0),
+    "exaone4, listed": {
+        "model_type": "exaone4", "sliding_window": 9, "layer_types": ("full_attention", "sliding_attention"),
+    },
+    "gpt_neox": {"model_type": "gpt_neox", "tie_word_embeddings": False},
+    "gpt_neox, not in parallel": {
+        "model_type": "gpt_neox", "use_parallel_residual": False, "attention_bias": False,
+    } | rotated("default", partial_rotary_factor=0.5),
+    "gptj": {"model_type": "gptj", "rotary_dim": 8, "tie_word_embeddings": False},
+    "gptj, whole heads": {"model_type": "gptj", "rotary_dim": 16, "n_inner": 96},
     "llama": {},
     "llama, untied": {"tie_word_embeddings": False},
     "llama, one query head a key head": {"num_key_value_heads": 4},
@@ -46,6 +61,10 @@ ROWS: dict[str, dict[str, Any]] = {
     "mistral": {"model_type": "mistral", "sliding_window": 7},
     "mistral, narrow window": {"model_type": "mistral", "sliding_window": 1},
     "mistral, wider window": {"model_type": "mistral", "sliding_window": 30, "num_key_value_heads": 1},
+    "nemotron": {"model_type": "nemotron", "tie_word_embeddings": False},
+    "nemotron, biases": {
+        "model_type": "nemotron", "head_dim": 32, "attention_bias": True, "mlp_bias": True,
+    } | rotated("default", partial_rotary_factor=0.25),
     "qwen2": {"model_type": "qwen2"},
     "qwen2, window": {"model_type": "qwen2"} | MIXED,
     "qwen3": {"model_type": "qwen3"},
@@ -60,6 +79,12 @@ ROWS: dict[str, dict[str, Any]] = {
         "model_type": "smollm3", "no_rope_layers": (0, 1), "use_sliding_window": True, "sliding_window": 7,
         "attention_bias": True, "mlp_bias": True, "tie_word_embeddings": False,
     },
+    "starcoder2": {"model_type": "starcoder2"},
+    "stablelm": {"model_type": "stablelm", "tie_word_embeddings": False},
+    "stablelm, all": {
+        "model_type": "stablelm", "use_qkv_bias": True, "qk_layernorm": True, "use_parallel_residual": True,
+    } | rotated("linear", factor=2.0, partial_rotary_factor=0.5),
+    "starcoder2, without biases, window": {"model_type": "starcoder2", "use_bias": False, "sliding_window": 7},
 }  # fmt: skip
 LENGTHS = {"mistral, wider window": 300, "llama, dynamic, long": 40}  # of a golden's text, where it is not 24
 

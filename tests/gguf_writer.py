@@ -19,7 +19,7 @@ from quickbrown.quant.formats import FORMATS
 from quickbrown.quant.quantize import quantize
 from quickbrown.quant.weight import Weight
 from quickbrown.text.tokenizer import BYTE_OF
-from quickbrown.weights.names import pairs, places
+from quickbrown.weights.names import kind_order, pairs, places
 from quickbrown.weights.strings import Strings
 from quickbrown.weights.tiny import TinySource
 
@@ -121,7 +121,11 @@ def tiny_gguf(
     assert gguf is not None, f"no GGUF file holds a {family.name}"
     architecture = next(name for name, file in families.ARCHITECTURES.items() if file == family.name)
     settings = {f"{architecture}.{key}": _entry(c, field) for key, field in gguf.settings.items()}
-    settings |= {f"{architecture}.{key}": c[field] for key, field in gguf.equal.items()}
+    made = family.configure(c)
+    settings |= {f"{architecture}.{key}": getattr(made, field) for key, field in gguf.equal.items()}
+    if gguf.partial:
+        dims = int(c["head_dim"] * c["rope_parameters"]["partial_rotary_factor"])
+        settings[f"{architecture}.rope.dimension_count"] = dims
     metadata = {
         "general.architecture": architecture,
         "general.name": "tiny",
@@ -149,6 +153,8 @@ def tiny_gguf(
 
 
 def _entry(config: Mapping[str, Any], field: str) -> Any:
+    if field == "layer_types":
+        return [kind == "sliding_attention" for kind in config[field]]
     return functools.reduce(lambda value, name: value[name], field.split("."), config)
 
 
@@ -159,7 +165,11 @@ def _stored(gguf: Gguf, config: Mapping[str, Any], name: str, weight: Weight) ->
         if stem.endswith(end):
             rows = weight.data.reshape(weight.shape[0], -1)
             weight = Weight(weight.format, weight.shape, pairs(rows, config[heads]).reshape(weight.data.shape))
-    return quantize(weight.decode() + 1, "f32") if stem.endswith(gguf.raised) else weight
+    if stem.endswith(gguf.fused):
+        heads = config["num_attention_heads"], config["num_key_value_heads"]
+        return weight.picked(kind_order(*heads, config["head_dim"]))
+    raised = name.endswith(".weight") and stem.endswith(gguf.raised)
+    return quantize(weight.decode() + 1, "f32") if raised else weight
 
 
 def holds(**config: Any) -> bool:
@@ -175,9 +185,11 @@ def holds(**config: Any) -> bool:
         at = given
         for name in path:
             at = at.setdefault(name, {})
-        at[last] = _entry(source.config, field)
+        at[last] = source.config[field] if field == "layer_types" else _entry(source.config, field)
         if path:
             at.setdefault("rope_type", "default")
+    if family.gguf.partial:
+        given["rope_parameters"]["partial_rotary_factor"] = source.config["rope_parameters"]["partial_rotary_factor"]
     try:
         return family.configure(given) == family.configure(source.config)
     except ValueError:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from checkpoints import write_safetensors
+from quickbrown.models.families import of_model_type
 
 
 def model(source: Any) -> Any:
@@ -22,7 +23,10 @@ def model(source: Any) -> Any:
     import torch
     import transformers
 
-    fields = {name: list(v) if isinstance(v, tuple) else v for name, v in source.config.items()}
+    spelled = of_model_type(source.config["model_type"]).Config.ALIASES
+    fields = {spelled.get(name, name): list(v) if isinstance(v, tuple) else v for name, v in source.config.items()}
+    if isinstance(getattr(transformers.CONFIG_MAPPING[source.config["model_type"]], "head_dim", None), property):
+        del fields["head_dim"]
     ends = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(fields | ends))
@@ -63,7 +67,9 @@ def angle_steps(rope_parameters: Mapping[str, Any], head_dim: int) -> float:
 def steps(config: Any) -> float:
     """The same, of a family's config; 0 where nothing is rotated."""
     parameters = getattr(config, "rope_parameters", None)
-    return angle_steps(parameters, config.head_dim) if parameters else 0
+    if not parameters:
+        return 0
+    return angle_steps(parameters, int(config.head_dim * parameters.get("partial_rotary_factor", 1)))
 
 
 def rotation(rope_parameters: Mapping[str, Any], head_dim: int, longest: int, length: int) -> tuple[Any, float]:

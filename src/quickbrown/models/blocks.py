@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
+
 from quickbrown.models.config import Config
 from quickbrown.models.ops import Ops, W, X
 from quickbrown.models.rope import Rope, rope
@@ -36,36 +38,63 @@ class Layer(Protocol):
 class Decoder:
     """Tokens become vectors, layers change them, and the last of them are compared with the vectors of all tokens.
 
-    layer  makes a layer of (config, weights, its index, the rotation that all layers share)
+    layer  makes a layer of (config, weights, its index, the rotation that all layers share, or those of its type)
+    norm   of what the last layer gives; unless given, an `RMSNorm`
 
     Of the class:
     EMBEDDING, HEAD  names of the two weights that may be one
+    INTERLEAVED      whether the pairs of a head that turn are adjacent values
     RENAMED          pattern of other names that checkpoints have -> what stands for it in the name here
     UNREAD           patterns of tensors that checkpoints have besides, and the text does not need
     """
 
     EMBEDDING: ClassVar[str] = "model.embed_tokens.weight"
     HEAD: ClassVar[str] = "lm_head.weight"
+    INTERLEAVED: ClassVar[bool] = False
     RENAMED: ClassVar[Mapping[str, str]] = {}
     UNREAD: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, config: Any, weights: Weights, layer: Callable[[Any, Weights, int, Rope], Layer]) -> None:
+    def __init__(
+        self,
+        config: Any,
+        weights: Weights,
+        layer: Callable[[Any, Weights, int, Any], Layer],
+        norm: RMSNorm | LayerNorm | None = None,
+    ) -> None:
         c = config
-        turn = rope(c.rope_parameters, c.head_dim, c.max_position_embeddings)
         self.config: Any = config
-        self.ropes = [turn]
+        turns = self.turns()
+        self.ropes = [turn for turn in dict.fromkeys(turns) if turn is not None]
         self.embedding = weights.take(self.EMBEDDING, c.vocab_size, c.hidden_size)
-        self.layers = [layer(c, weights, i, turn) for i in range(c.num_hidden_layers)]
-        self.norm = RMSNorm(weights, "model.norm", c.hidden_size, c.rms_norm_eps)
+        self.layers = [layer(c, weights, i, turn) for i, turn in enumerate(turns)]
+        self.norm = norm or RMSNorm(weights, "model.norm", c.hidden_size, c.rms_norm_eps)
         tied = c.tie_word_embeddings
         self.head = self.embedding if tied else weights.take(self.HEAD, c.vocab_size, c.hidden_size)
 
+    def turns(self) -> list[Any]:
+        """The rotation of each layer, or None."""
+        c, longest = self.config, self.config.max_position_embeddings
+        if not hasattr(c, "rope_parameters"):
+            return [None] * c.num_hidden_layers
+        if not c.ROPES:
+            return [rope(c.rope_parameters, c.head_dim, longest, interleaved=self.INTERLEAVED)] * c.num_hidden_layers
+        of = {kind: rope(c.rope_parameters[kind], c.head_dim, longest) for kind in c.ROPES}
+        return [of[kind] for kind in c.layer_types]
+
     def forward(self, ops: Ops[X], tokens: X, batch: Any) -> X:
         """Tokens (T,) to logits (R, vocab_size)."""
-        x = ops.embed(self.embedding, tokens)
+        x = self.embed(ops, tokens)
         for layer in self.layers:
             x = layer.forward(ops, x, batch)
-        return ops.linear(self.norm(ops, ops.rows(x, batch)), self.head)
+        return self.logits(ops, self.norm(ops, ops.rows(x, batch)))
+
+    def embed(self, ops: Ops[X], tokens: X) -> X:
+        """What the first layer is given: (T,) -> (T, hidden_size)."""
+        return ops.embed(self.embedding, tokens)
+
+    def logits(self, ops: Ops[X], x: X) -> X:
+        """(R, hidden_size) -> (R, vocab_size)."""
+        return ops.linear(x, self.head)
 
 
 class Linear:
@@ -94,6 +123,17 @@ def split(weights: Weights, name: str, outputs: Sequence[int], inputs: int) -> I
         start += count
 
 
+def by_key_head(weights: Weights, name: str, c: Config, bias: bool = False) -> list[Linear]:
+    """q, k and v that are published as one weight, key head by key head: of each the queries that read it, the key and
+    the value, head_dim rows each."""
+    inputs, dim, of_one = c.hidden_size, c.head_dim, c.num_attention_heads // c.num_key_value_heads
+    rows = np.arange(c.num_key_value_heads * (of_one + 2) * dim).reshape(c.num_key_value_heads, -1, dim)
+    weight = weights.take(name + ".weight", rows.size, inputs)
+    biases = weights.take(name + ".bias", rows.size) if bias else None
+    kinds = [rows[:, :of_one].reshape(-1), rows[:, of_one].reshape(-1), rows[:, of_one + 1].reshape(-1)]
+    return [Linear.of(weight.picked(kind), biases and biases.picked(kind)) for kind in kinds]
+
+
 def projections(weights: Weights, name: str, c: Config, biased: str = "") -> list[Linear]:
     """q, k, v and o of an attention; `biased` names those that have a bias."""
     hidden, q, kv = c.hidden_size, c.num_attention_heads * c.head_dim, c.num_key_value_heads * c.head_dim
@@ -102,32 +142,66 @@ def projections(weights: Weights, name: str, c: Config, biased: str = "") -> lis
 
 
 class RMSNorm:
-    """Rows, or each of the `heads` parts of a row, to a root mean square of 1, then times w."""
+    """Rows, or each of the `heads` parts of a row, to a root mean square of 1, then times w + offset."""
 
-    def __init__(self, weights: Weights, name: str, width: int, eps: float, heads: int = 1) -> None:
+    def __init__(
+        self, weights: Weights, name: str, width: int, eps: float, heads: int = 1, offset: float = 0.0
+    ) -> None:
         self.weight, self.eps, self.heads = weights.take(name + ".weight", width), eps, heads
+        self.offset = offset
 
     def __call__(self, ops: Ops[X], x: X) -> X:
-        return ops.rms_norm(x, self.weight, self.eps, self.heads)
+        return ops.rms_norm(x, self.weight, self.eps, self.heads, self.offset)
+
+
+class LayerNorm:
+    """Rows, or each of the `heads` parts of a row, to a mean of 0 and a variance of 1, then times w, and + b where
+    there is a bias."""
+
+    def __init__(self, weights: Weights, name: str, width: int, eps: float, bias: bool = True, heads: int = 1) -> None:
+        self.weight, self.eps, self.heads = weights.take(name + ".weight", width), eps, heads
+        self.bias = weights.take(name + ".bias", width) if bias else None
+
+    def __call__(self, ops: Ops[X], x: X) -> X:
+        return ops.layer_norm(x, self.weight, self.bias, self.eps, self.heads)
 
 
 class Attention:
-    """Grouped-query attention of layer `index`, over a window if that is not 0, with rotary positions if any."""
+    """Grouped-query attention of layer `index`, over a window if that is not 0, with rotary positions if any.
 
-    def __init__(self, config: Config, index: int, rope: Rope | None, window: int = 0) -> None:
+    scale    of scores; unless given, head_dim ** -0.5
+    softcap  of scores; 0 for none
+    slopes   of distances, of each head, as `Ops.attention` has them
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        index: int,
+        rope: Rope | None,
+        window: int = 0,
+        *,
+        scale: float | None = None,
+        softcap: float = 0.0,
+        slopes: Sequence[float] | None = None,
+    ) -> None:
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
-        self.scale = config.head_dim**-0.5
-        self.index, self.rope, self.window = index, rope, window
+        self.scale = config.head_dim**-0.5 if scale is None else scale
+        self.index, self.rope, self.window, self.softcap = index, rope, window, softcap
+        self.slopes = slopes
 
     def __call__(self, ops: Ops[X], q: X, k: X, v: X, batch: Any) -> X:
         if self.rope is not None:
             q = ops.rope(q, batch, self.heads, self.rope)
             k = ops.rope(k, batch, self.kv_heads, self.rope)
-        return ops.attention(self.index, q, k, v, batch, self.heads, self.kv_heads, self.scale, self.window)
+        scores = self.scale, self.window, self.softcap
+        return ops.attention(self.index, q, k, v, batch, self.heads, self.kv_heads, *scores, slopes=self.slopes)
 
 
 class SwiGLU:
     """down(gate(x) * sigmoid(gate(x)) * up(x))."""
+
+    KIND: ClassVar[str] = "silu"
 
     def __init__(self, weights: Weights, name: str, hidden: int, inner: int, bias: bool = False) -> None:
         self.gate = Linear(weights, f"{name}.gate_proj", inner, hidden, bias)
@@ -135,4 +209,28 @@ class SwiGLU:
         self.down = Linear(weights, f"{name}.down_proj", hidden, inner, bias)
 
     def __call__(self, ops: Ops[X], x: X) -> X:
-        return self.down(ops, ops.gated(self.gate(ops, x), self.up(ops, x), "silu"))
+        return self.down(ops, ops.gated(self.gate(ops, x), self.up(ops, x), self.KIND))
+
+
+class FusedSwiGLU(SwiGLU):
+    """The same; gate and up are published as one weight."""
+
+    def __init__(self, weights: Weights, name: str, hidden: int, inner: int) -> None:
+        self.gate, self.up = split(weights, f"{name}.gate_up_proj", (inner, inner), hidden)
+        self.down = Linear(weights, f"{name}.down_proj", hidden, inner)
+
+
+class GeGLU(SwiGLU):
+    """The same with GELU, approximated by tanh, in the place of x * sigmoid(x)."""
+
+    KIND = "gelu_tanh"
+
+
+class MLP:
+    """down(activation(up(x))), of a kind that `models.ops` knows."""
+
+    def __init__(self, up: Linear, down: Linear, kind: str) -> None:
+        self.up, self.down, self.kind = up, down, kind
+
+    def __call__(self, ops: Ops[X], x: X) -> X:
+        return self.down(ops, ops.activate(self.up(ops, x), self.kind))

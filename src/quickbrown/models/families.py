@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -16,12 +16,20 @@ if TYPE_CHECKING:
 
 # file: model_type of config.json, general.architecture of GGUF files
 FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "bloom": (("bloom",), ("bloom",)),
+    "ernie4_5": (("ernie4_5",), ("ernie4_5",)),
+    "exaone4": (("exaone4",), ("exaone4",)),
+    "gpt_neox": (("gpt_neox",), ("gptneox",)),
+    "gptj": (("gptj",), ()),
     "llama": (("llama",), ("llama",)),
     "mistral": (("mistral",), ()),  # GGUF files of it say llama
+    "nemotron": (("nemotron",), ("nemotron",)),
     "qwen2": (("qwen2",), ("qwen2",)),
     "qwen3": (("qwen3",), ("qwen3",)),
     "seed_oss": (("seed_oss",), ("seed_oss",)),
     "smollm3": (("smollm3",), ("smollm3",)),
+    "stablelm": (("stablelm",), ("stablelm",)),
+    "starcoder2": (("starcoder2",), ("starcoder2",)),
 }
 MODEL_TYPES = {name: file for file, (names, _) in FILES.items() for name in names}
 ARCHITECTURES = {name: file for file, (_, names) in FILES.items() for name in names}
@@ -130,6 +138,12 @@ class Blank:
 
     def picked(self, rows: Any) -> Blank:
         return Blank((len(rows), *self.shape[1:]))
+
+    def plus(self, more: float) -> Blank:
+        return self
+
+    def stacked(self, more: Sequence[Blank]) -> Blank:
+        return Blank((1 + len(more), *self.shape))
 
     def transposed(self) -> Blank:
         return Blank(self.shape[::-1])
