@@ -32,6 +32,17 @@ ROWS: dict[str, dict[str, Any]] = {
     "exaone4, listed": {
         "model_type": "exaone4", "sliding_window": 9, "layer_types": ("full_attention", "sliding_attention"),
     },
+    "falcon": {"model_type": "falcon"},
+    "falcon, new": {"model_type": "falcon", "new_decoder_architecture": True, "num_key_value_heads": 2, "bias": True},
+    "falcon, new, one norm": {
+        "model_type": "falcon", "new_decoder_architecture": True, "num_key_value_heads": 2,
+        "num_ln_in_parallel_attn": 1,
+    },
+    "falcon, alibi": {
+        "model_type": "falcon", "alibi": True, "multi_query": False, "parallel_attn": False, "bias": True,
+    },
+    "gpt2": {"model_type": "gpt2"},
+    "gpt2, untied, narrow": {"model_type": "gpt2", "n_inner": 96, "tie_word_embeddings": False},
     "gpt_neox": {"model_type": "gpt_neox", "tie_word_embeddings": False},
     "gpt_neox, not in parallel": {
         "model_type": "gpt_neox", "use_parallel_residual": False, "attention_bias": False,
@@ -61,10 +72,16 @@ ROWS: dict[str, dict[str, Any]] = {
     "mistral": {"model_type": "mistral", "sliding_window": 7},
     "mistral, narrow window": {"model_type": "mistral", "sliding_window": 1},
     "mistral, wider window": {"model_type": "mistral", "sliding_window": 30, "num_key_value_heads": 1},
+    "mpt": {"model_type": "mpt"},
     "nemotron": {"model_type": "nemotron", "tie_word_embeddings": False},
     "nemotron, biases": {
         "model_type": "nemotron", "head_dim": 32, "attention_bias": True, "mlp_bias": True,
     } | rotated("default", partial_rotary_factor=0.25),
+    "opt": {"model_type": "opt", "ffn_dim": 128},
+    "opt, norms behind": {
+        "model_type": "opt", "ffn_dim": 96, "do_layer_norm_before": False, "word_embed_proj_dim": 32,
+        "enable_bias": False,
+    },
     "qwen2": {"model_type": "qwen2"},
     "qwen2, window": {"model_type": "qwen2"} | MIXED,
     "qwen3": {"model_type": "qwen3"},
@@ -79,11 +96,11 @@ ROWS: dict[str, dict[str, Any]] = {
         "model_type": "smollm3", "no_rope_layers": (0, 1), "use_sliding_window": True, "sliding_window": 7,
         "attention_bias": True, "mlp_bias": True, "tie_word_embeddings": False,
     },
-    "starcoder2": {"model_type": "starcoder2"},
     "stablelm": {"model_type": "stablelm", "tie_word_embeddings": False},
     "stablelm, all": {
         "model_type": "stablelm", "use_qkv_bias": True, "qk_layernorm": True, "use_parallel_residual": True,
-    } | rotated("linear", factor=2.0, partial_rotary_factor=0.5),
+    } | rotated("default", partial_rotary_factor=0.5),
+    "starcoder2": {"model_type": "starcoder2"},
     "starcoder2, without biases, window": {"model_type": "starcoder2", "use_bias": False, "sliding_window": 7},
 }  # fmt: skip
 LENGTHS = {"mistral, wider window": 300, "llama, dynamic, long": 40}  # of a golden's text, where it is not 24

@@ -179,7 +179,7 @@ def holds(**config: Any) -> bool:
     if family.gguf is None:
         return False
     given: dict[str, Any] = copy.deepcopy(dict(family.gguf.fixed))
-    given |= {name: source.config[name] for name in ("vocab_size", "tie_word_embeddings")}
+    given |= {name: source.config[name] for name in ("vocab_size", "tie_word_embeddings", *family.gguf.told)}
     for field in family.gguf.settings.values():
         *path, last = field.split(".")
         at = given

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,7 +32,10 @@ def model(source: Any) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(fields | ends))
         weights = {name: source.get(name) for name in source.names()}
-        tensors = {name: ("F32", weight.shape, weight.decode().tobytes()) for name, weight in weights.items()}
+        values = {name: weight.decode() for name, weight in weights.items()}
+        for pattern in of_model_type(source.config["model_type"]).Model.INPUTS_FIRST:
+            values |= {name: v.swapaxes(-1, -2) for name, v in values.items() if re.fullmatch(pattern, name)}
+        tensors = {name: ("F32", v.shape, v.tobytes()) for name, v in values.items()}
         write_safetensors(Path(folder) / "model.safetensors", tensors)
         made, found = transformers.AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True

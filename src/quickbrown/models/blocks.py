@@ -46,6 +46,7 @@ class Decoder:
     INTERLEAVED      whether the pairs of a head that turn are adjacent values
     RENAMED          pattern of other names that checkpoints have -> what stands for it in the name here
     UNREAD           patterns of tensors that checkpoints have besides, and the text does not need
+    INPUTS_FIRST     patterns of weights that checkpoints publish as (..., in, out), unless they are quantized
     """
 
     EMBEDDING: ClassVar[str] = "model.embed_tokens.weight"
@@ -53,6 +54,7 @@ class Decoder:
     INTERLEAVED: ClassVar[bool] = False
     RENAMED: ClassVar[Mapping[str, str]] = {}
     UNREAD: ClassVar[tuple[str, ...]] = ()
+    INPUTS_FIRST: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -115,11 +117,12 @@ class Linear:
         return ops.linear(x, self.weight, self.bias)
 
 
-def split(weights: Weights, name: str, outputs: Sequence[int], inputs: int) -> Iterator[Linear]:
+def split(weights: Weights, name: str, outputs: Sequence[int], inputs: int, bias: bool = False) -> Iterator[Linear]:
     """Linears that are published as one weight, below each other: so many rows of it each."""
     weight, start = weights.take(name + ".weight", sum(outputs), inputs), 0
+    biases = weights.take(name + ".bias", sum(outputs)) if bias else None
     for count in outputs:
-        yield Linear.of(weight.rows(start, start + count))
+        yield Linear.of(weight.rows(start, start + count), biases and biases.rows(start, start + count))
         start += count
 
 

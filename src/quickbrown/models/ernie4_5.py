@@ -32,7 +32,7 @@ class Config(RopeConfig):
     use_bias: bool = derived(lambda c: False, False)
 
 
-GGUF = Gguf()
+GGUF = Gguf(told={"use_bias": "blk.0.attn_q.bias"})
 
 
 class Model(Decoder):

@@ -19,11 +19,15 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "bloom": (("bloom",), ("bloom",)),
     "ernie4_5": (("ernie4_5",), ("ernie4_5",)),
     "exaone4": (("exaone4",), ("exaone4",)),
+    "falcon": (("falcon",), ("falcon",)),
+    "gpt2": (("gpt2",), ("gpt2",)),
     "gpt_neox": (("gpt_neox",), ("gptneox",)),
     "gptj": (("gptj",), ()),
     "llama": (("llama",), ("llama",)),
     "mistral": (("mistral",), ()),  # GGUF files of it say llama
+    "mpt": (("mpt",), ("mpt",)),
     "nemotron": (("nemotron",), ("nemotron",)),
+    "opt": (("opt",), ()),
     "qwen2": (("qwen2",), ("qwen2",)),
     "qwen3": (("qwen3",), ("qwen3",)),
     "seed_oss": (("seed_oss",), ("seed_oss",)),
@@ -44,6 +48,7 @@ class ModelType(Protocol):
     HEAD: ClassVar[str]
     RENAMED: ClassVar[Mapping[str, str]]
     UNREAD: ClassVar[tuple[str, ...]]
+    INPUTS_FIRST: ClassVar[tuple[str, ...]]
 
     def __call__(self, config: Any, weights: Any) -> Decoder: ...
 

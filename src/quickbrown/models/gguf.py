@@ -75,6 +75,8 @@ class Gguf:
     raised    ends of published names of norms whose weights, not biases, the file holds with 1 added
     fused     ends of published names of q, k and v in one, which the file holds as all of q, all of k, all of v:
               published are, key head by key head, the queries that read it, the key, the value
+    told      field, true or false -> the tensor by which a file tells it: "no NAME" where it is true without that
+    unread    settings that may say anything
     partial   whether `rope.dimension_count` says how many values of a head turn: partial_rotary_factor
     """
 
@@ -87,4 +89,6 @@ class Gguf:
     permuted: Mapping[str, str] = field(default_factory=dict)
     raised: tuple[str, ...] = ()
     fused: tuple[str, ...] = ()
+    told: Mapping[str, str] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
     partial: bool = False

@@ -60,6 +60,7 @@ GGUF = Gguf(
         "blk.{}.ffn_down": _AT + "mlp.dense_4h_to_h",
     },
     fused=("query_key_value",),
+    told={"attention_bias": "blk.0.attn_qkv.bias"},
     partial=True,
 )
 

@@ -38,6 +38,7 @@ GGUF = Gguf(
     equal={"attention.value_length": "head_dim"},
     tensors=without(TENSORS, "blk.{}.ffn_gate"),
     raised=("norm",),
+    told={"attention_bias": "blk.0.attn_q.bias", "mlp_bias": "blk.0.ffn_up.bias"},
     partial=True,
 )
 

@@ -35,15 +35,20 @@ class Config(RopeConfig):
     use_parallel_residual: bool = False
 
 
-# use_qkv_bias and qk_layernorm are in no setting, so that files of models with them do not fit.
 GGUF = Gguf(
-    settings=LAYER_NORM | {"use_parallel_residual": "use_parallel_residual"},
+    settings=LAYER_NORM,
     equal={"attention.value_length": "head_dim"},
     tensors=TENSORS
     | {
         "blk.{}.attn_q_norm": "model.layers.{}.self_attn.q_layernorm.norms.{}",
         "blk.{}.attn_k_norm": "model.layers.{}.self_attn.k_layernorm.norms.{}",
     },
+    told={
+        "use_qkv_bias": "blk.0.attn_q.bias",
+        "qk_layernorm": "blk.0.attn_q_norm.weight",
+        "use_parallel_residual": "no blk.0.ffn_norm.weight",
+    },
+    unread=("use_parallel_residual",),  # files say true where config.json says nothing, which means false
     partial=True,
 )
 

@@ -33,7 +33,11 @@ class Config(RopeConfig):
 
 _MLP = {"blk.{}.ffn_up": "model.layers.{}.mlp.c_fc", "blk.{}.ffn_down": "model.layers.{}.mlp.c_proj"}
 # The window of a model is not in its file, and other readers of these files have none either.
-GGUF = Gguf(settings=LAYER_NORM | {"attention.layer_norm_epsilon": "norm_epsilon"}, tensors=TENSORS | _MLP)
+GGUF = Gguf(
+    settings=LAYER_NORM | {"attention.layer_norm_epsilon": "norm_epsilon"},
+    tensors=TENSORS | _MLP,
+    told={"use_bias": "blk.0.attn_q.bias"},
+)
 
 
 class Model(Decoder):

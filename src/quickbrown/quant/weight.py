@@ -145,3 +145,19 @@ class MadeWeight(Weight):
     @property
     def data(self) -> npt.NDArray[np.uint8]:
         return self._make(0, math.prod(self.shape[:-1]))
+
+
+def inputs_last(weight: Weight) -> MadeWeight:
+    """Matrices (..., in, out) of a stack as (..., out, in), in formats of single values."""
+    *outer, inputs, outputs = weight.shape
+    size = FORMATS[weight.format].row_bytes(1)
+
+    def make(first: int, last: int) -> npt.NDArray[np.uint8]:
+        stack = weight.data.reshape(-1, inputs, outputs, size)
+        columns = [
+            stack[i, :, max(0, first - i * outputs) : min(outputs, last - i * outputs)].swapaxes(0, 1)
+            for i in range(first // outputs, -(-last // outputs))
+        ]
+        return np.concatenate(columns).reshape(last - first, inputs * size)
+
+    return MadeWeight(weight.format, (*outer, outputs, inputs), make)

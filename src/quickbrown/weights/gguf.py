@@ -135,6 +135,8 @@ class GgufSource:
             if "rope_parameters" in path:
                 at.setdefault("rope_type", "default")
         given |= self._embedding(tensors)
+        for name, tensor in self._gguf.told.items():
+            given[name] = (tensor.removeprefix("no ") in tensors) == (not tensor.startswith("no "))
         if given["num_hidden_layers"] > len(tensors):
             self.file.bad(f"claims {given['num_hidden_layers']} layers and holds {len(tensors)} tensors")
         try:
@@ -214,7 +216,7 @@ class GgufSource:
 
     def _refuse_unread(self) -> None:
         partial = ["rope.dimension_count"] if self._gguf.partial else []
-        read = {"vocab_size", *partial, *self._gguf.settings, *self._gguf.equal, *_DESCRIPTIVE}
+        read = {"vocab_size", *partial, *self._gguf.unread, *self._gguf.settings, *self._gguf.equal, *_DESCRIPTIVE}
         scaling = self.metadata.get(f"{self._architecture}.rope.scaling.type")
         for key, value in self.metadata.items():
             room, _, name = key.partition(".")
