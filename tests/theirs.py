@@ -17,7 +17,8 @@ from quickbrown.models.families import of_model_type
 
 
 def model(source: Any) -> Any:
-    """The causal language model of a `weights.source.Source`, in float32, with eager attention. Needs torch.
+    """The causal language model of a `weights.source.Source`, in float32, with eager attention; but Falcon's, which
+    counts ALiBi twice then. Needs torch.
 
     It reads a checkpoint, as it would a published one.
     """
@@ -37,8 +38,9 @@ def model(source: Any) -> Any:
             values |= {name: v.swapaxes(-1, -2) for name, v in values.items() if re.fullmatch(pattern, name)}
         tensors = {name: ("F32", v.shape, v.tobytes()) for name, v in values.items()}
         write_safetensors(Path(folder) / "model.safetensors", tensors)
+        attention = "sdpa" if source.config["model_type"] == "falcon" else "eager"
         made, found = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+            folder, dtype=torch.float32, attn_implementation=attention, output_loading_info=True
         )
     wrong = {kind: names for kind, names in found.items() if names}
     assert not wrong, wrong
