@@ -38,6 +38,9 @@ ROWS: dict[str, dict[str, Any]] = {
         "model_type": "falcon", "new_decoder_architecture": True, "num_key_value_heads": 2,
         "num_ln_in_parallel_attn": 1,
     },
+    "falcon, alibi": {
+        "model_type": "falcon", "alibi": True, "multi_query": False, "parallel_attn": False, "bias": True,
+    },
     "gpt2": {"model_type": "gpt2"},
     "gpt2, untied, narrow": {"model_type": "gpt2", "n_inner": 96, "tie_word_embeddings": False},
     "gpt_neox": {"model_type": "gpt_neox", "tie_word_embeddings": False},
