@@ -27,7 +27,11 @@ ROWS: dict[str, dict[str, Any]] = {
     "bloom, six heads": {"model_type": "bloom", "hidden_size": 96, "num_attention_heads": 6},
     "ernie4_5": {"model_type": "ernie4_5", "head_dim": 32},
     "ernie4_5, biases": {"model_type": "ernie4_5", "use_bias": True},
-    "exaone4": {"model_type": "exaone4", "num_hidden_layers": 4, "sliding_window": 7},
+    "exaone4": {
+        "model_type": "exaone4", "sliding_window": 9, "layer_types": ("sliding_attention", "full_attention"),
+        "num_key_value_heads": 4,
+    },
+    "exaone4, every fourth": {"model_type": "exaone4", "num_hidden_layers": 4, "sliding_window": 7},
     "exaone4, no windows": {"model_type": "exaone4"} | rotated("linear", factor=4.0),
     "exaone4, listed": {
         "model_type": "exaone4", "sliding_window": 9, "layer_types": ("full_attention", "sliding_attention"),
@@ -72,7 +76,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "mistral": {"model_type": "mistral", "sliding_window": 7},
     "mistral, narrow window": {"model_type": "mistral", "sliding_window": 1},
     "mistral, wider window": {"model_type": "mistral", "sliding_window": 30, "num_key_value_heads": 1},
-    "mpt": {"model_type": "mpt"},
+    "mpt": {"model_type": "mpt", "hidden_size": 96, "num_attention_heads": 6},
     "nemotron": {"model_type": "nemotron", "tie_word_embeddings": False},
     "nemotron, biases": {
         "model_type": "nemotron", "head_dim": 32, "attention_bias": True, "mlp_bias": True,
