@@ -76,7 +76,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "mistral": {"model_type": "mistral", "sliding_window": 7},
     "mistral, narrow window": {"model_type": "mistral", "sliding_window": 1},
     "mistral, wider window": {"model_type": "mistral", "sliding_window": 30, "num_key_value_heads": 1},
-    "mpt": {"model_type": "mpt", "hidden_size": 96, "num_attention_heads": 6},
+    "mpt": {"model_type": "mpt", "hidden_size": 192, "num_attention_heads": 6},
     "nemotron": {"model_type": "nemotron", "tie_word_embeddings": False},
     "nemotron, biases": {
         "model_type": "nemotron", "head_dim": 32, "attention_bias": True, "mlp_bias": True,

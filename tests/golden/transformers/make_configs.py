@@ -142,7 +142,6 @@ CASES: dict[str, dict[str, Any]] = {
         "norm_eps": 1e-05, "rope_theta": 10000, "partial_rotary_factor": 0.5, "vocab_size": 256000,
         "hidden_act": "relu2", "tie_word_embeddings": False, "attention_bias": False, "mlp_bias": False,
     },
-    "nothing but a size, nemotron": SMALL | {"model_type": "nemotron"},
     "pythia": {
         "model_type": "gpt_neox", "hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8,
         "num_hidden_layers": 6, "max_position_embeddings": 2048, "layer_norm_eps": 1e-05, "rotary_emb_base": 10000,
