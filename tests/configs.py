@@ -29,10 +29,32 @@ TURNS = {
 WINDOWS = {"sliding_window": 7, "layer_types": ("full_attention", "sliding_attention")}
 
 ROWS: dict[str, dict[str, Any]] = {
+    "bloom": {"model_type": "bloom"},
+    "bloom, six heads": {"model_type": "bloom", "hidden_size": 96, "num_attention_heads": 6},
     "cohere": {"model_type": "cohere", "logit_scale": 0.25},
     "cohere, biases": {"model_type": "cohere", "attention_bias": True, "tie_word_embeddings": False},
     "cohere2": {"model_type": "cohere2", "num_hidden_layers": 4, "sliding_window": 7, "logit_scale": 0.25},
     "cohere2, all": {"model_type": "cohere2", "attention_bias": True, "tie_word_embeddings": False} | WINDOWS,
+    "ernie4_5": {"model_type": "ernie4_5", "head_dim": 32},
+    "ernie4_5, biases": {"model_type": "ernie4_5", "use_bias": True},
+    "exaone4": {
+        "model_type": "exaone4", "sliding_window": 9, "layer_types": ("sliding_attention", "full_attention"),
+        "num_key_value_heads": 4,
+    },
+    "exaone4, every fourth": {"model_type": "exaone4", "num_hidden_layers": 4, "sliding_window": 7},
+    "exaone4, no windows": {"model_type": "exaone4"} | rotated("linear", factor=4.0),
+    "exaone4, listed": {
+        "model_type": "exaone4", "sliding_window": 9, "layer_types": ("full_attention", "sliding_attention"),
+    },
+    "falcon": {"model_type": "falcon"},
+    "falcon, new": {"model_type": "falcon", "new_decoder_architecture": True, "num_key_value_heads": 2, "bias": True},
+    "falcon, new, one norm": {
+        "model_type": "falcon", "new_decoder_architecture": True, "num_key_value_heads": 2,
+        "num_ln_in_parallel_attn": 1,
+    },
+    "falcon, alibi": {
+        "model_type": "falcon", "alibi": True, "multi_query": False, "parallel_attn": False, "bias": True,
+    },
     "gemma": {"model_type": "gemma", "head_dim": 32},
     "gemma, biases": {"model_type": "gemma", "attention_bias": True, "tie_word_embeddings": False},
     "gemma2": {"model_type": "gemma2", "head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 7},
@@ -55,6 +77,14 @@ ROWS: dict[str, dict[str, Any]] = {
     "glm4": {"model_type": "glm4"} | rotated("default", partial_rotary_factor=0.5),
     "glm4, without biases": {"model_type": "glm4", "attention_bias": False, "head_dim": 32}
     | rotated("default", partial_rotary_factor=0.25),
+    "gpt2": {"model_type": "gpt2"},
+    "gpt2, untied, narrow": {"model_type": "gpt2", "n_inner": 96, "tie_word_embeddings": False},
+    "gpt_neox": {"model_type": "gpt_neox", "tie_word_embeddings": False},
+    "gpt_neox, not in parallel": {
+        "model_type": "gpt_neox", "use_parallel_residual": False, "attention_bias": False,
+    } | rotated("default", partial_rotary_factor=0.5),
+    "gptj": {"model_type": "gptj", "rotary_dim": 8, "tie_word_embeddings": False},
+    "gptj, whole heads": {"model_type": "gptj", "rotary_dim": 16, "n_inner": 96},
     "granite": {
         "model_type": "granite", "embedding_multiplier": 3.0, "attention_multiplier": 0.125,
         "residual_multiplier": 0.5, "logits_scaling": 0.5,
@@ -83,6 +113,11 @@ ROWS: dict[str, dict[str, Any]] = {
     "mistral": {"model_type": "mistral", "sliding_window": 7},
     "mistral, narrow window": {"model_type": "mistral", "sliding_window": 1},
     "mistral, wider window": {"model_type": "mistral", "sliding_window": 30, "num_key_value_heads": 1},
+    "mpt": {"model_type": "mpt", "hidden_size": 192, "num_attention_heads": 6},
+    "nemotron": {"model_type": "nemotron", "tie_word_embeddings": False},
+    "nemotron, biases": {
+        "model_type": "nemotron", "head_dim": 32, "attention_bias": True, "mlp_bias": True,
+    } | rotated("default", partial_rotary_factor=0.25),
     "olmo2": {"model_type": "olmo2"},
     "olmo2, biases": {"model_type": "olmo2", "attention_bias": True, "num_key_value_heads": 1},
     "olmo3": {"model_type": "olmo3", "num_hidden_layers": 4, "sliding_window": 7, "rope_parameters": TURNS},
@@ -93,6 +128,11 @@ ROWS: dict[str, dict[str, Any]] = {
             "sliding_attention": rotated("default")["rope_parameters"],
         },
     } | WINDOWS,
+    "opt": {"model_type": "opt", "ffn_dim": 128},
+    "opt, norms behind": {
+        "model_type": "opt", "ffn_dim": 96, "do_layer_norm_before": False, "word_embed_proj_dim": 32,
+        "enable_bias": False,
+    },
     "phi": {"model_type": "phi"} | rotated("default", partial_rotary_factor=0.5),
     "phi, norms of heads": {"model_type": "phi", "qk_layernorm": True, "tie_word_embeddings": False}
     | rotated("default", partial_rotary_factor=0.25),
@@ -115,6 +155,12 @@ ROWS: dict[str, dict[str, Any]] = {
         "model_type": "smollm3", "no_rope_layers": (0, 1), "use_sliding_window": True, "sliding_window": 7,
         "attention_bias": True, "mlp_bias": True, "tie_word_embeddings": False,
     },
+    "stablelm": {"model_type": "stablelm", "tie_word_embeddings": False},
+    "stablelm, all": {
+        "model_type": "stablelm", "use_qkv_bias": True, "qk_layernorm": True, "use_parallel_residual": True,
+    } | rotated("default", partial_rotary_factor=0.5),
+    "starcoder2": {"model_type": "starcoder2"},
+    "starcoder2, without biases, window": {"model_type": "starcoder2", "use_bias": False, "sliding_window": 7},
 }  # fmt: skip
 LENGTHS = {"mistral, wider window": 300, "llama, dynamic, long": 40}  # of a golden's text, where it is not 24
 

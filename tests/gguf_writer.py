@@ -19,7 +19,7 @@ from quickbrown.quant.formats import FORMATS
 from quickbrown.quant.quantize import quantize
 from quickbrown.quant.weight import Weight
 from quickbrown.text.tokenizer import BYTE_OF
-from quickbrown.weights.names import pairs, places
+from quickbrown.weights.names import kind_order, pairs, places
 from quickbrown.weights.strings import Strings
 from quickbrown.weights.tiny import TinySource
 
@@ -124,6 +124,9 @@ def tiny_gguf(
     settings = {f"{architecture}.{key}": _entry(c, field) for key, field in gguf.settings.items()}
     made = family.configure(c)
     settings |= {f"{architecture}.{key}": getattr(made, field) for key, field in gguf.equal.items()}
+    if gguf.partial:
+        dims = int(c["head_dim"] * c["rope_parameters"]["partial_rotary_factor"])
+        settings[f"{architecture}.rope.dimension_count"] = dims
     metadata = {
         "general.architecture": architecture,
         "general.name": "tiny",
@@ -151,6 +154,8 @@ def tiny_gguf(
 
 
 def _entry(config: Mapping[str, Any], field: str) -> Any:
+    if field == "layer_types":
+        return [kind == "sliding_attention" for kind in config[field]]
     return functools.reduce(lambda value, name: value.get(name), field.split("."), config)
 
 
@@ -161,7 +166,11 @@ def _stored(gguf: Gguf, config: Mapping[str, Any], name: str, weight: Weight) ->
         if stem.endswith(end):
             rows = weight.data.reshape(weight.shape[0], -1)
             weight = Weight(weight.format, weight.shape, pairs(rows, config[heads]).reshape(weight.data.shape))
-    return quantize(weight.decode() + 1, "f32") if stem.endswith(gguf.raised) else weight
+    if stem.endswith(gguf.fused):
+        heads = config["num_attention_heads"], config["num_key_value_heads"]
+        return weight.picked(kind_order(*heads, config["head_dim"]))
+    raised = name.endswith(".weight") and stem.endswith(gguf.raised)
+    return quantize(weight.decode() + 1, "f32") if raised else weight
 
 
 def holds(**config: Any) -> bool:
@@ -171,15 +180,17 @@ def holds(**config: Any) -> bool:
     if family.gguf is None:
         return False
     given: dict[str, Any] = copy.deepcopy(dict(family.gguf.fixed))
-    given |= {name: source.config[name] for name in ("vocab_size", "tie_word_embeddings")}
+    given |= {name: source.config[name] for name in ("vocab_size", "tie_word_embeddings", *family.gguf.told)}
     for field in family.gguf.settings.values():
         *path, last = field.split(".")
         at = given
         for name in path:
             at = at.setdefault(name, {})
-        at[last] = _entry(source.config, field)
+        at[last] = source.config[field] if field == "layer_types" else _entry(source.config, field)
         if path:
             at.setdefault("rope_type", "default")
+    if family.gguf.partial:
+        given["rope_parameters"]["partial_rotary_factor"] = source.config["rope_parameters"]["partial_rotary_factor"]
     try:
         return family.configure(given) == family.configure(source.config)
     except ValueError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,25 +13,34 @@ from typing import Any
 import numpy as np
 
 from checkpoints import write_safetensors
+from quickbrown.models.families import of_model_type
 
 
 def model(source: Any) -> Any:
-    """The causal language model of a `weights.source.Source`, in float32, with eager attention. Needs torch.
+    """The causal language model of a `weights.source.Source`, in float32, with eager attention; but Falcon's, which
+    counts ALiBi twice then. Needs torch.
 
     It reads a checkpoint, as it would a published one.
     """
     import torch
     import transformers
 
-    fields = {name: list(v) if isinstance(v, tuple) else v for name, v in source.config.items()}
+    spelled = of_model_type(source.config["model_type"]).Config.ALIASES
+    fields = {spelled.get(name, name): list(v) if isinstance(v, tuple) else v for name, v in source.config.items()}
+    if isinstance(getattr(transformers.CONFIG_MAPPING[source.config["model_type"]], "head_dim", None), property):
+        del fields["head_dim"]
     ends = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(fields | ends))
         weights = {name: source.get(name) for name in source.names()}
-        tensors = {name: ("F32", weight.shape, weight.decode().tobytes()) for name, weight in weights.items()}
+        values = {name: weight.decode() for name, weight in weights.items()}
+        for pattern in of_model_type(source.config["model_type"]).Model.INPUTS_FIRST:
+            values |= {name: v.swapaxes(-1, -2) for name, v in values.items() if re.fullmatch(pattern, name)}
+        tensors = {name: ("F32", v.shape, v.tobytes()) for name, v in values.items()}
         write_safetensors(Path(folder) / "model.safetensors", tensors)
+        attention = "sdpa" if source.config["model_type"] == "falcon" else "eager"
         made, found = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+            folder, dtype=torch.float32, attn_implementation=attention, output_loading_info=True
         )
     wrong = {kind: names for kind, names in found.items() if names}
     assert not wrong, wrong

@@ -69,6 +69,11 @@ def text(length: int, seed: int = 0, vocabulary: int = 320) -> Ints:
     return np.random.default_rng([7, seed]).integers(0, vocabulary, length).astype(np.int32)
 
 
+def span(model: Any, length: int) -> int:
+    """What a model's rotations ask of a text of this length; 0 where it has none."""
+    return max((rope.span(length) for rope in model.ropes), default=0)
+
+
 @dataclasses.dataclass
 class Part:
     """Some tokens of one sequence in a step: tokens[past:end] of a text that has the blocks `table`."""

@@ -35,10 +35,6 @@ def made(name, format, **more):
     return tiny.family(family(name), format, **{k: v for k, v in fields.items() if k != "model_type"})
 
 
-def span_of(model, length):
-    return model.ropes[0].span(length)
-
-
 def reference_ops(kind, model, blocks, kv="bf16"):
     c = model.config
     return kind(c.num_hidden_layers, blocks, c.num_key_value_heads, c.head_dim, kv)
@@ -46,11 +42,11 @@ def reference_ops(kind, model, blocks, kv="bf16"):
 
 def one_step(model, tokens):
     table = np.arange(-(-len(tokens) // tiny.BLOCK), dtype=np.int32)
-    return tiny.batch([tiny.Part(tokens, 0, len(tokens), table, span=span_of(model, len(tokens)))], table)
+    return tiny.batch([tiny.Part(tokens, 0, len(tokens), table, span=tiny.span(model, len(tokens)))], table)
 
 
 def whole(runner, model, tokens, chunk=1 << 30):
-    return tiny.logits(runner, tokens, chunk, span=span_of(model, len(tokens)))
+    return tiny.logits(runner, tokens, chunk, span=tiny.span(model, len(tokens)))
 
 
 @every
@@ -64,7 +60,7 @@ def test_chunked_is_whole_and_batched_is_alone(name, format):
     assert whole(runner, model, texts[0], 5).tobytes() == alone[0].tobytes()
     tables = np.split(np.random.default_rng(0).permutation(8).astype(np.int32), 4)
     parts = [
-        tiny.Part(t, 0, len(t), table, span=span_of(model, len(t))) for t, table in zip(texts, tables, strict=True)
+        tiny.Part(t, 0, len(t), table, span=tiny.span(model, len(t))) for t, table in zip(texts, tables, strict=True)
     ]
     runner.run(tiny.batch(parts, np.arange(8)))
     assert runner.logits().tobytes() == np.concatenate(alone).tobytes()

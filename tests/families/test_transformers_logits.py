@@ -47,7 +47,7 @@ def test_the_reference_has_their_logits(case):
     wrong bias, norm, window or rotation would change."""
     model, tokens = model_of(case), np.array(case["tokens"])
     table = np.arange(-(-len(tokens) // tiny.BLOCK))
-    part = tiny.Part(tokens, 0, len(tokens), table, case["positions"], model.ropes[0].span(len(tokens)))
+    part = tiny.Part(tokens, 0, len(tokens), table, case["positions"], tiny.span(model, len(tokens)))
     side = {"any_order": True, "angle_steps": theirs.steps(model.config)}
     want = np.array(case["logits"], np.float32)
     gap, allowed = rounding.close("logits", want, model, tokens, tiny.batch([part], table), "f32", **side)
@@ -61,7 +61,7 @@ def test_the_likeliest_tokens_are_theirs(case, runner):
     model, text, past = model_of(case), list(case["tokens"]), 0
     runner = RUNNERS[runner](model)
     longest = len(text) + len(case["written"])
-    table, span = np.arange(-(-longest // tiny.BLOCK)), model.ropes[0].span(longest)
+    table, span = np.arange(-(-longest // tiny.BLOCK)), tiny.span(model, longest)
     for want in case["written"]:
         part = tiny.Part(np.array(text), past, len(text), table, [-1], span)
         runner.run(tiny.batch([part], table if not past else tiny.NONE))

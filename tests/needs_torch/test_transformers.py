@@ -26,7 +26,7 @@ LENGTH = 40
 def step(model, tokens, rows=None):
     """One batch of a whole text."""
     table = np.arange(-(-len(tokens) // tiny.BLOCK))
-    return tiny.batch([tiny.Part(tokens, 0, len(tokens), table, rows, model.ropes[0].span(len(tokens)))], table)
+    return tiny.batch([tiny.Part(tokens, 0, len(tokens), table, rows, tiny.span(model, len(tokens)))], table)
 
 
 def side(model):
@@ -55,7 +55,7 @@ def test_logits_in_float32(fields):
         assert gap > 0, "compared with itself"
         assert allowed < 1e-3
         for chunk in (LENGTH, 7):
-            got = tiny.logits(native, text, chunk, span=model.ropes[0].span(LENGTH))
+            got = tiny.logits(native, text, chunk, span=tiny.span(model, LENGTH))
             rounding.close(f"native by {chunk}", got, model, text, batch, "f32")
 
 

@@ -12,7 +12,7 @@ from quickbrown.models.gguf import Gguf
 from quickbrown.quant.formats import FORMATS
 from quickbrown.quant.quantize import ENCODABLE, quantize
 from quickbrown.quant.weight import Weight
-from quickbrown.weights.names import MOST_LISTED, Place, halves, pairs, places, unfitting
+from quickbrown.weights.names import MOST_LISTED, Place, halves, key_head_order, kind_order, pairs, places, unfitting
 from quickbrown.weights.tiny import TINY, TinySource
 
 
@@ -242,6 +242,16 @@ def test_rows_in_another_order(format):
         assert weight.transposed().shape == (64, 6)
 
 
+def test_vectors_made_of_others():
+    values = np.random.default_rng(0).standard_normal((3, 8)).astype(np.float32)
+    one, two, three = (quantize(v, "f32") for v in values)
+    assert (one.picked(np.array([7, 0, 0])).decode() == values[0, [7, 0, 0]]).all()
+    assert (one.plus(1.0).decode() == values[0] + np.float32(1)).all()
+    stacked = one.stacked([two, three])
+    assert stacked.shape == (3, 8)
+    assert (stacked.decode() == values).all()
+
+
 def test_entries_of_a_vector():
     vector = quantize(np.arange(6, dtype=np.float32), "f32")
     assert vector.rows(2, 5).decode().tolist() == [2, 3, 4]
@@ -252,6 +262,13 @@ def test_rope_rows():
     assert halves(rows, 2)[:, 0].tolist() == [0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15]
     assert (pairs(halves(rows, 2), 2) == rows).all()
     assert (halves(pairs(rows, 4), 4) == rows).all()
+
+
+def test_orders_of_queries_keys_and_values():
+    """4 query heads, 2 key heads, of 1 row: of each key head its 2 queries, the key, the value."""
+    assert key_head_order(4, 2, 1).tolist() == [0, 1, 4, 6, 2, 3, 5, 7]
+    assert key_head_order(2, 1, 2).tolist() == list(range(8))
+    assert (key_head_order(6, 3, 5)[kind_order(6, 3, 5)] == np.arange(60)).all()
 
 
 @pytest.mark.parametrize("format", ENCODABLE)

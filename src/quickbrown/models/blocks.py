@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
+
 from quickbrown.models.config import Config
 from quickbrown.models.ops import Ops, W, X
 from quickbrown.models.rope import Rope, rope
@@ -44,6 +46,7 @@ class Decoder:
     INTERLEAVED      whether the pairs of a head that turn are adjacent values
     RENAMED          pattern of other names that checkpoints have -> what stands for it in the name here
     UNREAD           patterns of tensors that checkpoints have besides, and the text does not need
+    INPUTS_FIRST     patterns of weights that checkpoints publish as (..., in, out), unless they are quantized
     """
 
     EMBEDDING: ClassVar[str] = "model.embed_tokens.weight"
@@ -51,27 +54,30 @@ class Decoder:
     INTERLEAVED: ClassVar[bool] = False
     RENAMED: ClassVar[Mapping[str, str]] = {}
     UNREAD: ClassVar[tuple[str, ...]] = ()
+    INPUTS_FIRST: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
         config: Any,
         weights: Weights,
-        layer: Callable[[Any, Weights, int, Rope], Layer],
+        layer: Callable[[Any, Weights, int, Any], Layer],
         norm: RMSNorm | LayerNorm | None = None,
     ) -> None:
         c = config
         self.config: Any = config
         turns = self.turns()
-        self.ropes = list(dict.fromkeys(turns))
+        self.ropes = [turn for turn in dict.fromkeys(turns) if turn is not None]
         self.embedding = weights.take(self.EMBEDDING, c.vocab_size, c.hidden_size)
         self.layers = [layer(c, weights, i, turn) for i, turn in enumerate(turns)]
         self.norm = norm or RMSNorm(weights, "model.norm", c.hidden_size, c.rms_norm_eps)
         tied = c.tie_word_embeddings
         self.head = self.embedding if tied else weights.take(self.HEAD, c.vocab_size, c.hidden_size)
 
-    def turns(self) -> list[Rope]:
-        """The rotation of each layer."""
+    def turns(self) -> list[Any]:
+        """The rotation of each layer, or None."""
         c, longest = self.config, self.config.max_position_embeddings
+        if not hasattr(c, "rope_parameters"):
+            return [None] * c.num_hidden_layers
         if not c.ROPES:
             return [rope(c.rope_parameters, c.head_dim, longest, interleaved=self.INTERLEAVED)] * c.num_hidden_layers
         of = {kind: rope(c.rope_parameters[kind], c.head_dim, longest) for kind in c.ROPES}
@@ -111,12 +117,24 @@ class Linear:
         return ops.linear(x, self.weight, self.bias)
 
 
-def split(weights: Weights, name: str, outputs: Sequence[int], inputs: int) -> Iterator[Linear]:
+def split(weights: Weights, name: str, outputs: Sequence[int], inputs: int, bias: bool = False) -> Iterator[Linear]:
     """Linears that are published as one weight, below each other: so many rows of it each."""
     weight, start = weights.take(name + ".weight", sum(outputs), inputs), 0
+    biases = weights.take(name + ".bias", sum(outputs)) if bias else None
     for count in outputs:
-        yield Linear.of(weight.rows(start, start + count))
+        yield Linear.of(weight.rows(start, start + count), biases and biases.rows(start, start + count))
         start += count
+
+
+def by_key_head(weights: Weights, name: str, c: Config, bias: bool = False) -> list[Linear]:
+    """q, k and v that are published as one weight, key head by key head: of each the queries that read it, the key and
+    the value, head_dim rows each."""
+    inputs, dim, of_one = c.hidden_size, c.head_dim, c.num_attention_heads // c.num_key_value_heads
+    rows = np.arange(c.num_key_value_heads * (of_one + 2) * dim).reshape(c.num_key_value_heads, -1, dim)
+    weight = weights.take(name + ".weight", rows.size, inputs)
+    biases = weights.take(name + ".bias", rows.size) if bias else None
+    kinds = [rows[:, :of_one].reshape(-1), rows[:, of_one].reshape(-1), rows[:, of_one + 1].reshape(-1)]
+    return [Linear.of(weight.picked(kind), biases and biases.picked(kind)) for kind in kinds]
 
 
 def projections(weights: Weights, name: str, c: Config, biased: str = "") -> list[Linear]:
@@ -156,6 +174,7 @@ class Attention:
 
     scale    of scores; unless given, head_dim ** -0.5
     softcap  of scores; 0 for none
+    slopes   of distances, of each head, as `Ops.attention` has them
     """
 
     def __init__(
@@ -167,17 +186,19 @@ class Attention:
         *,
         scale: float | None = None,
         softcap: float = 0.0,
+        slopes: Sequence[float] | None = None,
     ) -> None:
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.scale = config.head_dim**-0.5 if scale is None else scale
         self.index, self.rope, self.window, self.softcap = index, rope, window, softcap
+        self.slopes = slopes
 
     def __call__(self, ops: Ops[X], q: X, k: X, v: X, batch: Any) -> X:
         if self.rope is not None:
             q = ops.rope(q, batch, self.heads, self.rope)
             k = ops.rope(k, batch, self.kv_heads, self.rope)
         scores = self.scale, self.window, self.softcap
-        return ops.attention(self.index, q, k, v, batch, self.heads, self.kv_heads, *scores)
+        return ops.attention(self.index, q, k, v, batch, self.heads, self.kv_heads, *scores, slopes=self.slopes)
 
 
 class SwiGLU:

@@ -95,6 +95,11 @@ class Config:
     def settle(self) -> None:
         """Set fields (`self.set`) that others overrule, before any is derived."""
 
+    def settle_heads(self) -> None:
+        """Of families that have no fields for them: as many key heads as query heads, of equal parts of hidden_size."""
+        self.set("num_key_value_heads", None)
+        self.set("head_dim", None)
+
     def check(self) -> None:
         """Raise ValueError for fields that do not go together. They are all set."""
         if self.num_attention_heads % self.num_key_value_heads:
@@ -147,9 +152,20 @@ def hints(config: type[Config]) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class RopeConfig(Config):
-    """Of families with rotary positions; `rope_parameters` as `models.rope.rope` takes them, or of each of `ROPES`."""
+    """Of families with rotary positions; `rope_parameters` as `models.rope.rope` takes them, or of each of `ROPES`.
+
+    Of the class:
+    PART  partial_rotary_factor, where config.json says none
+    """
+
+    PART: ClassVar[float] = 1.0
 
     rope_parameters: Mapping[str, Any]
+
+    def settle(self) -> None:
+        super().settle()
+        if self.PART != 1 and self.rope_parameters.get("partial_rotary_factor") is None:
+            self.set("rope_parameters", {**self.rope_parameters, "partial_rotary_factor": self.PART})
 
     def check(self) -> None:
         super().check()
@@ -236,6 +252,7 @@ class WindowConfig(LayeredConfig):
     layer_types: PerLayer[LayerType] = derived(windows_last)
 
     def settle(self) -> None:
+        super().settle()
         if not self.use_sliding_window:
             self.set("sliding_window", None)
 

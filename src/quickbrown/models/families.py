@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -16,23 +16,35 @@ if TYPE_CHECKING:
 
 # file: model_type of config.json, general.architecture of GGUF files
 FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "bloom": (("bloom",), ("bloom",)),
     "cohere": (("cohere",), ("command-r",)),
     "cohere2": (("cohere2",), ("cohere2",)),
+    "ernie4_5": (("ernie4_5",), ("ernie4_5",)),
+    "exaone4": (("exaone4",), ("exaone4",)),
+    "falcon": (("falcon",), ("falcon",)),
     "gemma": (("gemma",), ("gemma",)),
     "gemma2": (("gemma2",), ("gemma2",)),
     "gemma3": (("gemma3", "gemma3_text"), ("gemma3",)),
     "glm4": (("glm4",), ("glm4",)),
+    "gpt2": (("gpt2",), ("gpt2",)),
+    "gpt_neox": (("gpt_neox",), ("gptneox",)),
+    "gptj": (("gptj",), ()),
     "granite": (("granite",), ("granite",)),
     "llama": (("llama",), ("llama",)),
     "mistral": (("mistral",), ()),  # GGUF files of it say llama
+    "mpt": (("mpt",), ("mpt",)),
+    "nemotron": (("nemotron",), ("nemotron",)),
     "olmo2": (("olmo2",), ("olmo2",)),
     "olmo3": (("olmo3",), ()),
+    "opt": (("opt",), ()),
     "phi": (("phi",), ()),
     "phi3": (("phi3",), ()),
     "qwen2": (("qwen2",), ("qwen2",)),
     "qwen3": (("qwen3",), ("qwen3",)),
     "seed_oss": (("seed_oss",), ("seed_oss",)),
     "smollm3": (("smollm3",), ("smollm3",)),
+    "stablelm": (("stablelm",), ("stablelm",)),
+    "starcoder2": (("starcoder2",), ("starcoder2",)),
 }
 MODEL_TYPES = {name: file for file, (names, _) in FILES.items() for name in names}
 ARCHITECTURES = {name: file for file, (_, names) in FILES.items() for name in names}
@@ -47,6 +59,7 @@ class ModelType(Protocol):
     HEAD: ClassVar[str]
     RENAMED: ClassVar[Mapping[str, str]]
     UNREAD: ClassVar[tuple[str, ...]]
+    INPUTS_FIRST: ClassVar[tuple[str, ...]]
 
     def __call__(self, config: Any, weights: Any) -> Decoder: ...
 
@@ -141,6 +154,12 @@ class Blank:
 
     def picked(self, rows: Any) -> Blank:
         return Blank((len(rows), *self.shape[1:]))
+
+    def plus(self, more: float) -> Blank:
+        return self
+
+    def stacked(self, more: Sequence[Blank]) -> Blank:
+        return Blank((1 + len(more), *self.shape))
 
     def transposed(self) -> Blank:
         return Blank(self.shape[::-1])

@@ -20,6 +20,14 @@ SETTINGS = {
     "attention.layer_norm_rms_epsilon": "rms_norm_eps",
     "rope.freq_base": "rope_parameters.rope_theta",
 }
+
+
+def without(table: Mapping[str, str], *names: str) -> dict[str, str]:
+    """A table but for these entries."""
+    return {name: value for name, value in table.items() if name not in names}
+
+
+LAYER_NORM = without(SETTINGS, "attention.layer_norm_rms_epsilon") | {"attention.layer_norm_epsilon": "layer_norm_eps"}
 EQUAL = {"attention.value_length": "head_dim", "rope.dimension_count": "head_dim"}
 IDLE = {
     "attention.causal": True,
@@ -64,7 +72,12 @@ class Gguf:
               published name numbers the parts that the tensor has along its first axis: experts.
     permuted  end of a published name -> field with its number of heads: the file keeps the two rows that are rotated
               together side by side
-    raised    ends of published names of norms that the file holds with 1 added
+    raised    ends of published names of norms whose weights, not biases, the file holds with 1 added
+    fused     ends of published names of q, k and v in one, which the file holds as all of q, all of k, all of v:
+              published are, key head by key head, the queries that read it, the key, the value
+    told      field, true or false -> the tensor by which a file tells it: "no NAME" where it is true without that
+    unread    settings that may say anything
+    partial   whether `rope.dimension_count` says how many values of a head turn: partial_rotary_factor
     """
 
     settings: Mapping[str, str] = field(default_factory=lambda: SETTINGS)
@@ -75,3 +88,7 @@ class Gguf:
     tensors: Mapping[str, str] = field(default_factory=lambda: TENSORS)
     permuted: Mapping[str, str] = field(default_factory=dict)
     raised: tuple[str, ...] = ()
+    fused: tuple[str, ...] = ()
+    told: Mapping[str, str] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
+    partial: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,7 +55,11 @@ class Weight:
         return PartWeight(self, self.shape[1:], lambda: self.between(index * each, (index + 1) * each))
 
     def picked(self, rows: npt.NDArray[np.intp]) -> Weight:
-        """Some rows of a matrix in any order, in any format: a copy each time it is read."""
+        """Some rows of a matrix in any order, in any format; entries of a vector, in formats of single values: a copy
+        each time it is read."""
+        if len(self.shape) == 1:
+            size = FORMATS[self.format].row_bytes(1)
+            return PartWeight(self, (len(rows),), lambda: self.data.reshape(-1, size)[rows].reshape(1, -1))
         return PartWeight(self, (len(rows), *self.shape[1:]), lambda: self.data[rows])
 
     def transposed(self) -> Weight:
@@ -69,6 +73,16 @@ class Weight:
             return np.ascontiguousarray(values).reshape(outputs, inputs * size)
 
         return PartWeight(self, (outputs, inputs), read)
+
+    def plus(self, more: float) -> Weight:
+        """The values of a vector and a number more, sums of float32: made each time they are read."""
+        read = lambda: (self.decode() + np.float32(more)).view(np.uint8).reshape(1, -1)  # noqa: E731
+        return MovedWeight("f32", self.shape, read)
+
+    def stacked(self, more: Sequence[Weight]) -> Weight:
+        """This vector and others below each other, (1 + others, n) in float32: made each time they are read."""
+        all = [self, *more]
+        return MovedWeight("f32", (len(all), *self.shape), lambda: np.stack([w.decode() for w in all]).view(np.uint8))
 
     def decode(self) -> npt.NDArray[np.float32]:
         """The values that the bytes mean, float32, of `shape`."""
@@ -131,3 +145,19 @@ class MadeWeight(Weight):
     @property
     def data(self) -> npt.NDArray[np.uint8]:
         return self._make(0, math.prod(self.shape[:-1]))
+
+
+def inputs_last(weight: Weight) -> MadeWeight:
+    """Matrices (..., in, out) of a stack as (..., out, in), in formats of single values."""
+    *outer, inputs, outputs = weight.shape
+    size = FORMATS[weight.format].row_bytes(1)
+
+    def make(first: int, last: int) -> npt.NDArray[np.uint8]:
+        stack = weight.data.reshape(-1, inputs, outputs, size)
+        columns = [
+            stack[i, :, max(0, first - i * outputs) : min(outputs, last - i * outputs)].swapaxes(0, 1)
+            for i in range(first // outputs, -(-last // outputs))
+        ]
+        return np.concatenate(columns).reshape(last - first, inputs * size)
+
+    return MadeWeight(weight.format, (*outer, outputs, inputs), make)

@@ -17,12 +17,12 @@ from typing import Any, get_args
 
 import numpy as np
 
-from quickbrown.models.config import Count, Number, hints
+from quickbrown.models.config import MOST_LAYERS, Count, LayerType, Number, PerLayer, hints
 from quickbrown.models.families import Family, of_architecture
 from quickbrown.models.gguf import Gguf
 from quickbrown.quant.weight import MovedWeight, Weight
 from quickbrown.weights.gguf_file import READABLE, GgufFile, Tensor
-from quickbrown.weights.names import Place, halves, places, unfitting
+from quickbrown.weights.names import Place, halves, key_head_order, places, unfitting
 from quickbrown.weights.strings import Strings
 
 _BIGGEST = 1 << 31  # of any size in a config: what int32 indices reach
@@ -74,7 +74,10 @@ class GgufSource:
             if len(tensor.shape) == 1:
                 data = data.reshape(tensor.shape[0], -1)
             return MovedWeight(tensor.format, tensor.shape, lambda: halves(data, count).reshape(weight.data.shape))
-        if stem.endswith(self._gguf.raised):
+        if stem.endswith(self._gguf.fused):
+            c = self.config
+            return weight.picked(key_head_order(c["num_attention_heads"], c["num_key_value_heads"], c["head_dim"]))
+        if name.endswith(".weight") and stem.endswith(self._gguf.raised):
             return MovedWeight("f32", tensor.shape, lambda: (weight.decode() - 1).view(np.uint8).reshape(len(data), -1))
         return weight
 
@@ -132,12 +135,18 @@ class GgufSource:
             if "rope_parameters" in path:
                 at.setdefault("rope_type", "default")
         given |= self._embedding(tensors)
+        for name, tensor in self._gguf.told.items():
+            given[name] = (tensor.removeprefix("no ") in tensors) == (not tensor.startswith("no "))
         if given["num_hidden_layers"] > len(tensors):
             self.file.bad(f"claims {given['num_hidden_layers']} layers and holds {len(tensors)} tensors")
         try:
             made = self._family.configure(given)
         except ValueError as error:
             self.file.bad(str(error))
+        if self._gguf.partial:
+            part = self._part(made.head_dim)
+            turned = {**given["rope_parameters"], "partial_rotary_factor": part}
+            made = self._family.configure(given | {"rope_parameters": turned})
         for key, name in self._gguf.equal.items():
             full, want = f"{self._architecture}.{key}", getattr(made, name)
             if full in self.metadata and (size := self._size(full)) != want:
@@ -165,6 +174,8 @@ class GgufSource:
                 return self._gguf.defaults[key]
             if "derived" in field.metadata or NoneType in options:
                 return None
+        if kind == PerLayer[LayerType]:
+            return self._layer_types(full)
         if kind is Number:
             return self._number(full)
         if float in (kind, *options):
@@ -172,6 +183,19 @@ class GgufSource:
         if bool in (kind, *options):
             return self._setting(full, bool)
         return self._size(full, least=least)
+
+    def _layer_types(self, key: str) -> tuple[str, ...]:
+        """Of an array that says of each layer whether it sees a window."""
+        value = self.metadata[key]
+        if not isinstance(value, np.ndarray) or value.dtype != bool or len(value) > MOST_LAYERS:
+            self.file.bad(f"the setting {key!r} must be a list of true and false, at most {MOST_LAYERS}")
+        return tuple("sliding_attention" if windowed else "full_attention" for windowed in value)
+
+    def _part(self, head_dim: int) -> float:
+        """What of a head turns, so that its product with head_dim, cut to a whole number, is how many values do."""
+        dims = self._size(f"{self._architecture}.rope.dimension_count", head_dim)
+        part = dims / head_dim
+        return part if int(head_dim * part) == dims else math.nextafter(part, 2)
 
     def _embedding(self, tensors: dict[str, Tensor]) -> dict[str, Any]:
         """What follows from the embedding: how many tokens there are, and whether it is the head too."""
@@ -191,7 +215,8 @@ class GgufSource:
         return {"vocab_size": vocabulary, "tie_word_embeddings": head not in tensors}
 
     def _refuse_unread(self) -> None:
-        read = {"vocab_size", *self._gguf.settings, *self._gguf.equal, *_DESCRIPTIVE}
+        partial = ["rope.dimension_count"] if self._gguf.partial else []
+        read = {"vocab_size", *partial, *self._gguf.unread, *self._gguf.settings, *self._gguf.equal, *_DESCRIPTIVE}
         scaling = self.metadata.get(f"{self._architecture}.rope.scaling.type")
         for key, value in self.metadata.items():
             room, _, name = key.partition(".")

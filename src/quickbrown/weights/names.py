@@ -6,6 +6,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from quickbrown.models.gguf import Gguf
 from quickbrown.quant.formats import Bytes
 
@@ -76,3 +79,16 @@ def halves(rows: Bytes, heads: int) -> Bytes:
 def pairs(rows: Bytes, heads: int) -> Bytes:
     """The inverse of `halves`: from Hugging Face's order to GGUF's."""
     return rows.reshape(heads, 2, -1, rows.shape[1]).swapaxes(1, 2).reshape(rows.shape)
+
+
+def key_head_order(heads: int, kv_heads: int, dim: int) -> npt.NDArray[np.intp]:
+    """Which rows of [all q | all k | all v] make [q of its queries | k | v] of each key head, one after the other."""
+    rows = np.arange((heads + 2 * kv_heads) * dim).reshape(-1, dim)
+    q = rows[:heads].reshape(kv_heads, -1, dim)
+    k, v = rows[heads:].reshape(2, kv_heads, 1, dim)
+    return np.concatenate([q, k, v], 1).reshape(-1)
+
+
+def kind_order(heads: int, kv_heads: int, dim: int) -> npt.NDArray[np.intp]:
+    """The inverse of `key_head_order`."""
+    return np.argsort(key_head_order(heads, kv_heads, dim))

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from quickbrown.models.families import of_model_type
 from quickbrown.quant.formats import FORMATS
 from quickbrown.quant.published import Published
-from quickbrown.quant.weight import MovedWeight, Weight
+from quickbrown.quant.weight import MovedWeight, Weight, inputs_last
 from quickbrown.weights.config import CONFIG, raw_config, resolve
 from quickbrown.weights.names import unfitting
 from quickbrown.weights.quantized import quantized
@@ -116,14 +116,7 @@ class SafetensorsSource:
     def get(self, name: str) -> Weight:
         """A view of the mapped file, or copies of a tensor whose numbers do not lie at multiples of their size."""
         tensor = self._weights[name]
-        if isinstance(tensor, _Made):
-            return tensor.weight
-        rows = math.prod(tensor.shape[:-1])
-        data = _view(tensor, 0, tensor.bytes).reshape(rows, tensor.bytes // rows)
-        format = _FORMATS[tensor.dtype]
-        if tensor.at % FORMATS[format].block_bytes:
-            return MovedWeight(format, tensor.shape, data.copy)
-        return Weight(format, tensor.shape, data)
+        return tensor.weight if isinstance(tensor, _Made) else _weight(tensor)
 
     def release(self, name: str) -> None:
         """Tell the system that the file's pages of this weight may leave memory, where it can be told."""
@@ -149,7 +142,7 @@ class SafetensorsSource:
         """The tensors of the config, in the order of the forward pass: all of them, with their shapes and no others."""
         family = of_model_type(self.config["model_type"])
         model = family.Model
-        found = self._renamed(found, model.RENAMED, re.compile("|".join([_HARMLESS, *model.UNREAD])))
+        found = self._turned(self._renamed(found, model.RENAMED), model.INPUTS_FIRST)
         if self.config["tie_word_embeddings"] and model.HEAD in found:
             # Both may be published. One is as good as the other if they are equal; if not, the config is wrong.
             if model.EMBEDDING not in found:
@@ -164,6 +157,8 @@ class SafetensorsSource:
             needed = family.shapes(family.configure(self.config))
         except ValueError as error:
             raise bad_file(self.path, str(error)) from None
+        unread = re.compile("|".join([_HARMLESS, *model.UNREAD]))
+        found = {name: tensor for name, tensor in found.items() if name in needed or not unread.fullmatch(name)}
         for name in self._idle - needed.keys():
             found.pop(name, None)
         for name in needed.keys() & found.keys():
@@ -175,14 +170,19 @@ class SafetensorsSource:
             raise bad_file(self.path, wrong)
         return {name: found[name] for name in needed}
 
-    def _renamed(
-        self, found: dict[str, _Entry], other: Mapping[str, str], unread: re.Pattern[str]
-    ) -> dict[str, _Entry]:
-        """Tensors by the names that the family asks for, without those that no text needs."""
+    def _turned(self, found: dict[str, _Entry], inputs_first: tuple[str, ...]) -> dict[str, _Entry]:
+        """With those that are published as (..., in, out) as (..., out, in)."""
+        for name, tensor in found.items():
+            if isinstance(tensor, _Made) or tensor.dtype not in _FORMATS or len(tensor.shape) < 2:
+                continue
+            if any(re.fullmatch(pattern, name) for pattern in inputs_first):
+                found[name] = _Made(inputs_last(_weight(tensor)), (tensor,))
+        return found
+
+    def _renamed(self, found: dict[str, _Entry], other: Mapping[str, str]) -> dict[str, _Entry]:
+        """Tensors by the names that the family asks for."""
         made: dict[str, _Entry] = {}
         for name, tensor in found.items():
-            if unread.fullmatch(name):
-                continue
             ours = name
             for pattern, stands in other.items():
                 ours = re.sub(pattern, stands, ours)
@@ -209,6 +209,15 @@ def _found(folder: Path) -> dict[str, _Tensor]:
                 raise bad_file(folder / file, f"holds the tensor {name!r}, which another file holds too")
             found[name] = tensor
     return found
+
+
+def _weight(tensor: _Tensor) -> Weight:
+    rows = math.prod(tensor.shape[:-1])
+    data = _view(tensor, 0, tensor.bytes).reshape(rows, tensor.bytes // rows if rows else 0)
+    format = _FORMATS[tensor.dtype]
+    if tensor.at % FORMATS[format].block_bytes:
+        return MovedWeight(format, tensor.shape, data.copy)
+    return Weight(format, tensor.shape, data)
 
 
 def _view(tensor: _Tensor, start: int, stop: int) -> npt.NDArray[np.uint8]:

@@ -159,6 +159,48 @@ CASES: dict[str, dict[str, Any]] = {
         "model_type": "smollm3", "use_sliding_window": True, "sliding_window": 16, "no_rope_layer_interval": 2,
     },
     "nothing but a size, seed_oss": SMALL | {"model_type": "seed_oss", "num_attention_heads": 8},
+    "starcoder2 3b": {
+        "model_type": "starcoder2", "hidden_size": 3072, "intermediate_size": 12288, "num_attention_heads": 24,
+        "num_hidden_layers": 30, "num_key_value_heads": 2, "max_position_embeddings": 16384, "norm_epsilon": 1e-05,
+        "rope_theta": 999999.4420358813, "sliding_window": 4096, "use_bias": True, "vocab_size": 49152,
+        "hidden_act": "gelu_pytorch_tanh", "norm_type": "layer_norm", "mlp_type": "default",
+    },
+    "nothing but a size, starcoder2": SMALL | {"model_type": "starcoder2", "num_key_value_heads": 4},
+    "stablelm 2": {
+        "model_type": "stablelm", "hidden_size": 2048, "intermediate_size": 5632, "num_attention_heads": 32,
+        "num_hidden_layers": 24, "num_key_value_heads": 32, "max_position_embeddings": 4096, "layer_norm_eps": 1e-05,
+        "partial_rotary_factor": 0.25, "rope_theta": 10000, "use_qkv_bias": True, "vocab_size": 100352,
+        "tie_word_embeddings": False, "hidden_act": "silu",
+    },
+    "nothing but a size, stablelm": SMALL | {"model_type": "stablelm", "num_attention_heads": 32},
+    "exaone4": {
+        "model_type": "exaone4", "hidden_size": 5120, "intermediate_size": 27392, "num_attention_heads": 40,
+        "num_hidden_layers": 64, "num_key_value_heads": 8, "head_dim": 128, "max_position_embeddings": 131072,
+        "rms_norm_eps": 1e-05, "rope_theta": 1000000, "sliding_window": 4096, "vocab_size": 102400,
+        "layer_types": (["sliding_attention"] * 3 + ["full_attention"]) * 16, "tie_word_embeddings": False,
+        "rope_scaling": LLAMA3 | {"factor": 16.0}, "hidden_act": "silu",
+    },
+    "nothing but a size, exaone4": SMALL | {"model_type": "exaone4", "num_attention_heads": 32},
+    "ernie4_5": {
+        "model_type": "ernie4_5", "hidden_size": 1024, "intermediate_size": 3072, "num_attention_heads": 16,
+        "num_hidden_layers": 18, "num_key_value_heads": 2, "head_dim": 128, "max_position_embeddings": 131072,
+        "rms_norm_eps": 1e-05, "rope_theta": 500000.0, "use_bias": False, "vocab_size": 103424,
+        "tie_word_embeddings": True, "hidden_act": "silu",
+    },
+    "nothing but a size, ernie4_5": SMALL | {"model_type": "ernie4_5"},
+    "nemotron": {
+        "model_type": "nemotron", "hidden_size": 3072, "intermediate_size": 9216, "num_attention_heads": 24,
+        "num_hidden_layers": 32, "num_key_value_heads": 8, "head_dim": 128, "max_position_embeddings": 4096,
+        "norm_eps": 1e-05, "rope_theta": 10000, "partial_rotary_factor": 0.5, "vocab_size": 256000,
+        "hidden_act": "relu2", "tie_word_embeddings": False, "attention_bias": False, "mlp_bias": False,
+    },
+    "pythia": {
+        "model_type": "gpt_neox", "hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8,
+        "num_hidden_layers": 6, "max_position_embeddings": 2048, "layer_norm_eps": 1e-05, "rotary_emb_base": 10000,
+        "rotary_pct": 0.25, "use_parallel_residual": True, "vocab_size": 50304, "tie_word_embeddings": False,
+        "hidden_act": "gelu",
+    },
+    "gpt_neox by older names": SMALL | {"model_type": "gpt_neox", "rotary_emb_base": 500, "rotary_pct": 0.5},
     "heads of their own size": SMALL | {"model_type": "qwen2", "num_key_value_heads": 4, "head_dim": 8},
 }  # fmt: skip
 
@@ -178,7 +220,8 @@ def main() -> None:
         means = {"model_type": config.model_type}
         config = config.get_text_config()
         for field in dataclasses.fields(family.Config):
-            usual = config.hidden_size // config.num_attention_heads if field.name == "head_dim" else None
+            heads = config.num_attention_heads
+            usual = {"head_dim": config.hidden_size // heads, "num_key_value_heads": heads}.get(field.name)
             means[field.name] = getattr(config, field.name, usual)
         means["rope_parameters"] = {k: v for k, v in config.rope_parameters.items() if k != "type"}
         cases.append({"name": name, "given": given, "means": means})
