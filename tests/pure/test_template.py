@@ -112,12 +112,12 @@ def test_the_language(source, text):
         "{{ {}.keys().mapping }}",
         "{% for m in messages %}{{ loop.__init__.__globals__ }}{% endfor %}",
         "{% for m in messages %}{{ loop._iterable.append(1) }}{% endfor %}",
-        "{% macro f() %}{{ caller.__globals__ }}{% endmacro %}{% call f() %}{% endcall %}",
+        "{% macro f() %}{{ caller._func.__globals__ }}{% endmacro %}{% call f() %}{% endcall %}",
         "{% macro f() %}{% endmacro %}{{ f._func.__globals__ }}",
         "{% set f = '{0.__class__}'.format %}{{ f(1) }}",
         "{{ ('{0.__class__}' | escape).format(1) }}",
         "{{ ('%(a)s' | safe) % {'a': 1} }}",
-        "{{ messages | map('attr', 'update') | list }}{{ messages[0] | attr('update') }}{{ (messages[0] | attr('clear'))() }}",
+        "{{ messages | map('attr', 'update') | list }}{{ (messages[0] | attr('clear'))() }}",
         "{% set messages[0].role = 'x' %}",
         "{% set ns = namespace(a=1) %}{{ ns._Namespace__attrs.x }}{{ ns.__init__.__globals__ }}",
         "{{ self._TemplateReference__context.environment }}",
@@ -341,7 +341,6 @@ def test_namespaces_take_no_names_of_pythons(source):
 
 A = "{% set a = 'a' * 4000000 %}"  # nearly all that a value may have
 LISTS = "{% set l = [[1]] * 300000 %}"
-ALIKE = "{% set ns = namespace(x=[], i=0) %}{% for i in range(60) %}{% set ns.x = ns.x + BODY %}{% endfor %}"
 
 
 @pytest.mark.parametrize(
@@ -400,7 +399,7 @@ def test_memory_is_bounded_over_all_values(source):
         "{{ range(100000) | select('even')" + " | select('even')" * 300 + " | list }}",
         "{% for m in messages recursive %}{{ loop(messages) }}{% endfor %}",
         "{% block x %}{{ self.x() }}{{ self.x() }}{% endblock %}",
-        "{% macro f() %}{{ caller() }}{{ caller() }}{% endmacro %}" + "{% call f() %}" * 40 + "x" + "{% endcall %}" * 40,
+        "{% macro f() %}" + "{{ caller() }}" * 2 + "{% endmacro %}" + "{% call f() %}" * 40 + "{% endcall %}" * 40,
         "{% set ns = namespace() %}{% set ns.x = ns %}{% macro f(n) %}{{ f(n.x) }}{% endmacro %}{{ f(ns) }}",
         "{% set ns = namespace(g=[1] | map('abs')) %}{% for i in range(100000) %}{% set ns.g = ns.g | map('abs') %}"
         "{% endfor %}{{ ns.g | list }}",  # 100000 iterators, each of which reads the one before
@@ -429,7 +428,8 @@ def test_what_real_templates_do_with_long_conversations_is_within_the_bounds():
     source = (
         "{% set ns = namespace(t='', l=[]) %}{% for m in messages %}{% set ns.l = ns.l + [m] %}"
         "{% set ns.t = ns.t ~ (m.content | trim).split('</think>')[-1].lstrip('\\n') %}"
-        "{% if messages[loop.index0:] | length and m.content.rfind('0') >= 0 %}.{% endif %}{% endfor %}{{ ns.t | length }}"
+        "{% if messages[loop.index0:] | length and m.content.rfind('0') >= 0 %}.{% endif %}{% endfor %}"
+        "{{ ns.t | length }}"
     )
     assert render(source, long).strip(".") == str(sum(len(m["content"]) for m in long))
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jinja2
-from jinja2 import meta, nodes
 from jinja2 import filters as usual
+from jinja2 import meta, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension
 from jinja2.parser import Parser
@@ -27,16 +27,17 @@ from quickbrown.text.template import MADE, OUTPUT, SECONDS, TemplateError
 _WIDE_FILTERS = ("batch", "center", "filesizeformat", "format", "pprint", "slice", "striptags", "urlize", "wordwrap")
 # What of Python's own values a template may reach: nothing that changes them, or makes much of little.
 _METHODS: dict[type, frozenset[str]] = {
-    str: frozenset(
-        "capitalize casefold count endswith find index isalnum isalpha isascii isdecimal isdigit islower isnumeric "
-        "isspace istitle isupper join lower lstrip partition removeprefix removesuffix replace rfind rindex rpartition "
-        "rsplit rstrip split splitlines startswith strip swapcase title upper".split()
-    ),
+    str: frozenset({
+        "capitalize", "casefold", "count", "endswith", "find", "index", "isalnum", "isalpha", "isascii", "isdecimal",
+        "isdigit", "islower", "isnumeric", "isspace", "istitle", "isupper", "join", "lower", "lstrip", "partition",
+        "removeprefix", "removesuffix", "replace", "rfind", "rindex", "rpartition", "rsplit", "rstrip", "split",
+        "splitlines", "startswith", "strip", "swapcase", "title", "upper",
+    }),
     dict: frozenset({"copy", "get", "items", "keys", "values"}),
     list: frozenset({"copy", "count", "index"}),
     tuple: frozenset({"count", "index"}),
     range: frozenset({"start", "stop", "step"}),
-}
+}  # fmt: skip
 # These compare their argument with each place of the text.
 _SEARCHES = frozenset({"lstrip", "rfind", "rindex", "rpartition", "rsplit", "rstrip", "strip"})
 _SOUGHT = 256  # characters of such an argument, at most
