@@ -62,7 +62,7 @@ class ChatTemplate:
                    give one
 
         Raises ValueError for variables that are not plain, TemplateError where the template refuses them, fails,
-        writes more than `OUTPUT` characters or takes more than `SECONDS`.
+        writes more than `OUTPUT` characters, makes values of more than `MADE`, or takes more than `SECONDS`.
         """
         import jinja2
 
