@@ -373,10 +373,10 @@ LISTS = "{% set l = [[1]] * 300000 %}"
 def test_memory_is_bounded_over_all_values(source):
     """Each of these makes tens of gigabytes of values that are small enough one by one, or makes one in one step."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(TemplateError):
         render(source)
-    assert time.monotonic() - start < SECONDS + 3
+    assert time.process_time() - start < SECONDS + 3
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 20  # KiB: 1 GiB
 
 
@@ -415,15 +415,15 @@ def test_memory_is_bounded_over_all_values(source):
 )  # fmt: skip
 def test_time_is_bounded_where_no_loop_is_seen(source, monkeypatch):
     """Work that grows faster than what it is done on, or that is written out instead of looped."""
-    monkeypatch.setattr("quickbrown.text.template.SECONDS", 1.0)
-    start = time.monotonic()
+    monkeypatch.setattr("quickbrown.text.template.SECONDS", 0.5)
+    start = time.process_time()
     with pytest.raises(TemplateError):
         render(source)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_what_real_templates_do_with_long_conversations_is_within_the_bounds():
-    """2000 messages of 500 characters, put together as slowly as templates do it."""
+    """200 messages of 500 characters, put together as slowly as templates do it."""
     long = [{"role": ("user", "assistant")[i % 2], "content": f"{i} " + "x" * 495} for i in range(200)]
     source = (
         "{% set ns = namespace(t='', l=[]) %}{% for m in messages %}{% set ns.l = ns.l + [m] %}"
