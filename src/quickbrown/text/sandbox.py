@@ -83,7 +83,8 @@ def compiled(source: str) -> tuple[jinja2.Template, frozenset[str]]:
     environment.filters |= {"round": _round, "sum": _sum, "trim": _trim}
     environment.filters = {name: _bounded(filter) for name, filter in environment.filters.items()}
     environment.filters |= {"_timed": _timed, "_sized": _sized, "_sliced": _sliced, "_strung": _strung}
-    environment.tests = {name: _bounded(test) for name, test in environment.tests.items()}
+    tests: dict[str, Callable[..., Any]] = dict(environment.tests)
+    environment.tests = {name: _bounded(test) for name, test in tests.items()}
     environment.globals |= {"raise_exception": _raise_exception, "strftime_now": _strftime_now}
     environment.globals |= {"namespace": _Namespace, "dict": _dict}
     tree = environment.parse(source)
@@ -167,7 +168,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset(["+", "*", "**", "%"])
 
     @staticmethod
-    def concat(parts: Iterable[str]) -> str:  # type: ignore[override]
+    def concat(parts: Iterable[str]) -> str:
         """Of what a macro or a block has written."""
         return _strung(list(parts))
 
