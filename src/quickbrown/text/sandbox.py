@@ -83,7 +83,7 @@ def compiled(source: str) -> tuple[jinja2.Template, frozenset[str]]:
     environment.filters |= {"round": _round, "sum": _sum, "trim": _trim}
     environment.filters = {name: _bounded(filter) for name, filter in environment.filters.items()}
     environment.filters |= {"_timed": _timed, "_sized": _sized, "_sliced": _sliced, "_strung": _strung}
-    tests: dict[str, Callable[..., Any]] = dict(environment.tests)
+    tests: dict[str, Any] = environment.tests  # whose type says no more than that they are functions
     environment.tests = {name: _bounded(test) for name, test in tests.items()}
     environment.globals |= {"raise_exception": _raise_exception, "strftime_now": _strftime_now}
     environment.globals |= {"namespace": _Namespace, "dict": _dict}
