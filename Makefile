@@ -2,13 +2,14 @@
 PYTHON ?= python3
 MODEL ?= smollm2-135m
 BUILD_LIMIT ?= 180
+SECONDS ?= 600
 
 PIP := -m pip --quiet --quiet --disable-pip-version-check
 SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc src -type f ! -name '*.pyc' ! -name '*.so')
 CPP := $(shell find csrc tests/native -name '*.cpp' -o -name '*.h' -o -name '*.inl')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-torch check soak sanitize bench build-time clean
+.PHONY: help demo test test-torch check soak fuzz sanitize bench build-time clean
 .DELETE_ON_ERROR:
 
 help:  ## show this
@@ -38,6 +39,9 @@ check: .venv/.check .venv/.test  ## lint, formatting, types, import arrows; prin
 soak: .venv/.test  ## drive the engine at random and run the whole matrix of promise 1: a quarter of an hour
 	.venv/bin/python -m pytest --quiet --soak tests/pure/test_driving.py tests/native/test_driving_native.py \
 	    tests/native/test_determinism.py
+
+fuzz: .venv/.fuzz  ## search for files that a reader cannot bear: SECONDS (600) for each of a dozen kinds
+	.venv/bin/python tests/fuzz/run.py all $(SECONDS)
 
 sanitize: build/asan/sanitized build/tsan/sanitized  ## run the native tests under address, undefined and thread sanitizers
 
@@ -80,7 +84,7 @@ clean:  ## remove everything that was built or installed here; fetched models st
 	@.venv/bin/python $(PIP) install .
 	@touch $@
 
-.venv/.test .venv/.check: .venv/.%: .venv/.installed
+.venv/.test .venv/.check .venv/.fuzz: .venv/.%: .venv/.installed
 	@echo "installing what 'make $*' needs"
 	@.venv/bin/python $(PIP) install 'quickbrown[$*]'
 	@touch $@

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import time
 
 import numpy as np
 import pytest
 
 from quickbrown.text import sandbox
-from quickbrown.text.template import OUTPUT, SOURCE, ChatTemplate, TemplateError, plain
+from quickbrown.text.template import OUTPUT, SECONDS, SOURCE, ChatTemplate, TemplateError, plain
 
 HELLO = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi <b> & 'you'"}]
 
@@ -90,6 +91,39 @@ def test_the_language(source, text):
         "{% import 'os' as os %}",
         "{% extends 'x' %}",
         "{{ ''.mro }}{{ messages.sort() }}",
+        "{{ messages | map(attribute='__class__') | list }}",
+        "{{ messages | selectattr('__class__') | list }}",
+        "{{ messages | groupby('__class__') }}",
+        "{{ messages | sort(attribute='__class__') }}",
+        "{{ [''] | sum(attribute='__class__') }}",
+        "{{ '' | attr('__cl' ~ 'ass__') }}",
+        "{{ '' | attr('__class\\x5f_') }}",
+        "{{ ''['__cl' + 'ass__'] }}",
+        "{{ 1 .__class__ }}",
+        "{{ none.__class__.__bases__ }}",
+        "{{ nothing.__class__.__init__ }}",
+        "{{ [].__reduce_ex__(2) }}",
+        "{{ range.__self__ }}{{ dict.mro() }}",
+        "{{ dict.fromkeys.__self__ }}",
+        "{{ joiner.__init__.__globals__ }}",
+        "{{ ''.join.__self__ }}",
+        "{{ (messages | map('upper')).gi_frame }}",
+        "{{ (messages | map('upper')).throw(1) }}",
+        "{{ {}.keys().mapping }}",
+        "{% for m in messages %}{{ loop.__init__.__globals__ }}{% endfor %}",
+        "{% for m in messages %}{{ loop._iterable.append(1) }}{% endfor %}",
+        "{% macro f() %}{{ caller._func.__globals__ }}{% endmacro %}{% call f() %}{% endcall %}",
+        "{% macro f() %}{% endmacro %}{{ f._func.__globals__ }}",
+        "{% set f = '{0.__class__}'.format %}{{ f(1) }}",
+        "{{ ('{0.__class__}' | escape).format(1) }}",
+        "{{ ('%(a)s' | safe) % {'a': 1} }}",
+        "{{ messages | map('attr', 'update') | list }}{{ (messages[0] | attr('clear'))() }}",
+        "{% set messages[0].role = 'x' %}",
+        "{% set ns = namespace(a=1) %}{{ ns._Namespace__attrs.x }}{{ ns.__init__.__globals__ }}",
+        "{{ self._TemplateReference__context.environment }}",
+        "{{ cycler(1)._Cycler__x.y }}",
+        "{{ 'a'.encode().decode() }}",
+        "{% from 'x' import y %}",
     ],
 )
 def test_escapes_are_refused(source):
@@ -303,3 +337,108 @@ def test_values_that_grow_in_few_steps_are_refused_at_once(source):
 def test_namespaces_take_no_names_of_pythons(source):
     with pytest.raises(TemplateError, match="a namespace cannot have"):
         render(source)
+
+
+A = "{% set a = 'a' * 4000000 %}"  # nearly all that a value may have
+LISTS = "{% set l = [[1]] * 300000 %}"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        A + "{{ 'x' ~ a" + " ~ a" * 30000 + " }}",  # 120 GB at once
+        A + "{% set x %}" + "{{ a }}" * 30000 + "{% endset %}",
+        A + "{% macro f() %}" + "{{ a }}" * 30000 + "{% endmacro %}{{ f() }}",
+        A + "{% macro f() %}{% for i in range(100000) %}{{ a }}{% endfor %}{% endmacro %}{{ f() }}",
+        A + "{% filter upper %}{% for i in range(100000) %}{{ a }}{% endfor %}{% endfilter %}",
+        A + "".join(f"{{% set a{i} = a | upper %}}" for i in range(9000)),  # 36 GB in variables
+        A + "".join(f"{{% set a{i} = a[1:] %}}" for i in range(9000)),
+        A + "{% set ns = namespace(x=0) %}{% for i in range(100000) %}"
+        "{% set ns.x = namespace(before=ns.x, a=a ~ i) %}{% endfor %}",
+        A + "{% macro f(n) %}{% set b = a ~ n %}{% set c = b | upper %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}",
+        A + "{{ [0] * 900000 | map('default', a, true) | list }}",
+        A + "{{ range(100000) | map('replace', '0', a) | join }}",
+        A + "{{ ('a' * 100000).translate({97: a}) }}",
+        A + "{{ 'a'.encode().ljust(10000000000) }}",
+        "{{ (5).to_bytes(10000000000, 'big') }}",
+        "{{ 5 | round(-1000000000) }}",
+        "{{ 5.5 | round(1000000000, 'floor') }}",
+        "{{ [2 ** 64 - 1] * 900000 }}",
+        "{% set n = (2 ** 64) ** 1 %}{% set m = n * n * n * n * n * n * n * n %}{{ [m] * 900000 }}",
+        "{{ strftime_now('%Y' * 1000000) }}",
+        "{% for c in [cycler(*range(100000))] %}{% for i in range(100000) %}{{ c.items ~ i }}{% endfor %}{% endfor %}",
+        "{{ joiner('a' * 10 ** 10) }}",
+    ],
+)  # fmt: skip
+def test_memory_is_bounded_over_all_values(source):
+    """Each of these makes tens of gigabytes of values that are small enough one by one, or makes one in one step."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.process_time()
+    with pytest.raises(TemplateError):
+        render(source)
+    assert time.process_time() - start < SECONDS + 3
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 20  # KiB: 1 GiB
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        LISTS + "{{ l | sum(start=[]) }}",  # the square of 300000
+        A + "{{ (a ~ 'x').rfind('a' * 1000000 ~ 'b' ~ 'a' * 1000000) }}",
+        A + "{{ a.rsplit('a' * 1000000 ~ 'b' ~ 'a' * 1000000) }}",
+        A + "{{ ('b' * 4000000).strip(a[1:] ~ 'b') }}",
+        A + "{{ ('b' * 4000000) | trim(a[1:] ~ 'b') }}",
+        "{{ '<!---->' * 500000 | striptags }}{{ ('<!---->' * 500000) | striptags }}",
+        "{% set ns = namespace(l=[]) %}{% for i in range(100000) %}{% set ns.l = ns.l + [[i * (2 ** 61 - 1), 1]] %}"
+        "{% endfor %}{{ dict(ns.l) }}",  # all keys have one hash
+        A + "{% set b = a[1:] ~ 'b' %}{% set c = a[1:] ~ 'c' %}" + "{% if b == c %}{% endif %}" * 9000,
+        A + "{{ a is lower }}" * 15000,
+        A + "{{ a | lower | length }}" * 9000,
+        "{% set l = range(100000) | list %}" + "{{ l[1:] | length }}" * 12000,
+        "{% for a in range(100000) if a % 100001 > 100001 %}{% endfor %}" * 4000,
+        "{{ range(100000) | select('even')" + " | select('even')" * 300 + " | list }}",
+        "{% for m in messages recursive %}{{ loop(messages) }}{% endfor %}",
+        "{% block x %}{{ self.x() }}{{ self.x() }}{% endblock %}",
+        "{% macro f() %}" + "{{ caller() }}" * 2 + "{% endmacro %}" + "{% call f() %}" * 40 + "{% endcall %}" * 40,
+        "{% set ns = namespace() %}{% set ns.x = ns %}{% macro f(n) %}{{ f(n.x) }}{% endmacro %}{{ f(ns) }}",
+        "{% set ns = namespace(g=[1] | map('abs')) %}{% for i in range(100000) %}{% set ns.g = ns.g | map('abs') %}"
+        "{% endfor %}{{ ns.g | list }}",  # 100000 iterators, each of which reads the one before
+        "{{ " + "not " * 60000 + "1 }}",
+        "{{ 1" + " + 1" * 60000 + " }}",
+        "{{ x" + "[0]" * 60000 + " }}",
+        "{{ 'a' " + "| upper " * 25000 + " }}",
+        "{% if 1 %}" * 12000,
+        "{{ " + "1" * 200000 + " }}",
+        "{{ 0x" + "f" * 200000 + " }}",
+        "{% for x in [1] %}" * 60 + "{% endfor %}" * 60,
+    ],
+)  # fmt: skip
+def test_time_is_bounded_where_no_loop_is_seen(source, monkeypatch):
+    """Work that grows faster than what it is done on, or that is written out instead of looped."""
+    monkeypatch.setattr("quickbrown.text.template.SECONDS", 0.5)
+    start = time.process_time()
+    with pytest.raises(TemplateError):
+        render(source)
+    assert time.process_time() - start < 5
+
+
+def test_what_real_templates_do_with_long_conversations_is_within_the_bounds():
+    """200 messages of 500 characters, put together as slowly as templates do it."""
+    long = [{"role": ("user", "assistant")[i % 2], "content": f"{i} " + "x" * 495} for i in range(200)]
+    source = (
+        "{% set ns = namespace(t='', l=[]) %}{% for m in messages %}{% set ns.l = ns.l + [m] %}"
+        "{% set ns.t = ns.t ~ (m.content | trim).split('</think>')[-1].lstrip('\\n') %}"
+        "{% if messages[loop.index0:] | length and m.content.rfind('0') >= 0 %}.{% endif %}{% endfor %}"
+        "{{ ns.t | length }}"
+    )
+    assert render(source, long).strip(".") == str(sum(len(m["content"]) for m in long))
+
+
+def test_numbers_are_rounded_and_added_and_texts_trimmed_as_ever():
+    source = (
+        "{{ 2.567 | round(2) }} {{ 1234 | round(-2, 'floor') }} {{ [1, 2.5] | sum }} {{ [{'a': 3}] | sum('a', 1) }}"
+    )
+    assert render(source) == "2.57 1200.0 3.5 4"
+    assert (
+        render("{{ ' a ' | trim }}{{ 'xax' | trim('x') }}{{ dict({'a': 1}, b=2).b }}{{ [1, 2, 3][1:] }}") == "aa2[2, 3]"
+    )

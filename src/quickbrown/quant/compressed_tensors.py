@@ -106,7 +106,7 @@ class CompressedTensors:
         if len(shape) != 2 or not all(0 < n < 1 << 31 for n in shape):
             raise ValueError(f"weight_shape is {shape}, not (out, in)")
         outputs, inputs = shape
-        fitting = [bits for bits in sorted(self.bits) if _words(inputs, bits) == packed.shape[-1]]
+        fitting = [bits for bits in sorted(self.bits) if packed.shape == (outputs, _words(inputs, bits))]
         if len(fitting) != 1:
             raise ValueError(f"weight_packed of shape {packed.shape} is not of the bits that the config says")
         bits = fitting[0]

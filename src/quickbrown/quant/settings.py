@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+_BIGGEST = 1 << 31
+
 
 def whole(config: Mapping[str, Any], *names: str, missing: int | None = None) -> int:
     """The whole number under the first of these names that is there."""
@@ -12,6 +14,8 @@ def whole(config: Mapping[str, Any], *names: str, missing: int | None = None) ->
         if (value := config.get(name)) is not None:
             if type(value) is not int:
                 raise ValueError(f"{name} must be a whole number, not {value!r}")
+            if abs(value) > _BIGGEST:
+                raise ValueError(f"{name} is {value}, and no size is above {_BIGGEST}")
             return value
     if missing is None:
         raise ValueError(f"{names[0]} is missing")
@@ -39,6 +43,6 @@ def block(config: Mapping[str, Any], name: str) -> tuple[int, int] | None:
     value = config.get(name)
     if value is None:
         return None
-    if not isinstance(value, list) or len(value) != 2 or not all(type(n) is int and n > 0 for n in value):
+    if not isinstance(value, list) or len(value) != 2 or not all(type(n) is int and 0 < n <= _BIGGEST for n in value):
         raise ValueError(f"{name} must be two sizes, not {value!r}")
     return value[0], value[1]

@@ -64,10 +64,12 @@ def tokenizer_settings(folder: Path) -> dict[str, Any]:
     if isinstance(extra, dict):  # with names of their own
         settings |= {name: token for name, token in extra.items() if name.endswith("_token")}
         extra = []
+    if not isinstance(extra, list):
+        raise bad_file(folder / "tokenizer_config.json", "the setting 'extra_special_tokens' must be a list of tokens")
     for name, value in [*((name, settings.get(name)) for name in NAMED), *(("extra_special_tokens", t) for t in extra)]:
         if value is not None and content(value) is None:
             raise bad_file(folder / "tokenizer_config.json", f"the setting {name!r} must be a token's text")
-    return settings | {"extra_special_tokens": list(extra)}
+    return settings | {"extra_special_tokens": extra}
 
 
 def named_tokens(settings: dict[str, Any]) -> dict[str, Any]:
@@ -209,9 +211,13 @@ def templates_from_folder(folder: Path, settings: dict[str, Any]) -> dict[str, s
 
 
 def content(token: Any) -> str | None:
-    """The text of a special token as settings give it: a text, or a dict with its content."""
+    """The text of a special token as settings give it: a text, or a dict with its content. JSON can say half of a
+    surrogate pair, which is no text.
+    """
     text = token.get("content") if isinstance(token, dict) else token
-    return text if isinstance(text, str) and text else None
+    if not isinstance(text, str) or any("\ud800" <= letter <= "\udfff" for letter in text):
+        return None
+    return text or None
 
 
 def _add(raw: tokenizers.Tokenizer, settings: dict[str, Any], folder: Path) -> None:
@@ -228,7 +234,7 @@ def _add(raw: tokenizers.Tokenizer, settings: dict[str, Any], folder: Path) -> N
             continue
         known.add(text)
         flags = {name: bool(token[name]) for name in _FLAGS if name in token} if isinstance(token, dict) else {}
-        is_special = token not in tokens or bool(token.get("special"))
+        is_special = token not in tokens or (isinstance(token, dict) and bool(token.get("special")))
         raw.add_tokens([AddedToken(text, special=is_special, **{"normalized": not is_special, **flags})])
 
 

@@ -241,6 +241,8 @@ class PieceLists(Lists):
 
 def begins_words(tokens: Strings) -> bool:
     """Whether ▁ stands in no token behind anything but ▁, so that a text may be cut before each run of them."""
+    if not len(tokens):
+        return True
     data = np.frombuffer(tokens.data, np.uint8)
     one, two, three = BLANK.encode()
     at = np.flatnonzero((data[:-2] == one) & (data[1:-1] == two) & (data[2:] == three))

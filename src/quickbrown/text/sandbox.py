@@ -1,4 +1,4 @@
-"""The sandbox that chat templates run in: bounded in time, and in the size of every value that they make."""
+"""The sandbox that chat templates run in: bounded in time, in the size of every value that they make, and of all."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jinja2
+from jinja2 import filters as usual
 from jinja2 import meta, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension
@@ -20,19 +21,43 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
-from quickbrown.text.template import OUTPUT, SECONDS, TemplateError
+from quickbrown.text.template import MADE, OUTPUT, SECONDS, TemplateError
 
-# Whose result is as long as a number says, and that no chat template needs.
-_WIDE_FILTERS = ("batch", "center", "filesizeformat", "format", "pprint", "slice", "urlize", "wordwrap")
-_WIDE_METHODS = frozenset({"center", "expandtabs", "format", "format_map", "ljust", "rjust", "zfill"})
+# Whose result is as long as a number says, or takes the square of their input's length, and that no template needs.
+_WIDE_FILTERS = ("batch", "center", "filesizeformat", "format", "pprint", "slice", "striptags", "urlize", "wordwrap")
+# What of Python's own values a template may reach: nothing that changes them, or makes much of little.
+_METHODS: dict[type, frozenset[str]] = {
+    str: frozenset({
+        "capitalize", "casefold", "count", "endswith", "find", "index", "isalnum", "isalpha", "isascii", "isdecimal",
+        "isdigit", "islower", "isnumeric", "isspace", "istitle", "isupper", "join", "lower", "lstrip", "partition",
+        "removeprefix", "removesuffix", "replace", "rfind", "rindex", "rpartition", "rsplit", "rstrip", "split",
+        "splitlines", "startswith", "strip", "swapcase", "title", "upper",
+    }),
+    dict: frozenset({"copy", "get", "items", "keys", "values"}),
+    list: frozenset({"copy", "count", "index"}),
+    tuple: frozenset({"count", "index"}),
+    range: frozenset({"start", "stop", "step"}),
+}  # fmt: skip
+# These compare their argument with each place of the text.
+_SEARCHES = frozenset({"lstrip", "rfind", "rindex", "rpartition", "rsplit", "rstrip", "strip"})
+_SOUGHT = 256  # characters of such an argument, at most
 _BITS = 4096  # of a whole number, at most
+_DIGITS = 32  # that a number is rounded to, at most
+_VALUE = 64  # what a value counts besides its characters
+_LISTS = (list, tuple, dict)
 
 
 @dataclass
 class Written:
-    """How far a render is: characters so far, and from where to where {% generation %} blocks were written."""
+    """How far a render is.
+
+    size       characters so far
+    made       of all values so far, whether they are still there or not
+    generated  from where to where {% generation %} blocks were written
+    """
 
     size: int = 0
+    made: int = 0
     generated: list[tuple[int, int]] = field(default_factory=list)
 
 
@@ -44,22 +69,31 @@ def compiled(source: str) -> tuple[jinja2.Template, frozenset[str]]:
     """The template, which may be rendered while `deadline` and `written` are set, and the names of the variables that
     it reads. Raises what jinja2 raises.
     """
-    environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Generation])
+    environment = _Sandbox(
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=["jinja2.ext.loopcontrols", _Generation],
+        finalize=_text,
+        optimized=False,  # nothing is computed before there is a deadline
+    )
     for name in _WIDE_FILTERS:
         del environment.filters[name]
     del environment.globals["lipsum"]
     environment.filters |= {"tojson": _tojson, "replace": _replace, "join": _join, "indent": _indent}
+    environment.filters |= {"round": _round, "sum": _sum, "trim": _trim}
     environment.filters = {name: _bounded(filter) for name, filter in environment.filters.items()}
-    environment.filters |= {"_timed": _timed, "_sized": _sized}
+    environment.filters |= {"_timed": _timed, "_sized": _sized, "_sliced": _sliced, "_strung": _strung}
+    tests: dict[str, Any] = environment.tests  # whose type says no more than that they are functions
+    environment.tests = {name: _bounded(test) for name, test in tests.items()}
     environment.globals |= {"raise_exception": _raise_exception, "strftime_now": _strftime_now}
-    environment.globals |= {"namespace": _Namespace}
+    environment.globals |= {"namespace": _Namespace, "dict": _dict}
     tree = environment.parse(source)
     names = frozenset(meta.find_undeclared_variables(tree))
     return environment.from_string(_Guards().visit(tree)), names
 
 
 class _Guards(NodeTransformer):
-    """Has loops watch the time, and checks the size of what is put together."""
+    """Has loops and comparisons watch the time, and checks the size of what is put together."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:
         self.generic_visit(node)
@@ -75,7 +109,15 @@ class _Guards(NodeTransformer):
         self.generic_visit(node)
         return node if getattr(node, "ctx", "load") != "load" else _filtered(node, "_sized")
 
-    visit_Concat = visit_List = visit_Tuple = visit_Dict = checked
+    visit_Compare = visit_List = visit_Tuple = visit_Dict = checked
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
+        self.generic_visit(node)
+        return _filtered(nodes.Tuple(node.nodes, "load", lineno=node.lineno), "_strung")
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
+        self.generic_visit(node)
+        return _filtered(node, "_sliced") if isinstance(node.arg, nodes.Slice) else node
 
 
 def _filtered(node: Any, name: str) -> nodes.Filter:
@@ -102,9 +144,10 @@ class _Namespace(Namespace):
     """A namespace without names that Python gives a meaning to."""
 
     def __init__(*args: Any, **kwargs: Any) -> None:
-        for name in dict(*args[1:], **kwargs):
+        given = _dict(*args[1:], **kwargs)
+        for name in given:
             _allowed(name)
-        Namespace.__init__(*args, **kwargs)
+        Namespace.__init__(args[0], given)
 
     def __setitem__(self, name: str, value: Any) -> None:
         _allowed(name)
@@ -124,11 +167,19 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
     intercepted_binops = frozenset(["+", "*", "**", "%"])
 
+    @staticmethod
+    def concat(parts: Iterable[str]) -> str:
+        """Of what a macro or a block has written."""
+        return _strung(list(parts))
+
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         return None  # `format` is left to `is_safe_attribute`
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        return not (isinstance(obj, str) and attr in _WIDE_METHODS) and super().is_safe_attribute(obj, attr, value)
+        kind = next((kind for kind in _METHODS if isinstance(obj, kind)), None)
+        if kind or type(obj).__module__ == "builtins":
+            return kind is not None and attr in _METHODS[kind]
+        return super().is_safe_attribute(obj, attr, value)
 
     def unsafe_undefined(self, obj: Any, attribute: str) -> jinja2.Undefined:
         raise SecurityError(f"access to {attribute!r} of {type(obj).__name__!r} is unsafe")
@@ -140,6 +191,8 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             return _replace(owner, *args, **kwargs)
         if isinstance(owner, str) and name == "join":
             return _join(args[0], owner)
+        if isinstance(owner, str) and name in _SEARCHES:
+            _sought(*args, *kwargs.values())
         return _sized(super().call(context, function, *args, **kwargs))
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
@@ -158,11 +211,13 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
 
 def _bounded(filter: Callable[..., Any]) -> Callable[..., Any]:
-    """The filter, whose result may not be too large."""
+    """The filter or test, whose result may not be too large, nor come too late."""
 
     @functools.wraps(filter)
     def bounded(*args: Any, **kwargs: Any) -> Any:
-        return _sized(filter(*args, **kwargs))
+        _tick()
+        made = filter(*args, **kwargs)
+        return _timed(made) if isinstance(made, Iterator) else _sized(made)
 
     return bounded
 
@@ -204,6 +259,7 @@ def _tojson(
 
 
 def _strftime_now(format: str) -> str:
+    _sought(format)
     return datetime.datetime.now().strftime(format)
 
 
@@ -212,23 +268,95 @@ def _fits(size: int) -> None:
         raise TemplateError(f"the chat template makes a value larger than {OUTPUT} characters")
 
 
+def _counted(size: int) -> None:
+    """Note that something of this size was made."""
+    progress = written.get()
+    progress.made += _VALUE + size
+    if progress.made > MADE:
+        raise TemplateError(f"the chat template makes values of more than {MADE} characters together")
+
+
 def _sized(value: Any) -> Any:
     """The value, unless it is too large: a text, a number, or a list or dict with all that it holds, each time."""
+    _tick()
+    _counted(len(value) if isinstance(value, str) else _VALUE * len(value) if isinstance(value, _LISTS) else 0)
     if isinstance(value, str):
         _fits(len(value))
     elif isinstance(value, int):
         if value.bit_length() > _BITS:
             raise TemplateError("the chat template computes a number that is too large")
-    elif isinstance(value, (list, tuple, dict)):
+    elif isinstance(value, _LISTS):
         size, left = 0, [value]
         while left:
             held = left.pop()
             for item in [*held, *held.values()] if isinstance(held, dict) else held:
-                size += 4 + (len(item) if isinstance(item, str) else 0)  # with its quotes or brackets, and a comma
-                if isinstance(item, (list, tuple, dict)):
+                size += 4  # its quotes or brackets, and a comma
+                if isinstance(item, str):
+                    size += len(item)
+                elif isinstance(item, int):
+                    size += item.bit_length() // 3
+                elif isinstance(item, _LISTS):
                     left.append(item)
             _fits(size)
     return value
+
+
+def _sliced(value: Any) -> Any:
+    """A part of a value that was not too large."""
+    _tick()
+    _counted(len(value) * (1 if isinstance(value, str) else _VALUE) if hasattr(value, "__len__") else 0)
+    return value
+
+
+@jinja2.pass_context  # so that it is not called while a template is compiled
+def _text(context: object, value: object) -> str:
+    """A value as it is written."""
+    return str(_sized(str(value)))
+
+
+def _strung(values: Iterable[object]) -> str:
+    """The texts of values, one behind the other."""
+    texts, size = [], 0
+    for value in values:
+        _tick()
+        text = str(value)
+        if not isinstance(value, str):
+            _counted(len(text))
+        size += len(text)
+        _fits(size)
+        texts.append(text)
+    return str(_sized("".join(texts)))
+
+
+def _dict(pairs: Any = (), /, **named: Any) -> dict[Any, Any]:
+    """A dict, a pair after the other: those whose keys have one hash take the square of their number."""
+    return dict(pairs if isinstance(pairs, dict) else _timed(pairs), **named)
+
+
+def _sought(*texts: object) -> None:
+    if any(isinstance(text, str) and len(text) > _SOUGHT for text in texts):
+        raise TemplateError(
+            f"the chat template uses a text of more than {_SOUGHT} characters where only short ones can be"
+        )
+
+
+def _trim(text: object, chars: str | None = None) -> str:
+    _sought(chars)
+    return str(text).strip(chars)
+
+
+def _round(value: float, precision: int = 0, method: Any = "common") -> float:
+    if not -_DIGITS <= precision <= _DIGITS:
+        raise TemplateError(f"the chat template rounds to {precision} digits; -{_DIGITS} to {_DIGITS} are possible")
+    return usual.do_round(value, precision, method)
+
+
+@jinja2.pass_environment
+def _sum(environment: Any, items: Iterable[Any], attribute: str | int | None = None, start: Any = 0) -> Any:
+    """Of numbers: a list is copied for each that is added to it."""
+    if not isinstance(start, (int, float)):
+        raise TemplateError("the chat template has a sum of what is no number, which is not supported")
+    return usual.do_sum(environment, _timed(items), attribute, start)
 
 
 def _replace(text: object, old: str, new: str, count: int | None = None) -> str:

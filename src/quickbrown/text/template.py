@@ -9,6 +9,7 @@ from typing import Any
 
 SOURCE = 1 << 18  # characters of a template, at most
 OUTPUT = 1 << 22  # characters of what it writes, at most
+MADE = 1 << 28  # characters of all values that it makes on the way, at most
 SECONDS = 5.0  # that it may take, at most
 DEPTH = 64  # of what it is given, nested
 ROLES = ("system", "user", "assistant")
@@ -61,7 +62,7 @@ class ChatTemplate:
                    give one
 
         Raises ValueError for variables that are not plain, TemplateError where the template refuses them, fails,
-        writes more than `OUTPUT` characters or takes more than `SECONDS`.
+        writes more than `OUTPUT` characters, makes values of more than `MADE`, or takes more than `SECONDS`.
         """
         import jinja2
 
