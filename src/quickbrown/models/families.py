@@ -38,7 +38,7 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "olmo3": (("olmo3",), ()),
     "opt": (("opt",), ()),
     "phi": (("phi",), ()),
-    "phi3": (("phi3",), ()),
+    "phi3": (("phi3",), ("phi3",)),
     "qwen2": (("qwen2",), ("qwen2",)),
     "qwen3": (("qwen3",), ("qwen3",)),
     "seed_oss": (("seed_oss",), ("seed_oss",)),

@@ -9,6 +9,7 @@ from typing import Any
 
 from quickbrown.models.blocks import Attention, Decoder, FusedSwiGLU, Linear, RMSNorm, Weights, split
 from quickbrown.models.config import SILU, RopeConfig
+from quickbrown.models.gguf import SETTINGS, TENSORS, Gguf, without
 from quickbrown.models.ops import Ops, X
 from quickbrown.models.rope import Rope
 
@@ -50,6 +51,18 @@ class Config(RopeConfig):
             trained = raw.get("original_max_position_embeddings", 4096)
             rope.setdefault("original_max_position_embeddings", trained)
         return {**raw, name: rope}
+
+
+GGUF = Gguf(
+    settings=SETTINGS | {"attention.sliding_window": "sliding_window"},
+    tensors=without(TENSORS, *(f"blk.{{}}.{name}" for name in ("attn_q", "attn_k", "attn_v", "ffn_gate", "ffn_up")))
+    | {
+        "blk.{}.attn_qkv": "model.layers.{}.self_attn.qkv_proj",
+        "blk.{}.ffn_up": "model.layers.{}.mlp.gate_up_proj",
+    },
+    equal={"attention.value_length": "head_dim"},
+    partial=True,
+)
 
 
 class Model(Decoder):

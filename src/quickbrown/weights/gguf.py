@@ -22,6 +22,7 @@ from quickbrown.models.families import Family, of_architecture
 from quickbrown.models.gguf import Gguf
 from quickbrown.quant.weight import MovedWeight, Weight
 from quickbrown.weights.gguf_file import READABLE, GgufFile, Tensor
+from quickbrown.weights.gguf_rope import Stretched, stretched
 from quickbrown.weights.names import Place, halves, key_head_order, places, unfitting
 from quickbrown.weights.strings import Strings
 
@@ -52,6 +53,9 @@ class GgufSource:
         self._architecture = self._setting("general.architecture", str)
         self._family = self._known()
         self._gguf = self._family.gguf or Gguf()
+        own = any(key.startswith("rope.scaling.") for key in self._gguf.settings)  # the family says what they mean
+        turns = "rope.freq_base" in self._gguf.settings and not own
+        self._stretched = stretched(self.file, self._architecture) if turns else Stretched({})
         self.config: dict[str, Any] = self._configure(tensors)
         self._weights = self._check(tensors)
         self.bytes = sum(t.bytes for t in tensors.values())
@@ -134,6 +138,8 @@ class GgufSource:
             at[last] = self._field(key, (*path, last))
             if "rope_parameters" in path:
                 at.setdefault("rope_type", "default")
+            if key == "rope.freq_base":
+                at |= self._stretched.parameters
         given |= self._embedding(tensors)
         for name, tensor in self._gguf.told.items():
             given[name] = (tensor.removeprefix("no ") in tensors) == (not tensor.startswith("no "))
@@ -176,6 +182,8 @@ class GgufSource:
                 return None
         if kind == PerLayer[LayerType]:
             return self._layer_types(full)
+        if name == "sliding_window" and NoneType in options and self.metadata[full] == 0:
+            return None
         if kind is Number:
             return self._number(full)
         if float in (kind, *options):
@@ -217,12 +225,10 @@ class GgufSource:
     def _refuse_unread(self) -> None:
         partial = ["rope.dimension_count"] if self._gguf.partial else []
         read = {"vocab_size", *partial, *self._gguf.unread, *self._gguf.settings, *self._gguf.equal, *_DESCRIPTIVE}
-        scaling = self.metadata.get(f"{self._architecture}.rope.scaling.type")
+        read |= self._stretched.settings
         for key, value in self.metadata.items():
             room, _, name = key.partition(".")
             if room != self._architecture or name in read:
-                continue
-            if name.startswith("rope.scaling.") and isinstance(scaling, str) and scaling == "none":
                 continue
             idle = self._gguf.idle.get(name)
             if idle is None or type(value) is not type(idle) or value != idle:
@@ -240,7 +246,7 @@ class GgufSource:
         for name, shape in needed.items():
             place = self._places.setdefault(name, Place(name, None))
             shapes[place.tensor] = shape if place.part is None else (parts[place.tensor], *shape)
-        held = {name: tensor.shape for name, tensor in tensors.items()}
+        held = {name: tensor.shape for name, tensor in tensors.items() if name not in self._stretched.tensors}
         if wrong := unfitting(shapes, held, str, f"this {self._architecture}"):
             self.file.bad(wrong)
         return {name: tensors[self._places[name].tensor] for name in needed}
