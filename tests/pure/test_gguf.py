@@ -167,7 +167,7 @@ WRONG_SETTINGS = [
     ({EPS: None}, "is missing"),
     ({THETA: float("inf")}, "positive number"),
     ({THETA: 0.0}, "positive number"),
-    ({"llama.rope.scaling.type": "linear"}, "needs 'llama.rope.scaling.type'"),
+    ({"llama.rope.scaling.type": "linear"}, "rope_type 'linear' needs factor"),
     ({"llama.rope.scaling.factor": 2.0}, "needs 'llama.rope.scaling.factor'"),
     ({"llama.rope.scale_linear": 4.0}, "needs 'llama.rope.scale_linear'"),
     ({"llama.expert_count": 8}, "needs 'llama.expert_count'"),
@@ -199,7 +199,7 @@ def test_settings_that_change_nothing(tmp_path):
 
 WRONG_TENSORS = [
     ({"blk.0.attn_q.bias": zeros(32)}, "holds the tensor 'blk.0.attn_q.bias'"),
-    ({"rope_freqs.weight": zeros(4)}, "holds the tensor 'rope_freqs.weight'"),
+    ({"rope_freqs.weight": zeros(4)}, "of rope_type 'longrope' must be a list of"),
     ({"blk.1.ffn_up.weight": zeros(32, 32)}, "holds the tensor 'blk.1.ffn_up.weight'"),
     ({"blk.0.ffn_gate_exps.weight": zeros(2, 32, 32)}, "holds the tensor 'blk.0.ffn_gate_exps.weight'"),
     ({"output_norm.weight": None}, "tensor 'output_norm.weight' is missing"),

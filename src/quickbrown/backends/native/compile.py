@@ -46,7 +46,8 @@ class Formats:
             return "f32"
         if format == weight.format and self.dtype == "bfloat16" and format in ("f64", "f32", "f16"):
             return "bf16"
-        return FORMATS[format].held or format
+        known = FORMATS.get(format)
+        return known.held or format if known else format  # what nobody knows is refused where it is packed
 
 
 class PackedWeights:
