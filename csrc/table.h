@@ -174,7 +174,8 @@ struct Kernels {
     void (*add)(const float* a, const float* b, size_t n, float* out);
     void (*multiply)(const float* a, const float* b, size_t n, float* out);
     void (*scale)(const float* x, float factor, size_t n, float* out);
-    void (*softcap)(const float* x, float cap, size_t n, float* out);  // cap * tanh(x / cap)
+    void (*add_scaled)(const float* x, float factor, const float* sum, size_t n, float* out);  // sum + factor * x
+    void (*softcap)(const float* x, float cap, size_t n, float* out);                          // cap * tanh(x / cap)
     void (*activate)(Nonlinearity, const float* x, size_t n, float* out);
     void (*gate)(Nonlinearity, float limit, const float* gate, const float* up, size_t n, float* out);
     // x of dims floats, cos and sin of dims / 2. Pairs are the halves [a | b], or adjacent values.

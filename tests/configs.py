@@ -27,6 +27,7 @@ TURNS = {
     "sliding_attention": {"rope_type": "default", "rope_theta": 500.0},
 }  # fmt: skip
 WINDOWS = {"sliding_window": 7, "layer_types": ("full_attention", "sliding_attention")}
+MANY = {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
 
 ROWS: dict[str, dict[str, Any]] = {
     "bloom": {"model_type": "bloom"},
@@ -110,6 +111,23 @@ ROWS: dict[str, dict[str, Any]] = {
     "llama, longrope, short": rotated("longrope", factor=4.0, original_max_position_embeddings=48, **BOTH),
     "llama, longrope, long": rotated("longrope", factor=4.0, **TRAINED, **BOTH),
     "llama, llama3": rotated("llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, **TRAINED),
+    "glm4_moe": {
+        "model_type": "glm4_moe", "n_routed_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 64,
+        "routed_scaling_factor": 1.5,
+    } | rotated("default", partial_rotary_factor=0.5),
+    "glm4_moe, all": {
+        "model_type": "glm4_moe", "n_routed_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 64,
+        "n_group": 4, "topk_group": 2, "norm_topk_prob": False, "n_shared_experts": 2, "first_k_dense_replace": 0,
+        "use_qk_norm": True, "attention_bias": True,
+    } | rotated("default", partial_rotary_factor=0.5),
+    "gpt_oss": {
+        "model_type": "gpt_oss", "num_local_experts": 5, "num_experts_per_tok": 2, "intermediate_size": 64,
+        "sliding_window": 7, "swiglu_limit": 1.0,
+    } | rotated("yarn", factor=4.0, truncate=False, **TRAINED),
+    "granitemoe": {
+        "model_type": "granitemoe", "num_local_experts": 5, "intermediate_size": 64, "embedding_multiplier": 3.0,
+        "attention_multiplier": 0.2, "residual_multiplier": 0.6, "logits_scaling": 0.5,
+    },
     "mistral": {"model_type": "mistral", "sliding_window": 7},
     "mistral, narrow window": {"model_type": "mistral", "sliding_window": 1},
     "mistral, wider window": {"model_type": "mistral", "sliding_window": 30, "num_key_value_heads": 1},
@@ -141,9 +159,28 @@ ROWS: dict[str, dict[str, Any]] = {
     | rotated("default", partial_rotary_factor=0.75),
     "phi3, longrope": {"model_type": "phi3", "original_max_position_embeddings": 16}
     | rotated("longrope", partial_rotary_factor=1.0, **TRAINED, **BOTH),
+    "mixtral": {"model_type": "mixtral", "num_local_experts": 5},
+    "mixtral, window, one expert": {
+        "model_type": "mixtral", "sliding_window": 7, "num_local_experts": 3, "num_experts_per_tok": 1,
+    },
+    "olmoe": {"model_type": "olmoe", "num_experts": 7, "num_experts_per_tok": 3, "intermediate_size": 64},
+    "olmoe, all": {
+        "model_type": "olmoe", "num_experts": 4, "num_experts_per_tok": 4, "norm_topk_prob": True,
+        "attention_bias": True,
+    },
     "qwen2": {"model_type": "qwen2"},
     "qwen2, window": {"model_type": "qwen2"} | MIXED,
+    "qwen2_moe": {"model_type": "qwen2_moe"} | MANY | {"shared_expert_intermediate_size": 128},
+    "qwen2_moe, all": {
+        "model_type": "qwen2_moe", "norm_topk_prob": True, "qkv_bias": False, "decoder_sparse_step": 2,
+        "use_sliding_window": True, "sliding_window": 7, "shared_expert_intermediate_size": 64,
+    } | MANY,
     "qwen3": {"model_type": "qwen3"},
+    "qwen3_moe": {"model_type": "qwen3_moe", "norm_topk_prob": True} | MANY,
+    "qwen3_moe, all": {
+        "model_type": "qwen3_moe", "attention_bias": True, "mlp_only_layers": (0,), "head_dim": 32,
+        "use_sliding_window": True, "sliding_window": 7,
+    } | MANY,
     "qwen3, wide heads": {"model_type": "qwen3", "head_dim": 80, "num_key_value_heads": 1},
     "qwen3, all": {"model_type": "qwen3", "attention_bias": True} | MIXED | rotated("yarn", factor=4.0, **TRAINED),
     "seed_oss": {"model_type": "seed_oss", "head_dim": 32},

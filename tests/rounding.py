@@ -9,6 +9,7 @@ variant rounds products and sums separately, which costs one more rounding a pro
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -21,6 +22,7 @@ from quickbrown.backends.reference import (
     ROUND,
     ReferenceOps,
     activation,
+    expert_weights,
     pairs,
     scored,
     sigmoid,
@@ -28,6 +30,7 @@ from quickbrown.backends.reference import (
 )
 from quickbrown.engine.batch import Batch
 from quickbrown.models.rope import Rope
+from quickbrown.models.routing import Router
 from quickbrown.quant.formats import FORMATS
 from quickbrown.quant.quantize import quantize
 from quickbrown.quant.weight import Weight
@@ -334,6 +337,55 @@ def _attend(
     return SLACK * (moved / total + (2 * merged + steps * U) * size)
 
 
+def mixed(results: Floats, weights: Floats) -> Floats:
+    """sum(weights * results, 1), (T, H), of results (T, top_k, H) and weights (T, top_k): a product and top_k - 1 fused
+    sums, or products and sums, and the reference's rounding."""
+    steps = weights.shape[1] + 1
+    return steps * U * SLACK * np.einsum("tk,tkh->th", np.abs(weights), np.abs(results), dtype=np.float64)
+
+
+def rounded(x: Floats, bound: Floats, kind: str) -> Floats:
+    """How far the rounding of a linear's input may move values that are off by `bound`: one that lies near a border
+    falls to its other neighbour, and the scale of int8 moves with the largest of its group."""
+    if kind == "f32":
+        return bound
+    if kind == "bf16":
+        mid = ROUND[kind](x)
+        return np.maximum(ROUND[kind](x + bound) - mid, mid - ROUND[kind](x - bound)).astype(np.float64)
+    size, off = np.abs(x).reshape(len(x), -1, 32).astype(np.float64), bound.reshape(len(x), -1, 32)
+    step, moved = size.max(-1, keepdims=True) / 127 + 2.0**-149, off.max(-1, keepdims=True) / 127
+    near = 2 * U * size  # the quotient's own rounding
+    most = np.rint(np.minimum((size + off + near) / np.maximum(step - moved, 2.0**-149), 127))
+    least = np.rint(np.maximum(size - off - near, 0) / (step + moved))
+    return ((most - least) * (step + moved) + 127 * moved).reshape(x.shape)
+
+
+def experts(
+    x: Floats, routing: Floats, gate: Any, up: Any, down: Any, biases: Any = None, kind: str = "silu",
+    limit: float = 0.0, wide: bool = False,
+) -> Floats:  # fmt: skip
+    """(T, H): two linears, what they are off by in `gated` and in the rounding behind it, a linear, and the sum."""
+    ops = ReferenceOps(1, 1, 1, 16, wide=wide)
+    numbers, shares = np.split(routing, 2, -1)
+    gate_bias, up_bias, down_bias = biases or [[None] * len(gate)] * 3
+    total = np.zeros((len(x), down[0].shape[0]))
+    results = np.zeros((len(x), numbers.shape[1], down[0].shape[0]), np.float32)
+    for place, chosen in enumerate(numbers.T.astype(int)):
+        for e in np.unique(chosen):
+            own = chosen == e
+            g, u = ops.linear(x[own], gate[e], gate_bias[e]), ops.linear(x[own], up[e], up_bias[e])
+            dg = linear(x[own], gate[e], gate_bias[e], wide=wide)
+            du = linear(x[own], up[e], up_bias[e], wide=wide)
+            hidden = ops.gated(g, u, kind, limit)
+            corners = [ops.gated(g + a * dg, u + b * du, kind, limit) for a in (-1, 1) for b in (-1, 1)]
+            off = gated(g, u, kind, limit) + np.maximum.reduce([np.abs(corner - hidden) for corner in corners])
+            moved = rounded(hidden, off, activation(down[e].format, wide)) @ np.abs(down[e].decode()).T
+            results[own, place] = ops.linear(hidden, down[e], down_bias[e])
+            moved = moved + linear(hidden, down[e], down_bias[e], wide=wide)
+            total[own] += np.abs(shares[own, place, None]) * moved
+    return total + mixed(results, shares)
+
+
 class Bounding(ReferenceOps):
     """The reference, which notes what its verbs' roundings explain.
 
@@ -341,14 +393,16 @@ class Bounding(ReferenceOps):
     disturb      a seed: every result is moved up or down, at random, by all that its bound allows
     any_order    for a side whose sums have any order: torch, for one
     angle_steps  roundings of an angle on a side that computes them in float32: torch, again
+    chosen       the experts of every `route` of another run, which are taken here too; those of this run unless given
     """
 
     def __init__(
         self, layers: int, blocks: int, kv_heads: int, head_dim: int, kv: str = "bf16", *,
         disturb: int | None = None, any_order: bool = False, angle_steps: float = 0, wide: bool = False,
-        value_dim: int | None = None,
+        value_dim: int | None = None, chosen: Sequence[Floats] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(layers, blocks, kv_heads, head_dim, kv, wide, value_dim)
+        self.given, self.chosen = chosen, []
         self.allowed: dict[str, float] = {}
         self.random = None if disturb is None else np.random.default_rng(disturb)
         self.any_order, self.angle_steps = any_order, angle_steps
@@ -386,16 +440,38 @@ class Bounding(ReferenceOps):
     def activate(self, x: Floats, kind: str) -> Floats:
         return self._note("activate", super().activate(x, kind), activate(x, kind))
 
+    def route(self, logits: Floats, router: Router, bias: Weight | None = None) -> Floats:
+        """Weights are rounded to float32 once, on either side. Where a disturbed logit would make another expert the
+        best, that is a jump that no bound of the sums behind it says anything about."""
+        result = super().route(logits, router, bias)
+        if self.given is not None:
+            chosen = self.given[len(self.chosen)].astype(int)
+            weights = [expert_weights(row, router, numbers) for row, numbers in zip(logits, chosen, strict=True)]
+            result = np.hstack([chosen, weights]).astype(np.float32)
+        self.chosen.append(result[:, : router.top_k])
+        return result
+
+    def experts(self, x: Floats, routing: Floats, *weights: Any) -> Floats:
+        """Their networks' own verbs are disturbed already; what is left is the sum."""
+        result = super().experts(x, routing, *weights)
+        if self.random is None:
+            return self._note("experts", result, experts(x, routing, *weights, wide=self.wide))
+        numbers, shares = np.split(routing, 2, -1)
+        ones = np.ones((len(x), 1), np.float32)
+        quiet = ReferenceOps(1, 1, 1, 16, wide=self.wide)
+        each = [quiet.experts(x, np.hstack([e[:, None], ones]), *weights) for e in numbers.T]
+        return self._note("experts", result, mixed(np.stack(each, 1), shares))
+
     def gated(self, gate: Floats, up: Floats, kind: str, limit: float = 0.0) -> Floats:
         return self._note("gated", super().gated(gate, up, kind, limit), gated(gate, up, kind, limit))
 
 
-def forward(model: Any, tokens: Any, batch: Batch, kv: str, **options: Any) -> Floats:
-    """Logits of a family object on `Bounding`."""
+def forward(model: Any, tokens: Any, batch: Batch, kv: str, **options: Any) -> tuple[Floats, list[Floats]]:
+    """Logits of a family object on `Bounding`, and the experts that it chose."""
     c = model.config
     blocks = int(batch.blocks.max()) + 1
     ops = Bounding(c.num_hidden_layers, blocks, c.num_key_value_heads, c.head_dim, kv, value_dim=c.value_dim, **options)
-    return model.forward(ops, tokens, batch)
+    return model.forward(ops, tokens, batch), ops.chosen
 
 
 def close(
@@ -422,8 +498,10 @@ def close(
 
     side  what `Bounding` takes: any_order, angle_steps
     """
-    want = forward(model, tokens, batch, kv, wide=wide)
-    shaken = [forward(model, tokens, batch, kv, wide=wide, disturb=seed, **side) for seed in range(seeds)]
+    want, chosen = forward(model, tokens, batch, kv, wide=wide)
+    shaken = [
+        forward(model, tokens, batch, kv, wide=wide, disturb=seed, chosen=chosen, **side)[0] for seed in range(seeds)
+    ]
 
     def rms(x: Floats) -> Floats:
         return np.sqrt(np.mean(np.square(x, dtype=np.float64), -1, keepdims=True))

@@ -323,6 +323,31 @@ void bind_plan(nb::module_& m) {
             "columns", [](Plan& p, int x, Vector<int64_t> order, int out) { p.columns(x, view(order), out); }, "x"_a,
             "order"_a.noconvert(), "out"_a, "out[:, i] = x[:, order[i]]")
         .def("rows", &Plan::rows, "x"_a, "out"_a)
+        .def(
+            "route",
+            [](Plan& p, int logits, int top_k, bool sigmoid, bool renormalise, double scale, double least, int groups,
+               int top_groups, int group_best, int bias, int out) {
+                p.route(logits, {top_k, sigmoid, renormalise, scale, least, groups, top_groups, group_best}, bias, out);
+            },
+            "logits"_a, "top_k"_a, "sigmoid"_a, "renormalise"_a, "scale"_a, "least"_a, "groups"_a, "top_groups"_a,
+            "group_best"_a, "bias"_a, "out"_a)
+        .def(
+            "experts",
+            [](Plan& p, int x, int routing, const std::vector<std::tuple<size_t, int>>& parts, const std::string& kind,
+               float limit, int out) {
+                if (parts.size() % 3) throw std::invalid_argument("experts have a gate, an up and a down each");
+                std::vector<Plan::Expert> list;
+                for (size_t i = 0; i < parts.size(); i += 3) {
+                    const auto [gate, gate_bias] = parts[i];
+                    const auto [up, up_bias] = parts[i + 1];
+                    const auto [down, down_bias] = parts[i + 2];
+                    list.push_back({gate, up, down, gate_bias, up_bias, down_bias});
+                }
+                p.experts(x, routing, list, nonlinearity_of(kind), limit, out);
+            },
+            "x"_a, "routing"_a, "parts"_a, "kind"_a, "limit"_a, "out"_a,
+            "parts are (weight, bias), a bias of -1 is none: gate, up and down of each expert.")
+        .def("gate_rows", &Plan::gate_rows, "x"_a, "gate"_a, "out"_a)
         .def("result", &Plan::result, "buffer"_a)
         .def(
             "run",

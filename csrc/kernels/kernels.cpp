@@ -49,6 +49,7 @@ const Kernels table = {
     .add = add_rows,
     .multiply = multiply_rows,
     .scale = scale_row,
+    .add_scaled = add_scaled_row,
     .softcap = softcap_row,
     .activate = activate_row,
     .gate = gate_rows,

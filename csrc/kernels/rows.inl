@@ -137,6 +137,10 @@ static void scale_row(const float* x, float factor, size_t n, float* out) {
     for (size_t k = 0; k < n; k += kLanes) store(out + k, mul(load(x + k), set(factor)));
 }
 
+static void add_scaled_row(const float* x, float factor, const float* sum, size_t n, float* out) {
+    for (size_t k = 0; k < n; k += kLanes) store(out + k, fma(load(x + k), set(factor), load(sum + k)));
+}
+
 static void softcap_row(const float* x, float cap, size_t n, float* out) {
     for (size_t k = 0; k < n; k += kLanes) store(out + k, mul(tanh(div(load(x + k), set(cap))), set(cap)));
 }

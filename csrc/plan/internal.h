@@ -24,6 +24,9 @@ enum class Verb : uint8_t {
     part,
     join,
     columns,
+    route,
+    experts,
+    gate_rows,
     rows
 };
 
@@ -58,6 +61,8 @@ struct Plan::Instruction {
     Applied norm = {};
     int residual = -1;
     int rope = -1, attend = -1;
+    int router = -1, mixture = -1;
+    const float* bias = nullptr;  // route
     size_t layer = 0;
     int heads = 0;
     Applied q_norm = {}, k_norm = {};  // attention
@@ -111,17 +116,67 @@ struct Plan::Attend {
     bool store_first = false;  // some sequence has several new tokens: keys are stored before anybody reads
 };
 
+struct Plan::Mixture {
+    std::vector<Expert> experts;
+    size_t top_k;
+    Activation input_type, hidden_type;
+    size_t inputs, hidden, outputs;
+    Nonlinearity nonlinearity;
+    float limit;
+};
+
+// One weight and the tokens that it is for.
+struct Plan::Piece {
+    const PackedWeight* weight;
+    const uint8_t* activations;
+    size_t tokens;
+    float* out;
+    const float *bias, *up_bias;
+    size_t expert;
+};
+
+// What the pieces of one run share.
+struct Plan::Pieces {
+    Activation type;
+    size_t out_stride;
+    bool gated;  // the weights are gates, whose panels alternate with those of up
+    Nonlinearity nonlinearity;
+    float limit;
+};
+
+// A step's pairs of a token and an expert, sorted by expert and then by token.
+struct Plan::Pairs {
+    std::vector<uint32_t> first;  // pairs first[e] .. first[e + 1] are those of expert e
+    std::vector<uint32_t> token;  // of each pair
+    std::vector<uint32_t> place;  // (tokens, top_k): where the pair is
+    struct Tile {
+        uint32_t first, count;
+    };
+    std::vector<Tile> tiles;  // at most kTile pairs of one expert each
+    std::vector<Piece> pieces;
+};
+
 struct Plan::Thread {
     Scratch activations, row, attend, queries, results;
-    std::unique_ptr<std::atomic<uint32_t>[]> claims;  // per instruction: how much of the thread's range is taken
+    Scratch gathered, pair_inputs;
+    Pairs pairs;
+    std::vector<double> scores;  // of a token's experts
+    std::vector<float> keys;     // and what they, then their groups, are chosen by
+    std::vector<uint8_t> taken;
+    std::unique_ptr<std::atomic<uint32_t>[]> claims;  // per instruction, twice: how much of the thread's range is taken
 };
+
+// How far ahead a thread fetches what it reads, in bytes. In long reads less is faster: what was fetched and not used
+// yet is in the way. Short ones are over soon, and then it is the beginning of the next that is fetched
+// (docs/journal.md, 2026-11-27).
+inline size_t read_ahead(size_t bytes) { return bytes < (2 << 20) ? 12288 : 4096; }
 
 // Thread t of n takes [t * items / n, (t + 1) * items / n).
 inline std::pair<size_t, size_t> share(size_t items, int thread, int threads) {
     return {items * thread / threads, items * (thread + 1) / threads};
 }
 
-// The same, of pairs: kernels work on two panels at a time.
+// The same, by twos: kernels work on two panels at a time.
 inline std::pair<size_t, size_t> range(size_t items, int thread, int threads) {
     const auto [begin, end] = share((items + 1) / 2, thread, threads);
     return {begin * 2, std::min(items, end * 2)};

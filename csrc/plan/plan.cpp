@@ -19,11 +19,6 @@ double seconds(Clock::time_point start, Clock::time_point end) {
     return std::chrono::duration<double>(end - start).count();
 }
 
-// How far ahead a thread fetches what it reads, in bytes. In long reads less is faster: what was fetched and not used
-// yet is in the way. Short ones are over soon, and then it is the beginning of the next that is fetched
-// (docs/journal.md, 2026-11-27).
-constexpr size_t kAhead = 4096, kFarAhead = 12288, kLongRead = 2 << 20;
-
 [[noreturn]] void refuse(const std::string& why) { throw std::invalid_argument(why); }
 
 void check_limit(Nonlinearity nonlinearity, float limit) {
@@ -158,11 +153,16 @@ void Plan::linear(int x, const std::vector<Output>& outputs, int norm, int resid
     token_bytes_ = std::max(token_bytes_, packed_bytes(type, checked(x).width));
 }
 
-void Plan::gated_linear(int x, const Gate& gate, int out) {
-    const PackedWeight &g = weights_.weight(gate.gate), &u = weights_.weight(gate.up);
+const PackedWeight& Plan::alternating(size_t gate, size_t up) const {
+    const PackedWeight &g = weights_.weight(gate), &u = weights_.weight(up);
     if (g.format != u.format || g.rows != u.rows || g.inputs != u.inputs || g.panel_stride != u.panel_stride ||
         u.data != g.data + g.panel_stride / 2)
         refuse("the panels of gate and up must alternate");
+    return g;
+}
+
+void Plan::gated_linear(int x, const Gate& gate, int out) {
+    const PackedWeight& g = alternating(gate.gate, gate.up);
     if (g.inputs != checked(x).width || g.rows != checked(out).width || checked(out).length != checked(x).length ||
         out == x)
         refuse("gate and up do not fit their input and output");
@@ -397,7 +397,8 @@ void Plan::prepare_step(const BatchView& b) {
         thread.results.need(2 * kAttendRows * (dv + 2 + kLanes) * 4, growths_);
     }
     for (Attend& attend : attends_) plan_attention(attend);
-    const size_t claims = instructions_.size();
+    prepare_mixtures();
+    const size_t claims = 2 * instructions_.size();  // experts claim twice
     if (claims > claims_made_) {
         for (Thread& thread : threads_) thread.claims = std::make_unique<std::atomic<uint32_t>[]>(claims);
         claims_made_ = claims;
@@ -470,6 +471,12 @@ void Plan::execute(const Instruction& i, size_t index, int thread) {
         case Verb::linear:
         case Verb::gated_linear: return run_linear(i, index, thread);
         case Verb::attention: return run_attention(i, index, thread);
+        case Verb::experts: return run_experts(i, index, thread);
+        case Verb::route: return each([&](size_t t, float* out) { route_row(i, x(t), threads_[thread], out); });
+        case Verb::gate_rows:
+            return each([&](size_t t, float* out) {
+                kernels_.scale(x(t), static_cast<float>(1 / (1 + std::exp(-double{*y(t)}))), stride, out);
+            });
         case Verb::embed: {
             const PackedWeight& table = weights_.weight(i.outputs[0].weight);
             return each([&](size_t t, float* out) { decode_row(table, batch_.tokens[t], out); });
@@ -548,8 +555,10 @@ size_t Plan::panels(const Instruction& i) const {
 
 // Where the thread's own weights of the next linear begin, in this step or the next.
 const uint8_t* Plan::next_read(size_t index, int thread) const {
+    const size_t start = index;
     do index = (index + 1) % instructions_.size();
-    while (!is_linear(instructions_[index].verb));
+    while (!is_linear(instructions_[index].verb) && index != start);
+    if (!is_linear(instructions_[index].verb)) return weights_.weight(0).data;  // there is none
     const Instruction& next = instructions_[index];
     size_t panel = range(panels(next), thread, pool_.active()).first;
     for (const Output& o : next.outputs) {
@@ -613,7 +622,7 @@ void Plan::run_linear(const Instruction& i, size_t index, int thread) {
                     .limit = i.factor,
                     .read_end = w.data + (std::min(last, base + w.panels) - base) * w.panel_stride,
                     .read_next = goes_on ? weights_.weight(i.outputs[part + 1].weight).data : next,
-                    .read_ahead = w.panels * w.panel_stride < kLongRead ? kFarAhead : kAhead,
+                    .read_ahead = read_ahead(w.panels * w.panel_stride),
                 };
                 const auto& linear = type == Activation::bf16_groups ? kernels_.linear_bf16 : kernels_.linear;
                 linear[static_cast<int>(w.format)](args, std::max(begin, base) - base,
@@ -646,6 +655,7 @@ std::vector<Plan::Stage> Plan::stages() const {
     for (size_t i = 0; i < stages.size(); i++) {
         for (size_t t = 0; t < threads_.size(); t++) stages[i].threads.push_back(spent_[t * stages.size() + i]);
         const Verb verb = instructions_[i].verb;
+        if (verb == Verb::experts) stages[i].bytes = bytes_of_token(instructions_[i]);
         if (!is_linear(verb)) continue;
         for (const Output& o : instructions_[i].outputs) {
             const PackedWeight& w = weights_.weight(o.weight);

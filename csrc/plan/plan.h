@@ -96,6 +96,24 @@ public:
     void join(int a, int b, int heads, int out);
     // out[:, i] = x[:, order[i]], for weights whose columns are held in another order.
     void columns(int x, std::span<const int64_t> order, int out);
+    // Which experts each row of logits takes: (rows, experts) -> (rows, 2 top_k), their numbers, ascending, then their
+    // weights, as models/routing.py describes it. bias >= 0: a vector that is added to the scores while choosing.
+    struct Router {
+        int top_k;
+        bool sigmoid, renormalise;
+        double scale, least;
+        int groups, top_groups, group_best;
+    };
+    void route(int logits, const Router&, int bias, int out);
+    // The sum over a token's experts, in the order of its routing, of their weights times
+    // (nonlinearity(x gate^T + bias) * (x up^T + bias)) down^T + bias. The panels of gate and up alternate.
+    struct Expert {
+        size_t gate, up, down;
+        int gate_bias = -1, up_bias = -1, down_bias = -1;
+    };
+    void experts(int x, int routing, const std::vector<Expert>&, Nonlinearity, float limit, int out);
+    // Each row times the sigmoid of its gate, (rows, 1).
+    void gate_rows(int x, int gate, int out);
     void rows(int x, int out);
     // The logits, (rows, width) of this buffer, are what run() leaves behind.
     void result(int buffer);
@@ -131,6 +149,10 @@ private:
     struct Rope;
     struct Attend;
     struct Thread;
+    struct Mixture;
+    struct Pairs;
+    struct Piece;
+    struct Pieces;
 
     size_t length(Length l) const { return l == Length::tokens ? tokens_ : rows_; }
     Buffer& checked(int buffer);
@@ -138,6 +160,7 @@ private:
     size_t variants() const;
     const float* bias_vector(int bias, size_t width) const;
     Applied applied(int norm, size_t width, size_t heads = 1) const;
+    const PackedWeight& alternating(size_t gate, size_t up) const;
     void same_shape(const char* verb, std::initializer_list<int> buffers);
     Instruction& note(Verb, int x, int out);
     void check(const BatchView&) const;
@@ -147,6 +170,12 @@ private:
     void execute_all(int thread);
     void run_linear(const Instruction&, size_t index, int thread);
     void run_attention(const Instruction&, size_t index, int thread);
+    void prepare_mixtures();
+    void route_row(const Instruction&, const float* logits, Thread&, float* out) const;
+    void sort_pairs(const Mixture&, const Buffer& routing, size_t tokens, Pairs&) const;
+    void run_experts(const Instruction&, size_t index, int thread);
+    void run_pieces(const Pieces&, size_t claims, int thread, const uint8_t* next);
+    size_t bytes_of_token(const Instruction&) const;
     void attend_item(const Instruction&, Attend&, size_t item, size_t last_item, int thread);
     void store_keys(const Instruction&, size_t token, size_t kv_head, Thread&);
     const float* turned(const Instruction&, const float* x, const Applied& norm, size_t head, size_t token,
@@ -171,6 +200,8 @@ private:
     std::vector<Normed> norms_;
     std::vector<Rope> ropes_;
     std::vector<Attend> attends_;
+    std::vector<Router> routers_;
+    std::vector<Mixture> mixtures_;
     std::vector<Thread> threads_;
     size_t claims_made_ = 0;
     int result_ = -1;
@@ -179,8 +210,9 @@ private:
     size_t tokens_ = 0, rows_ = 0, sequences_ = 0, growths_ = 0;
     std::vector<uint32_t> sequence_of_;  // per token
     Scratch activations_;
-    std::vector<float> no_value_;  // zeros: what sinks give
-    std::vector<Spent> spent_;     // (threads, instructions); empty: no profile
+    Scratch pair_inputs_, pair_hidden_, pair_results_;  // of pairs of a token and an expert, sorted by expert
+    std::vector<float> no_value_;                       // zeros: what sinks give
+    std::vector<Spent> spent_;                          // (threads, instructions); empty: no profile
     double profiled_seconds_ = 0;
     size_t token_bytes_ = 0;  // most that any linear's packed activations need
     size_t widest_ = 0;

@@ -166,6 +166,15 @@ class Plan:
 
     def rows(self, x: int, out: int) -> None: ...
 
+    def route(self, logits: int, top_k: int, sigmoid: bool, renormalise: bool, scale: float, least: float, groups: int, top_groups: int, group_best: int, bias: int, out: int) -> None: ...
+
+    def experts(self, x: int, routing: int, parts: Sequence[tuple[int, int]], kind: str, limit: float, out: int) -> None:
+        """
+        parts are (weight, bias), a bias of -1 is none: gate, up and down of each expert.
+        """
+
+    def gate_rows(self, x: int, gate: int, out: int) -> None: ...
+
     def result(self, buffer: int) -> None: ...
 
     def run(self, tokens: Sequence[int], positions: Sequence[int], starts: Sequence[int], blocks: Sequence[int], block_starts: Sequence[int], logit_rows: Sequence[int], fresh: Sequence[int], turns: Sequence[int] = []) -> None:

@@ -35,7 +35,8 @@ VOCAB = 80
 KV_HEADS = (4, 2)  # of 4 query heads: each its own, and grouped
 WINDOWED = "windowed"  # a kind of model besides those of each format: biases, norms of heads, and windows in one layer
 MIXED = "mixed"  # a model that speaks every verb
-KINDS = (*ENCODABLE, WINDOWED, MIXED)
+EXPERTS = "experts"  # mixtures of experts, and beside them networks with gates
+KINDS = (*ENCODABLE, WINDOWED, MIXED, EXPERTS)
 THREADS = (1, 2, 3)
 CHUNKS = (1, 3, 17, 64, 1 << 30)
 SIZES = (1, 2, 3, 4, 5, 8, 17, 33)
@@ -62,6 +63,9 @@ def model(format, kv_heads=2):
     shape = {"num_key_value_heads": kv_heads, "vocab_size": VOCAB, "intermediate_size": 128}
     if format == MIXED:
         return mixture.Model("bf16", kv_heads, VOCAB)
+    if format == EXPERTS:
+        many = {"num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
+        return tiny.family("qwen2_moe", "q4_1", shared_expert_intermediate_size=64, **many, **shape)
     if format != WINDOWED:
         return tiny.llama(format, **shape)
     window = {"use_sliding_window": True, "sliding_window": 100, "layer_types": ("sliding_attention", "full_attention")}

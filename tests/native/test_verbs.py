@@ -24,6 +24,7 @@ from quickbrown.backends.reference import ACTIVATION, ReferenceOps
 from quickbrown.engine.batch import Batch
 from quickbrown.models.ops import ACTIVATIONS
 from quickbrown.models.rope import rope
+from quickbrown.models.routing import Router
 from quickbrown.quant.formats import FORMATS
 from quickbrown.quant.quantize import quantize
 
@@ -400,6 +401,138 @@ def test_positions(format, native, reference, random):
     for ops in (native, reference):
         with pytest.raises(ValueError, match="the model knows 61 positions, and a sequence has more"):
             ops.positions(table, b, 19)
+
+
+ROUTERS = {
+    "softmax": Router(top_k=2),
+    "softmax of the chosen": Router(top_k=3, renormalise=True),
+    "all": Router(top_k=12, scale=2.5),
+    "one": Router(top_k=1, sigmoid=True),
+    "sigmoid": Router(top_k=4, sigmoid=True, renormalise=True, scale=1.5),
+    "best of groups": Router(top_k=3, groups=4, top_groups=2, scale=16.0),
+    "two best of groups": Router(top_k=4, sigmoid=True, renormalise=True, groups=3, top_groups=2, group_best=2),
+    "groups of one": Router(top_k=2, groups=12, top_groups=5),
+}
+
+
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("name", ROUTERS)
+def test_route(name, biased, native, reference, random):
+    """The same experts; weights that the rounding of float64 to float32 may move to a neighbour. Every third row has
+    equal logits, every fifth one logits of which the scores are equal."""
+    router = ROUTERS[name]
+    bias = quantize((random.standard_normal(12) / 4).astype(np.float32), "f32") if biased else None
+    for count in TOKENS:
+        logits = (4 * random.standard_normal((count, 12))).astype(np.float32)
+        logits[::3] = np.round(logits[::3] / 4)
+        logits[::5, ::2] += 100
+        got, want = native.route(logits, router, bias), reference.route(logits, router, bias)
+        assert got[:, : router.top_k].tobytes() == want[:, : router.top_k].tobytes(), f"{count} tokens"
+        rounding.compare(f"weights of {count} tokens", got, want, 2 * rounding.U * rounding.SLACK * want)
+
+
+def test_route_by_hand(native, reference):
+    """Values that can be seen. Of equal logits the first are chosen, which torch does not promise."""
+    half = [0.5, 0.5]
+    third = quantize(np.array([0, 0, 0.6, 0], np.float32), "f32")
+    for router, bias, logits, experts, weights in (
+        (Router(top_k=2), None, [0, 0, 0, 0], [0, 1], [0.25, 0.25]),
+        (Router(top_k=2, renormalise=True), None, [0, 1, 0, 1], [1, 3], half),
+        (Router(top_k=2, scale=3.0), None, [-200, 0, 0, -200], [1, 2], [1.5, 1.5]),
+        (Router(top_k=1, sigmoid=True), third, [0, 0, -1000, 0], [2], [0]),
+        (Router(top_k=1, sigmoid=True, renormalise=True), third, [0, 0, -1000, 0], [2], [0]),
+        (Router(top_k=2, sigmoid=True), None, [0, 0, 1000, 0], [0, 2], [0.5, 1]),
+        (Router(top_k=2, groups=2), None, [0, -500, 0, -500], [0, 1], [0.5, 0]),
+        (Router(top_k=2, groups=2, sigmoid=True), None, [0, -9999, 0, 0], [0, 1], [0.5, 0]),
+        (Router(top_k=2, groups=2, sigmoid=True, group_best=2), None, [0, -9999, 0, 0], [2, 3], half),
+    ):
+        for ops in (native, reference):
+            got = ops.route(np.array([logits], np.float32), router, bias)
+            assert got.tolist() == [[*experts, *weights]], f"{router} of {logits}"
+
+
+def mixture(format, random, experts, width, hidden, biased):
+    """Gates, ups and downs, and their biases or None."""
+    shapes = ((hidden, width), (hidden, width), (width, hidden))
+    made = [[random_weight(format, shape, random, shape[1] ** -0.5) for _ in range(experts)] for shape in shapes]
+    vectors = [[quantize(normal(random, n), "f32") for _ in range(experts)] for n, _ in shapes]
+    return (*made, tuple(vectors) if biased else None)
+
+
+def routings(random, count, experts):
+    """For each token and number of experts: chosen at random; all the same; and the last expert only."""
+    for top_k in sorted({1, min(2, experts), experts}):
+        chosen = np.sort([random.permutation(experts)[:top_k] for _ in range(count)], -1)
+        weights = random.uniform(-1, 1, chosen.shape)
+        for numbers in (chosen, np.broadcast_to(chosen[:1], chosen.shape), experts - top_k + 0 * chosen + range(top_k)):
+            yield np.hstack([numbers, weights]).astype(np.float32)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_experts(format, native, random):
+    """What each expert makes of a token has the bits of the verbs alone, which other tests hold against the reference;
+    their sum lies as near the exact one as its roundings explain."""
+    block = FORMATS[format].block
+    for experts, width, hidden, kind in (
+        (1, 33, 17, ("silu",)), (5, 96, 64, ("clamped", 2.0)), (3, 256, 256, ("silu",)), (4, 256, 512, ("gelu_tanh",)),
+    ):  # fmt: skip
+        if width % block or hidden % block:
+            continue
+        weights = mixture(format, random, experts, width, hidden, biased=experts != 3)
+        biases = weights[3] or [[None] * experts] * 3
+        for count in TOKENS:
+            x = normal(random, count, width)
+            each = []
+            for gate, up, down, gate_bias, up_bias, down_bias in zip(*weights[:3], *biases, strict=True):
+                gates, ups = native.linear(x, gate, gate_bias), native.linear(x, up, up_bias)
+                each.append(native.linear(native.gated(gates, ups, *kind), down, down_bias))
+            for routing in routings(random, count, experts):
+                numbers, shares = np.split(routing, 2, -1)
+                results = np.stack(each)[numbers.astype(int), np.arange(count)[:, None]]
+                want = np.einsum("tk,tkh->th", shares, results, dtype=np.float64)
+                got = native.experts(x, routing, *weights, *kind)
+                what = f"{count} tokens, {shares.shape[1]} of {experts} experts of {width} x {hidden}"
+                rounding.compare(what, got, want, rounding.mixed(results, shares))
+
+
+@pytest.mark.parametrize("format", ["f32", "bf16", "q8_0", "q4_1", "mxfp4"])
+@pytest.mark.parametrize("wide", [False, True])
+def test_experts_are_those_of_the_reference(format, wide, random):
+    """Within what the roundings between an expert's weights explain, of which some fall to the other neighbour."""
+    native, reference = NativeOps(1, 1, 1, 16, wide=wide), ReferenceOps(1, 1, 1, 16, wide=wide)
+    weights = mixture(format, random, 3, 96, 64, biased=True)
+    x = random.standard_normal((17, 96)).astype(np.float32)
+    for routing in routings(random, 17, 3):
+        got, want = (ops.experts(x, routing, *weights, "clamped", 2.0) for ops in (native, reference))
+        bound = rounding.experts(x, routing, *weights, "clamped", 2.0, wide=wide)
+        rounding.compare(f"{routing.shape[1] // 2} of 3 experts", got, want, bound)
+
+
+def test_a_token_does_not_see_who_else_takes_its_experts(random):
+    """The same bytes alone, in company, and on one to three threads: of odd panels, and where experts go without."""
+    for format, width, hidden in (("f32", 33, 17), ("bf16", 100, 40), ("q4_1", 96, 160), ("q6_k", 256, 256)):
+        weights = mixture(format, random, 6, width, hidden, biased=True)
+        x = normal(random, 23, width)
+        routing = np.hstack([np.sort([random.permutation(5)[:3] for _ in x], -1), random.uniform(-1, 1, (23, 3))])
+        routing = routing.astype(np.float32)
+        alone = [
+            NativeOps(1, 1, 1, 16, threads=1).experts(x[i : i + 1], routing[i : i + 1], *weights) for i in range(23)
+        ]
+        assert len({row.tobytes() for row in alone}) == 23
+        for threads in (1, 2, 3):
+            ops = NativeOps(1, 1, 1, 16, threads=threads)
+            for part in (slice(0, 1), slice(0, 2), slice(3, 8), slice(0, 23), slice(22, None, -1)):
+                got = ops.experts(x[part], routing[part], *weights)
+                assert got.tobytes() == np.concatenate(alone[part]).tobytes(), f"{format}, {threads} threads, {part}"
+
+
+def test_gate_rows(native, reference, random):
+    """One product, of a sigmoid that may round to its neighbour."""
+    for width in WIDTHS:
+        for count in TOKENS:
+            x, gate = normal(random, count, width), np.clip(normal(random, count, 1), -1000, 1000)
+            got, want = native.gate_rows(x, gate), reference.gate_rows(x, gate)
+            rounding.compare(f"gate_rows {count} x {width}", got, want, 4 * rounding.U * np.abs(want) + 1e-40)
 
 
 def test_rows(native, reference, random):

@@ -170,7 +170,9 @@ WRONG_SETTINGS = [
     ({"llama.rope.scaling.type": "linear"}, "rope_type 'linear' needs factor"),
     ({"llama.rope.scaling.factor": 2.0}, "needs 'llama.rope.scaling.factor'"),
     ({"llama.rope.scale_linear": 4.0}, "needs 'llama.rope.scale_linear'"),
-    ({"llama.expert_count": 8}, "needs 'llama.expert_count'"),
+    ({"llama.expert_count": 8}, "the setting 'llama.expert_used_count' is missing"),
+    ({"llama.expert_count": -1}, "the setting 'llama.expert_count' must be from 0 to"),
+    ({"llama.expert_used_count": 2}, "needs 'llama.expert_used_count'"),
     ({"llama.attention.sliding_window": 128}, "needs 'llama.attention.sliding_window'"),
     ({"llama.attention.scale": 0.5}, "needs 'llama.attention.scale'"),
 ]

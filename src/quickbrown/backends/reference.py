@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from quickbrown.backends import sampling
 from quickbrown.engine.batch import NO_DRAWS, Batch, Draws, Ints
-from quickbrown.models.ops import Rope
+from quickbrown.models.ops import Rope, Router
 from quickbrown.quant.formats import FORMATS
 from quickbrown.quant.weight import Weight
 
@@ -110,6 +110,36 @@ def scored(
     if softcap:
         scores = softcap * np.tanh(scores / softcap)
     return scores + slope * np.arange(1 - len(keys), 1)
+
+
+def choose(logits: Array, router: Router, bias: Array | None) -> npt.NDArray[np.intp]:
+    """A token's experts, ascending: (E,) -> (top_k,)."""
+    # Where only their order matters, logits are compared themselves: two of them may have the same score.
+    by_score = router.sigmoid or bias is not None or router.group_best > 1
+    keys = expert_scores(logits, router).astype(np.float32) if by_score else logits
+    keys = (keys if bias is None else keys + bias).reshape(router.groups, -1)
+    best = -np.sort(-keys, axis=-1)[:, : router.group_best]
+    groups = np.argsort(-best.sum(-1), kind="stable")[: router.top_groups]
+    members = np.sort(groups)[:, None] * keys.shape[1] + np.arange(keys.shape[1])
+    allowed = members.reshape(-1)  # experts, ascending, so that the first of equals is the lowest
+    return np.sort(allowed[np.argsort(-keys.reshape(-1)[allowed], kind="stable")[: router.top_k]])
+
+
+def expert_scores(logits: Array, router: Router) -> npt.NDArray[np.float64]:
+    """(E,) -> (E,)."""
+    if router.sigmoid:
+        return sigmoid(logits)
+    scores: npt.NDArray[np.float64] = np.exp(logits.astype(np.float64) - logits.max())
+    scores /= scores.sum()
+    return scores
+
+
+def expert_weights(logits: Array, router: Router, chosen: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+    """Of a token's experts: logits (E,), chosen (top_k,) -> (top_k,)."""
+    weights: npt.NDArray[np.float64] = expert_scores(logits, router)[chosen]
+    if router.renormalise:
+        weights = weights / max(weights.sum(), router.least)
+    return weights * router.scale
 
 
 class ReferenceOps:
@@ -277,6 +307,37 @@ class ReferenceOps:
         first, second = a.reshape(len(a), heads, -1), b.reshape(len(b), 1 if shared else heads, -1)
         second = np.broadcast_to(second, (len(b), heads, second.shape[-1]))
         return np.concatenate([first, second], -1).reshape(len(a), -1)
+
+    def route(self, logits: Array, router: Router, bias: Weight | None = None) -> Array:
+        values = None if bias is None else bias.decode()
+        chosen = [choose(row, router, values) for row in logits]
+        weights = [expert_weights(row, router, numbers) for row, numbers in zip(logits, chosen, strict=True)]
+        return np.hstack([chosen, weights]).astype(np.float32)
+
+    def experts(
+        self,
+        x: Array,
+        routing: Array,
+        gate: Sequence[Weight],
+        up: Sequence[Weight],
+        down: Sequence[Weight],
+        biases: tuple[Sequence[Weight], Sequence[Weight], Sequence[Weight]] | None = None,
+        kind: str = "silu",
+        limit: float = 0.0,
+    ) -> Array:
+        numbers, weights = np.split(routing, 2, axis=-1)
+        gate_bias, up_bias, down_bias = biases or [[None] * len(gate)] * 3
+        out = np.zeros((len(x), down[0].shape[0]), np.float64)
+        for place in range(numbers.shape[1]):
+            for e in np.unique(numbers[:, place]).astype(int):
+                tokens = numbers[:, place] == e
+                gates, ups = self.linear(x[tokens], gate[e], gate_bias[e]), self.linear(x[tokens], up[e], up_bias[e])
+                result = self.linear(self.gated(gates, ups, kind, limit), down[e], down_bias[e])
+                out[tokens] += weights[tokens, place, None].astype(np.float64) * result
+        return out.astype(np.float32)
+
+    def gate_rows(self, x: Array, gate: Array) -> Array:
+        return x * sigmoid(gate).astype(np.float32)
 
     def rows(self, x: Array, batch: Batch) -> Array:
         return x[np.asarray(batch.logit_rows, np.intp)]

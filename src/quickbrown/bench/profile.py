@@ -165,7 +165,10 @@ def kind(verb: Verb) -> str:
         "activate": verb.kind,
     }
     words = names.get(verb.name, verb.name)
-    if verb.weights:
+    if verb.name == "experts":
+        (hidden, inputs), (outputs, _) = verb.weights[0].shape, verb.weights[2].shape
+        words = f"{verb.inputs[1].width // 2} of {len(verb.weights) // 3} experts {inputs} → {hidden} → {outputs}"
+    elif verb.weights:
         rows, inputs = sum(w.shape[0] for w in verb.weights), verb.weights[0].shape[1]
         words += f" {inputs} → {rows}" if verb.inputs else f" {inputs}"
     first = "norm, " if verb.norm and words != "norm" else ""

@@ -26,21 +26,28 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "gemma2": (("gemma2",), ("gemma2",)),
     "gemma3": (("gemma3", "gemma3_text"), ("gemma3",)),
     "glm4": (("glm4",), ("glm4",)),
+    "glm4_moe": (("glm4_moe",), ()),
     "gpt2": (("gpt2",), ("gpt2",)),
     "gpt_neox": (("gpt_neox",), ("gptneox",)),
+    "gpt_oss": (("gpt_oss",), ()),
     "gptj": (("gptj",), ()),
     "granite": (("granite",), ("granite",)),
+    "granitemoe": (("granitemoe",), ()),
     "llama": (("llama",), ("llama",)),
     "mistral": (("mistral",), ()),  # GGUF files of it say llama
+    "mixtral": (("mixtral",), ("llama of experts",)),  # llama, with an expert_count
     "mpt": (("mpt",), ("mpt",)),
     "nemotron": (("nemotron",), ("nemotron",)),
     "olmo2": (("olmo2",), ("olmo2",)),
     "olmo3": (("olmo3",), ()),
+    "olmoe": (("olmoe",), ("olmoe",)),
     "opt": (("opt",), ()),
     "phi": (("phi",), ()),
     "phi3": (("phi3",), ("phi3",)),
     "qwen2": (("qwen2",), ("qwen2",)),
+    "qwen2_moe": (("qwen2_moe",), ("qwen2moe",)),
     "qwen3": (("qwen3",), ("qwen3",)),
+    "qwen3_moe": (("qwen3_moe",), ("qwen3moe",)),
     "seed_oss": (("seed_oss",), ("seed_oss",)),
     "smollm3": (("smollm3",), ("smollm3",)),
     "stablelm": (("stablelm",), ("stablelm",)),
@@ -102,8 +109,10 @@ def of_model_type(model_type: object) -> Family:
     return _family(MODEL_TYPES[model_type], model_type)
 
 
-def of_architecture(architecture: str) -> Family:
-    """Raises ValueError for an architecture that is not supported."""
+def of_architecture(architecture: str, experts: int = 0) -> Family:
+    """Of a GGUF file that counts so many experts. Raises ValueError for an architecture that is not supported."""
+    if experts and f"{architecture} of experts" in ARCHITECTURES:
+        architecture += " of experts"
     if architecture not in ARCHITECTURES:
         known = listed(ARCHITECTURES)
         raise ValueError(f"holds a model of architecture {architecture!r}; the supported ones are {known}")

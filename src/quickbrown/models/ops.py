@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
-from quickbrown.models.rope import Rope as Rope  # a verb's argument, so that backends find it here
+from quickbrown.models.rope import Rope as Rope  # verbs' arguments, so that backends find them here
+from quickbrown.models.routing import Router as Router
 
 X = TypeVar("X")
 W = Any  # a quant.weight.Weight; models do not look inside
@@ -130,6 +131,35 @@ class Ops(Protocol[X]):
 
     def join(self, a: X, b: X, heads: int, shared: bool = False) -> X:
         """[a | b] of each head: a (T, heads * A), b (T, heads * B), or shared by all (T, B) -> (T, heads * (A + B))."""
+        ...
+
+    def route(self, logits: X, router: Router, bias: W | None = None) -> X:
+        """The experts that each token takes: logits (T, E), bias (E,), which is added to scores while choosing only
+        -> (T, 2 * top_k), the numbers of the experts, ascending, then their weights. `Router` says how; Shazeer et al.
+        2017.
+        """
+        ...
+
+    def experts(
+        self,
+        x: X,
+        routing: X,
+        gate: Sequence[W],
+        up: Sequence[W],
+        down: Sequence[W],
+        biases: tuple[Sequence[W], Sequence[W], Sequence[W]] | None = None,
+        kind: str = "silu",
+        limit: float = 0.0,
+    ) -> X:
+        """The sum over a token's experts e, in the order of its routing, of
+        weight * linear(gated(linear(x, gate[e]), linear(x, up[e]), kind, limit), down[e]), each linear with its bias if
+        there are biases: x (T, H), routing (T, 2 * top_k) as `route` gives it; E of each weight, gate and up (F, H),
+        down (H, F), biases (F,), (F,), (H,) -> (T, H). Shazeer et al. 2017; of gated networks: Jiang et al. 2024.
+        """
+        ...
+
+    def gate_rows(self, x: X, gate: X) -> X:
+        """x / (1 + exp(-gate)): x (T, H), gate (T, 1) -> (T, H)."""
         ...
 
     def rows(self, x: X, batch: Any) -> X:

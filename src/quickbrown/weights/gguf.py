@@ -164,7 +164,7 @@ class GgufSource:
 
     def _known(self) -> Family:
         try:
-            return of_architecture(self._architecture)
+            return of_architecture(self._architecture, self._size(f"{self._architecture}.expert_count", 0, least=0))
         except ValueError as error:
             self.file.bad(str(error))
 
@@ -246,6 +246,9 @@ class GgufSource:
         for name, shape in needed.items():
             place = self._places.setdefault(name, Place(name, None))
             shapes[place.tensor] = shape if place.part is None else (parts[place.tensor], *shape)
+        for name, shape in shapes.items():  # files may hold a matrix of one row as a vector
+            if name in tensors and (1, *tensors[name].shape) == shape:
+                tensors[name] = tensors[name]._replace(shape=shape)
         held = {name: tensor.shape for name, tensor in tensors.items() if name not in self._stretched.tensors}
         if wrong := unfitting(shapes, held, str, f"this {self._architecture}"):
             self.file.bad(wrong)

@@ -71,7 +71,7 @@ class TinySource:
         shape = self._shapes[name]
         draw = np.random.default_rng([self._seed, *name.encode()])
         values = draw.standard_normal(shape, np.float32)
-        if name.endswith(".bias"):
+        if name.endswith("bias"):
             return quantize(np.float32(0.3) * values, "f32")
         if len(shape) == 1:
             return quantize(1 + np.float32(0.1) * values, "f32")

@@ -74,14 +74,8 @@ class PackedWeights:
         if any(w.columns is not None for v in verbs if v.name not in LINEARS for w in v.weights):
             raise ValueError("columns held in another order than their own (desc_act) are put back for linears only")
         # Lookups of tied embeddings use the head's panels, so what is only looked up goes last.
-        groups = [
-            v.weights if v.name == "gated_linear" else [w]
-            for v in verbs
-            if v.name not in LOOKED_UP
-            for w in v.weights or [None]
-        ]
-        groups += [v.weights for v in verbs if v.name in LOOKED_UP]
-        groups = _distinct([g for g in groups if g != [None]])
+        groups = [group for v in verbs if v.name not in LOOKED_UP for group in v.groups()]
+        groups = _distinct(groups + [v.weights for v in verbs if v.name in LOOKED_UP])
         vectors = list({_key(vector): vector for v in verbs for vector in v.vectors()}.values())
         size = sum(_native.packed_size(self.format(w), *w.shape) for group in groups for w in group)
         size += sum(_native.vector_size(math.prod(w.shape)) for w, _ in vectors)
@@ -291,6 +285,16 @@ def _emit(verb: Verb, plan: _native.Plan, weights: PackedWeights, turns: Turns, 
             plan.part(inputs[0], verb.heads, *verb.range, outputs[0])
         case "join":
             plan.join(inputs[0], inputs[1], verb.heads, outputs[0])
+        case "route":
+            r = verb.router
+            assert r is not None
+            groups = r.groups, r.top_groups, r.group_best
+            plan.route(inputs[0], r.top_k, r.sigmoid, r.renormalise, r.scale, r.least, *groups, biases[0], outputs[0])
+        case "experts":
+            parts = list(zip(index, biases, strict=True))
+            plan.experts(inputs[0], inputs[1], parts, verb.kind, verb.factor, outputs[0])
+        case "gate_rows":
+            plan.gate_rows(inputs[0], inputs[1], outputs[0])
         case "rows":
             plan.rows(inputs[0], outputs[0])
         case unknown:

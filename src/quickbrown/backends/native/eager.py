@@ -11,7 +11,7 @@ from quickbrown import _native
 from quickbrown.backends.native.compile import PackedWeights, emit
 from quickbrown.backends.native.record import Recorder, Symbol
 from quickbrown.engine.batch import Batch
-from quickbrown.models.ops import Rope
+from quickbrown.models.ops import Rope, Router
 from quickbrown.quant.weight import Weight
 
 Array = npt.NDArray[np.float32]
@@ -125,6 +125,25 @@ class NativeOps:
 
     def join(self, a: Array, b: Array, heads: int, shared: bool = False) -> Array:
         return self._run(lambda r, s: r.join(s[0], s[1], heads, shared), [a, b])
+
+    def route(self, logits: Array, router: Router, bias: Weight | None = None) -> Array:
+        return self._run(lambda r, s: r.route(s[0], router, bias), [logits])
+
+    def experts(
+        self,
+        x: Array,
+        routing: Array,
+        gate: Sequence[Weight],
+        up: Sequence[Weight],
+        down: Sequence[Weight],
+        biases: tuple[Sequence[Weight], Sequence[Weight], Sequence[Weight]] | None = None,
+        kind: str = "silu",
+        limit: float = 0.0,
+    ) -> Array:
+        return self._run(lambda r, s: r.experts(s[0], s[1], gate, up, down, biases, kind, limit), [x, routing])
+
+    def gate_rows(self, x: Array, gate: Array) -> Array:
+        return self._run(lambda r, s: r.gate_rows(s[0], s[1]), [x, gate])
 
     def rows(self, x: Array, batch: Batch) -> Array:
         return self._run(lambda r, s: r.rows(s[0], batch), [x], batch)

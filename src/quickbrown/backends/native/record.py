@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from quickbrown.models.ops import Rope
+from quickbrown.models.ops import Rope, Router
 from quickbrown.quant.weight import Weight
 
 
@@ -39,13 +39,13 @@ class Verb:
 
     inputs   symbols read, in the verb's order
     outputs  symbols written, in the order of `weights` for a linear
-    weights  encoded weights it reads
-    biases   of a linear, None or a vector for each of `weights`
+    weights  encoded weights it reads; of experts gate, up and down of each, one expert after the other
+    biases   of a linear and of experts, None or a vector for each of `weights`; of a route one or None
     norm     applied to the input first
     norms    of an attention, those of each head of q and of k
     sinks    of an attention, a vector
-    kind     of `activate` and `gated`
-    factor   of `scale`; the cap of `softcap` and `attention`; the limit of `gated`
+    kind     of `activate`, `gated` and `experts`
+    factor   of `scale`; the cap of `softcap` and `attention`; the limit of `gated` and `experts`
     range    begin and end of a `part`; of `positions` the offset, and nothing
     order    of columns: which column of the input each of the output is
     """
@@ -59,6 +59,7 @@ class Verb:
     norms: tuple[Norm, Norm] | None = None
     residual: Symbol | None = None
     rope: Rope | None = None
+    router: Router | None = None
     order: Any = None
     heads: int = 1
     layer: int = 0
@@ -72,6 +73,15 @@ class Verb:
 
     def reads(self) -> list[Symbol]:
         return [*self.inputs, *([self.residual] if self.residual else [])]
+
+    def groups(self) -> list[list[Any]]:
+        """Its weights; those in one list have panels that alternate."""
+        if self.name == "gated_linear":
+            return [self.weights]
+        if self.name == "experts":
+            parts = (self.weights[i : i + 3] for i in range(0, len(self.weights), 3))
+            return [group for gate, up, down in parts for group in ([gate, up], [down])]
+        return [[weight] for weight in self.weights]
 
     def vectors(self) -> list[Vector]:
         """Of every norm, every bias, and the sinks."""
@@ -184,6 +194,29 @@ class Recorder:
     def join(self, a: Symbol, b: Symbol, heads: int, shared: bool = False) -> Symbol:
         width = a.width + b.width * (heads if shared else 1)
         return self._note(Verb("join", [a, b], [Symbol(width, a.rows)], heads=heads))
+
+    def route(self, logits: Symbol, router: Router, bias: Any = None) -> Symbol:
+        chosen = Symbol(2 * router.top_k, logits.rows)
+        return self._note(Verb("route", [logits], [chosen], biases=[bias], router=router))
+
+    def experts(
+        self,
+        x: Symbol,
+        routing: Symbol,
+        gate: Sequence[Any],
+        up: Sequence[Any],
+        down: Sequence[Any],
+        biases: tuple[Sequence[Any], Sequence[Any], Sequence[Any]] | None = None,
+        kind: str = "silu",
+        limit: float = 0.0,
+    ) -> Symbol:
+        weights = [weight for expert in zip(gate, up, down, strict=True) for weight in expert]
+        vectors = [bias for expert in zip(*biases, strict=True) for bias in expert] if biases else [None] * len(weights)
+        out = Symbol(down[0].shape[0], x.rows)
+        return self._note(Verb("experts", [x, routing], [out], weights, vectors, kind=kind, factor=limit))
+
+    def gate_rows(self, x: Symbol, gate: Symbol) -> Symbol:
+        return self._note(Verb("gate_rows", [x, gate], [Symbol(x.width, x.rows)]))
 
     def rows(self, x: Symbol, batch: Any) -> Symbol:
         return self._note(Verb("rows", [x], [Symbol(x.width, True)]))

@@ -1,0 +1,76 @@
+"""Mixtures of experts, as families share them: many networks, of which each token takes a few (Shazeer et al. 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from quickbrown.models.blocks import Linear, Weights
+from quickbrown.models.ops import Ops, Router, W, X
+
+EXPERT_SETTINGS = {  # of GGUF files (models/gguf.py), beside SETTINGS
+    "expert_count": "num_experts",
+    "expert_used_count": "num_experts_per_tok",
+    "expert_feed_forward_length": "moe_intermediate_size",
+}
+EXPERT_TENSORS = {  # beside TENSORS
+    "blk.{}.ffn_gate_inp": "model.layers.{}.mlp.gate",
+    "blk.{}.ffn_gate_exps": "model.layers.{}.mlp.experts.{}.gate_proj",
+    "blk.{}.ffn_up_exps": "model.layers.{}.mlp.experts.{}.up_proj",
+    "blk.{}.ffn_down_exps": "model.layers.{}.mlp.experts.{}.down_proj",
+}
+
+
+def check_experts(experts: int, chosen: int) -> None:
+    """Raises ValueError where there are not so many."""
+    if chosen > experts:
+        raise ValueError(f"a token is to take {chosen} experts and there are {experts}")
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Experts, each down(act(gate(x)) * up(x)): one of each weight a network, gate and up (F, H), down (H, F).
+
+    biases       of gates (F,), of ups (F,) and of downs (H,)
+    kind, limit  what `ops.gated` takes
+    """
+
+    gate: Sequence[W]
+    up: Sequence[W]
+    down: Sequence[W]
+    biases: tuple[Sequence[W], Sequence[W], Sequence[W]] | None = None
+    kind: str = "silu"
+    limit: float = 0.0
+
+
+def separate(
+    weights: Weights,
+    name: str,
+    hidden: int,
+    inner: int,
+    count: int,
+    parts: Sequence[str] = ("gate_proj", "up_proj", "down_proj"),
+) -> Networks:
+    """Experts that are published one by one."""
+    shapes = ((inner, hidden), (inner, hidden), (hidden, inner))
+    gate, up, down = (
+        [weights.take(f"{name}.{e}.{part}.weight", *shape) for e in range(count)]
+        for part, shape in zip(parts, shapes, strict=True)
+    )
+    return Networks(gate, up, down)
+
+
+class Mixture:
+    """The sum of what a token's experts make of it, by the weights of its routing.
+
+    gate  a logit of each expert
+    bias  on the scores, while experts are chosen
+    """
+
+    def __init__(self, gate: Linear, networks: Networks, router: Router, bias: W | None = None) -> None:
+        self.gate, self.networks, self.router, self.bias = gate, networks, router, bias
+
+    def __call__(self, ops: Ops[X], x: X) -> X:
+        n = self.networks
+        routing = ops.route(self.gate(ops, x), self.router, self.bias)
+        return ops.experts(x, routing, n.gate, n.up, n.down, n.biases, n.kind, n.limit)
