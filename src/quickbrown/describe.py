@@ -38,6 +38,14 @@ _VOCABULARIES = {
     "rwkv": "RWKV", "plamo2": "PLaMo-2", "none": "none",
 }  # fmt: skip
 _KV_BYTES = 2  # of a key's or a value's number: bfloat16
+_FIELDS = {  # that every family has, however its config.json calls them
+    "layers": "num_hidden_layers",
+    "hidden_size": "hidden_size",
+    "context": "max_position_embeddings",
+    "kv_heads": "num_key_value_heads",
+    "key": "head_dim",
+    "value": "head_dim",
+}
 _LICENSE = re.compile(r"^license:[ \t]*[\"']?([\w.+ -]{1,80})", re.MULTILINE | re.ASCII)
 
 Tensors = Mapping[str, tuple[str, tuple[int, ...]]]  # name -> format, or the type of one that cannot be read; shape
@@ -58,9 +66,11 @@ def describe(path: Path, context: int | None = None) -> dict[str, Any]:
     found = {"file": str(path), **facts, "runs": why is None}
     if why is not None:
         found["why"] = why
-    if isinstance(source, SafetensorsSource) and source.quantization:  # several tensors to a weight
-        found["quantization"] = source.quantization
+    if isinstance(source, SafetensorsSource):  # several tensors may be one weight, and some are of no use for texts
+        if source.quantization:
+            found["quantization"] = source.quantization
         tensors = {name: (weight.format, weight.shape) for name in source.names() if (weight := source.get(name))}
+        sizes |= {size: source.config[field] for size, field in _FIELDS.items()}
     found |= {name: value for name, value in sizes.items() if name in ("layers", "hidden_size", "context") and value}
     found["parameters"] = sum(math.prod(shape) for _, shape in tensors.values())
     found["formats"] = _formats(tensors)
@@ -146,7 +156,8 @@ def _folder(path: Path) -> tuple[dict[str, Any], dict[str, int | None], Tensors,
     files = sorted(path.glob("*.safetensors"))
     file = vocabulary_in(path)
     vocabulary: dict[str, Any] = {"kind": file.name if file else "no file of one that is read"}
-    vocabulary["size"] = number("vocab_size")
+    if listed := number("vocab_size"):
+        vocabulary["size"] = listed
     templates: bool | str = False
     try:
         settings = tokenizer_settings(path)

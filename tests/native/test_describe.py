@@ -17,6 +17,7 @@ from quickbrown import LLM
 from quickbrown.cli import main
 from quickbrown.describe import describe
 from quickbrown.weights.source import BadFile
+from quickbrown.weights.tiny import TinySource
 
 SIZES = {"hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 8}
 
@@ -113,6 +114,22 @@ def test_a_folder(tmp_path):
     assert facts["runs"] is False
     assert "'clip'" in facts["why"]
     assert facts["parameters"] == loaded["parameters"]
+
+
+def test_a_folder_whose_family_has_other_names(tmp_path):
+    """BLOOM's config.json says n_layer and n_head: nothing was said of its layers and its memory."""
+    source = TinySource(model_type="bloom")
+    c = source.config
+    names = {"n_head": c["num_attention_heads"], "n_layer": c["num_hidden_layers"]}
+    fields = names | {"model_type": "bloom", "vocab_size": c["vocab_size"], "hidden_size": c["hidden_size"]}
+    (tmp_path / "config.json").write_text(json.dumps(fields), "utf-8")
+    weights = {name: source.get(name).decode() for name in source.names()}
+    write_tensors(tmp_path, {name: ("F32", values.shape, values.tobytes()) for name, values in weights.items()})
+    facts = describe(tmp_path)
+    assert facts["runs"] is True
+    assert (facts["layers"], facts["hidden_size"]) == (c["num_hidden_layers"], c["hidden_size"])
+    each = c["num_hidden_layers"] * 2 * c["hidden_size"] * 2  # keys and values of bfloat16
+    assert facts["memory"]["kv_bytes_per_token"] == each
 
 
 def test_a_folder_of_types_that_nobody_reads(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from quickbrown.quant.formats import FORMATS
 from quickbrown.quant.weight import Weight
 
-gguf = pytest.importorskip("gguf")
+gguf = pytest.importorskip("gguf", reason="compares with the gguf package; `make test-torch` installs it")
 from gguf import quants  # noqa: E402
 
 NAMES = {f.name: t for f in FORMATS.values() for t in gguf.GGMLQuantizationType if t.value == f.ggml_type}
