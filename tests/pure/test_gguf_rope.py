@@ -110,6 +110,11 @@ def test_longrope(tmp_path, family):
         ({}, {"rope_freqs.weight": vector([0.0] * 8)}, "list of 8 numbers above 0"),
         ({}, {"rope_freqs.weight": quantize(np.ones((8, 8), np.float32), "f32")}, "shape"),
         ({}, {"rope_factors_long.weight": vector([1.0] * 8)}, "rope_factors_long"),
+        (
+            {"type": "longrope", "original_context_length": TRAINED, "attn_factor": 0.0},
+            {f"rope_factors_{of}.weight": vector([1.0] * 8) for of in ("short", "long")},
+            "attention_factor.*above 0, not 0",
+        ),
         ({"type": "linear", "factor": 2.0}, {"rope_freqs.weight": vector([1.0] * 8)}, "rope_freqs"),
     ],
 )  # fmt: skip

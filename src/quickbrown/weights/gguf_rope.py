@@ -36,13 +36,14 @@ def stretched(file: GgufFile, architecture: str) -> Stretched:
         parameters = {"rope_type": "longrope", "short_factor": divisors, "long_factor": divisors}
         return _made(parameters | {"attention_factor": 1.0}, ["type"], [FREQUENCIES])
     if LONG in file.tensors and SHORT in file.tensors:
+        factor = _setting(file, architecture, "attn_factor")
         return _made(
             {
                 "rope_type": "longrope",
                 "short_factor": _divisors(file, SHORT),
                 "long_factor": _divisors(file, LONG),
                 "original_max_position_embeddings": _setting(file, architecture, "original_context_length"),
-                "attention_factor": _setting(file, architecture, "attn_factor") or 1.0,
+                "attention_factor": 1.0 if factor is None else factor,
             },
             ["type", "original_context_length", "attn_factor", "finetuned"],
             [SHORT, LONG],
