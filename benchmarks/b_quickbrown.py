@@ -14,8 +14,8 @@ class Quickbrown:
     version = quickbrown.__version__
     build = ""
 
-    def __init__(self, a: argparse.Namespace) -> None:
-        self.llm = LLM(a.model, threads=a.threads)
+    def __init__(self, a: argparse.Namespace, activations: str = "auto") -> None:
+        self.llm = LLM(a.model, threads=a.threads, activations=activations)
 
     def settle(self) -> None:
         finish()  # a first start keeps its packed weights in the background

@@ -1,15 +1,19 @@
 """Makes GGUF files of Llama's shape with random weights, so that anybody can measure models of some size.
 
     PYTHON benchmarks/models.py FOLDER [--shapes tiny1b mistral7b] [--formats Q4_0 Q4_K_M] [--vocabulary FILE.gguf]
+                                [--checkpoint]
 
-writes FOLDER/SHAPE.FORMAT.gguf. PYTHON is one that has gguf, numpy and llama-cpp-python, whose quantizer encodes the
-weights. How fast a model is does not depend on their values. The tokenizer is that of another GGUF file, the default
-model's unless given (`qb pull smollm2-135m` fetches it), cut to the shape's vocabulary or padded.
+writes FOLDER/SHAPE.FORMAT.gguf, and with --checkpoint FOLDER/SHAPE, a folder of bfloat16 weights that transformers
+reads. PYTHON is one that has gguf, numpy and llama-cpp-python, whose quantizer encodes the weights. How fast a model is
+does not depend on their values. The tokenizer is that of another GGUF file, the default model's unless given (`qb pull
+smollm2-135m` fetches it), cut to the shape's vocabulary or padded.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +25,20 @@ import numpy as np
 
 VOCABULARY = Path("~/.cache/quickbrown/models/smollm2-135m/SmolLM2-135M-Instruct.Q4_1.gguf")
 CONTEXT = 8192
+PUBLISHED = {  # names in a checkpoint of what GGUF calls otherwise
+    "token_embd": "model.embed_tokens",
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+    "output_norm": "model.norm",
+    "output": "lm_head",
+}
 NOISE = (1 << 24) + 1009  # values that all tensors are cut from: no row of usual widths is like its neighbours
 
 
@@ -63,6 +81,7 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--formats", nargs="+", default=["Q4_0", "Q4_K_M"], help="as llama.cpp names them; also F16")
     parser.add_argument("--vocabulary", type=Path, default=VOCABULARY)
+    parser.add_argument("--checkpoint", action="store_true")
     a = parser.parse_args()
     unknown = [name for name in a.formats if not hasattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{name}")]
     if unknown:
@@ -77,6 +96,8 @@ def main() -> None:
                 quantize(plain, a.folder / f"{name}.{encoding}.gguf", encoding)
         if "F16" not in a.formats:
             plain.unlink()
+        if a.checkpoint:
+            write_checkpoint(a.folder / name, SHAPES[name])
 
 
 def write(path: Path, shape: Shape, vocabulary: gguf.GGUFReader) -> None:
@@ -124,6 +145,47 @@ def add_tokenizer(writer: gguf.GGUFWriter, vocabulary: gguf.GGUFReader, size: in
     writer.add_token_merges(merges)
     writer.add_bos_token_id(field("bos_token_id"))
     writer.add_eos_token_id(field("eos_token_id"))
+
+
+def write_checkpoint(folder: Path, shape: Shape) -> None:
+    """config.json and model.safetensors of bfloat16 weights and norms of 1."""
+    folder.mkdir(exist_ok=True)
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": shape.hidden,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.kv_heads,
+        "intermediate_size": shape.inner,
+        "vocab_size": shape.vocabulary,
+        "max_position_embeddings": CONTEXT,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "torch_dtype": "bfloat16",
+    }
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    noise = np.random.default_rng(0).standard_normal(NOISE, np.float32) * np.float32(0.02)
+    bits = (noise.view(np.uint32) >> 16).astype(np.uint16)  # bfloat16, rounded to zero
+    ones = np.full(shape.hidden, 0x3F80, np.uint16)
+    header, at = {}, 0
+    tensors = [(published(name), size) for name, size in shape.tensors()]
+    for name, size in tensors:
+        end = at + 2 * math.prod(size)
+        header[name] = {"dtype": "BF16", "shape": list(size), "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(header).encode()
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for _, size in tensors:
+            file.write(np.resize(bits, size) if len(size) == 2 else ones)
+
+
+def published(name: str) -> str:
+    layer, found, kind = name.removeprefix("blk.").partition(".")
+    return f"model.layers.{layer}.{PUBLISHED[kind]}.weight" if found else f"{PUBLISHED[name]}.weight"
 
 
 def quantize(source: Path, target: Path, encoding: str) -> None:

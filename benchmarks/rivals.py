@@ -17,8 +17,10 @@ it can pass 1 where a part of the weights stays in the cache. If a side fails, t
 
 Rivals run in Pythons of their own. llama-cpp-python must be built for this machine to be a fair one:
     python -m venv llama && CMAKE_ARGS=-DGGML_NATIVE=ON llama/bin/pip install llama-cpp-python numpy
-and then --llama llama/bin/python. For OpenVINO GenAI and transformers, name what they read of the same model beside it:
-    --model FILE.gguf,openvino=FOLDER,transformers=FOLDER --openvino PYTHON --transformers PYTHON
+and then --llama llama/bin/python. OpenVINO GenAI (--openvino PYTHON) reads the same file, unless a folder in its own
+form is named beside it; transformers (--transformers PYTHON) reads only such a folder:
+    --model FILE.gguf,openvino=FOLDER,transformers=FOLDER
+--bf16 measures quickbrown once more, with activations="bf16".
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 OURS = "quickbrown"
+WIDE = "quickbrown, bf16 activations"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 COUNTS = {"prompt": 512, "new": 64, "depth": 16, "reps": 3}
 Run = dict[str, Any]  # one process: what was asked, and what one_round.py printed of it
@@ -48,15 +51,16 @@ Row = tuple[str, int, int]  # model, threads, depth
 @dataclass(frozen=True)
 class Side:
     script: str
-    reads: str  # what form of a model
+    reads: tuple[str, ...]  # forms of a model, the one it likes best first
     option: str = ""  # that names its Python
 
 
 SIDES = {
-    OURS: Side("b_quickbrown.py", "gguf"),
-    "llama-cpp-python": Side("b_llama.py", "gguf", "llama"),
-    "openvino-genai": Side("b_openvino.py", "openvino", "openvino"),
-    "transformers": Side("b_transformers.py", "transformers", "transformers"),
+    OURS: Side("b_quickbrown.py", ("gguf",)),
+    WIDE: Side("b_quickbrown_bf16.py", ("gguf",)),
+    "llama-cpp-python": Side("b_llama.py", ("gguf",), "llama"),
+    "openvino-genai": Side("b_openvino.py", ("openvino", "gguf"), "openvino"),
+    "transformers": Side("b_transformers.py", ("transformers",), "transformers"),
 }
 
 
@@ -94,6 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, side in SIDES.items():
         if side.option:
             parser.add_argument(f"--{side.option}", metavar="PYTHON", help=f"a Python that has {name}")
+    parser.add_argument("--bf16", action="store_true", help=f"also measure {WIDE}")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     for name, value in (*COUNTS.items(), ("rounds", 5), ("timeout", 80)):
         parser.add_argument(f"--{name}", type=int, default=value, help=f"(default: {value})")
@@ -129,7 +134,7 @@ def model(text: str) -> dict[str, str]:
     forms = {"gguf": file}
     for other in others:
         form, equals, folder = other.partition("=")
-        known = sorted({side.reads for side in SIDES.values()} - {"gguf"})
+        known = sorted({form for side in SIDES.values() for form in side.reads} - {"gguf"})
         if not equals or form not in known:
             raise argparse.ArgumentTypeError(f"{other!r} is not {' or '.join(f'{name}=FOLDER' for name in known)}")
         forms[form] = folder
@@ -158,7 +163,7 @@ def measure(a: argparse.Namespace) -> Iterator[Run]:
                 facts |= {"model": label, "threads": threads, **counts}
                 found = one_round(a, threads, sides)
                 for run in found:
-                    run |= {**facts, "weights": weights if SIDES[run["side"]].reads == "gguf" else None}
+                    run |= {**facts, "weights": weights if SIDES[run["side"]].reads == ("gguf",) else None}
                     if a.json:
                         with a.json.open("a", encoding="utf-8") as file:
                             file.write(json.dumps(run) + "\n")
@@ -172,10 +177,11 @@ def started(a: argparse.Namespace, label: str, forms: dict[str, str]) -> dict[st
     commands = {}
     for name, side in SIDES.items():
         python = getattr(a, side.option) if side.option else sys.executable
+        read = next((form for form in side.reads if form in forms), None)
         if python is None:
             note(f"{label}: {name} is not measured; --help says how it would be")
-        elif side.reads in forms:
-            commands[name] = [python, str(HERE / side.script), "--model", forms[side.reads]]
+        elif read and (name != WIDE or a.bf16):
+            commands[name] = [python, str(HERE / side.script), "--model", forms[read]]
     once = ["--threads", str(a.threads[0]), "--prompt", "0", "--new", "1"]
     for run in one_round(a, a.threads[0], [(name, [*words, *once]) for name, words in commands.items()]):
         if "failed" in run:
@@ -283,6 +289,7 @@ def about(runs: Sequence[Run], sides: Sequence[str]) -> Iterator[str]:
             yield f"- {name}: {fact}"
     versions = {name: sorted({run["version"] for run in good if run["side"] == name}) for name in sides}
     versions[OURS] = sorted({run["machine"][OURS] for run in runs})
+    versions.pop(WIDE, None)
     for name, found in versions.items():
         yield f"- {name} {'; '.join(found)}"
     for build in sorted({f"{run['side']} was built with: {run['build']}" for run in good if run["build"]}):
@@ -316,7 +323,7 @@ def values(runs: Sequence[Run], figure: Figure) -> list[float]:
 
 def ratios(found: dict[str, list[Run]], figure: Figure) -> list[float]:
     """How many times better ours is than the best rival's, of each round that has both."""
-    rivals = {name: values(runs, figure) for name, runs in found.items() if name != OURS}
+    rivals = {name: values(runs, figure) for name, runs in found.items() if name not in (OURS, WIDE)}
     medians = {name: statistics.median(numbers) for name, numbers in rivals.items() if numbers}
     if not medians:
         return []

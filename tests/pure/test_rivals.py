@@ -90,6 +90,18 @@ def test_rows_are_of_a_model_a_number_of_threads_and_a_depth() -> None:
     assert list(rivals.rows(runs)) == [("m.Q4_0.gguf", 1, 16), ("m.Q4_0.gguf", 2, 16), ("m.Q4_0.gguf", 2, 99)]
 
 
+def test_quickbrown_with_other_activations_has_a_column_and_is_no_rival() -> None:
+    """It would be the best of them, and every ratio would fall to one against ourselves."""
+    runs = some_runs()
+    wide = [run(rivals.WIDE, i, [12.0], 0.5, 400_000_000) for i in (1, 2, 3)]
+    lines = rivals.report([*runs, *wide])
+    assert cells(lines, "### Decode, tokens/s")[3:] == [
+        "11.0 (9.0-16.0)", "12.0 (12.0-12.0)", "9.00 (8.00-10.00)", "1.00", "1.55 (1.10-2.00)",
+    ]  # fmt: skip
+    before, now = ([line for line in of if line.startswith("- ")] for of in (rivals.report(runs), lines))
+    assert before == now
+
+
 def test_runs_that_do_not_belong_together_are_refused() -> None:
     ours = run("quickbrown", 1, [1.0], 1.0)
     with pytest.raises(SystemExit, match="these runs are of several machines: print them one by one"):
