@@ -323,6 +323,12 @@ __attribute__((noinline)) void linear_tile(const LinearArgs& a, size_t token, si
         }
 }
 
+// The dots of M tokens with one panel. Not part of its caller: two loops in one function get too few registers.
+template <class Format, int M>
+__attribute__((noinline)) void panel_tile(const LinearArgs& a, const uint8_t* panel, const uint8_t* x, F (&f)[M][1]) {
+    tile<Format, M, 1>(panel, a.panel_stride, x, a.inputs, reading(a), f);
+}
+
 // M tokens times the gate and up panels of one output panel.
 template <class Format, int M>
 __attribute__((noinline)) void gated_tile(const LinearArgs& a, size_t token, size_t panel) {
@@ -334,8 +340,8 @@ __attribute__((noinline)) void gated_tile(const LinearArgs& a, size_t token, siz
         tile<Format, M, 2>(w, a.panel_stride, x, a.inputs, reading(a), both);
         for (int m = 0; m < M; m++) gate[m][0] = both[m][0], up[m][0] = both[m][1];
     } else {
-        tile<Format, M, 1>(w, a.panel_stride, x, a.inputs, reading(a), gate);
-        tile<Format, M, 1>(w + a.panel_stride, a.panel_stride, x, a.inputs, reading(a), up);
+        panel_tile<Format, M>(a, w, x, gate);
+        panel_tile<Format, M>(a, w + a.panel_stride, x, up);
     }
     for (int m = 0; m < M; m++) {
         F g = gate[m][0], u = up[m][0];
