@@ -10,9 +10,10 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "quickbrown"
 
-# A name covers what is below it: `weights` allows weights.gguf. Every room may import itself and types.
+# A name covers what is below it: `weights` allows weights.gguf. Every room may import itself, options and types.
 ALLOWED = {
     "": {"llm", "async_llm", "hf", "streams", "generation.seeds"},
+    "options": set(),
     "types": set(),
     "models": set(),
     "engine": set(),
@@ -65,7 +66,7 @@ def resolve(name: str) -> str:
 
 def allowed(module: str, target: str) -> bool:
     room, target_room = (name.split(".")[0].removesuffix("__init__") for name in (module, target))
-    if target_room in (room, "types"):
+    if target_room in (room, "options") or (target_room == "types" and room != "options"):
         return True
     return any(target == name or (name and target.startswith(name + ".")) for name in ALLOWED[room])
 

@@ -15,7 +15,7 @@ import pytest
 
 import quickbrown
 from quickbrown.cli import chat, doctor, generate, main
-from quickbrown.cli.command import SAMPLING, size
+from quickbrown.cli.command import SAMPLING, flag, size
 from quickbrown.cli.info import lines
 from quickbrown.types import Completion, Finish, FinishReason, SamplingParams
 from quickbrown.weights import hub, kept
@@ -59,7 +59,7 @@ class FakeLLM:
         self.streams: list[FakeStream] = []
 
     def stream(self, prompt: Any, **options: Any) -> FakeStream:
-        SamplingParams(**options)
+        SamplingParams.from_options(options)
         self.asked.append((prompt, options))
         self.streams.append(FakeStream(self.scripts.pop(0) if self.scripts else ["yes"], self.finish))
         return self.streams[-1]
@@ -203,29 +203,32 @@ class TestGenerate:
         assert capsys.readouterr().out == " fox jumps\n"
 
     def test_every_option_arrives(self, models: list[FakeLLM]) -> None:
-        options = {"max_new_tokens": 3, "temperature": 0.5, "top_k": 4, "top_p": 0.9, "min_p": 0.1, "seed": 5,
-                   "max_time": 2.5}  # fmt: skip
-        argv = [word for name, value in options.items() for word in ("--" + name.replace("_", "-"), str(value))]
-        argv += [
-            "--stop",
-            "\n",
-            "--stop",
-            "END",
-            "--ignore-eos",
-            "--threads",
-            "1",
-            "--dtype",
-            "float32",
-            "--memory",
-            "2GB",
-        ]
+        """Each as it is typed for its kind of value, and as the library takes it."""
+        typed = {
+            "": [([], True)],
+            "N": [(["3"], 3)],
+            "X": [(["0.5"], 0.5)],
+            "SECONDS": [(["2.5"], 2.5)],
+            "TEXT": [(["\n"], "\n"), (["END"], "END")],
+            "IDS": [(["5,6"], [5, 6])],
+            "JSON": [],
+        }
+        json = {"bad_words_ids": [[5], [6, 7]], "sequence_bias": [[[7, 8], -2.5]],
+                "exponential_decay_length_penalty": [20, 1.05]}  # fmt: skip
+        argv, options = ["--threads", "1", "--dtype", "float32", "--memory", "2GB"], {}
+        for name, one in SAMPLING.items():
+            if name == "max_length":  # which says the same as max_new_tokens
+                continue
+            values = typed[one.value] if one.value != "JSON" else [([str(json[name])], json[name])]
+            for words, value in values:
+                argv += [flag(name), *words]
+                options[name] = [*options.get(name, []), value] if one.value == "TEXT" else value
         assert main.call(["generate", "-m", "m.gguf", "x", *argv]) == 0
-        assert models[0].asked[0][1] == options | {"stop": ["\n", "END"], "ignore_eos": True}
+        assert models[0].asked[0][1] == options
         assert (models[0].model, models[0].settings) == (
             "m.gguf",
             {"threads": 1, "dtype": "float32", "memory": "2GB"},
         )
-        assert options.keys() | {"stop", "ignore_eos"} == SAMPLING.keys()
 
     @pytest.mark.parametrize("argv", [["generate"], ["generate", "-"], ["-"]])
     def test_a_prompt_can_come_through_a_pipe(

@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import json
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from quickbrown.cli.progress import Bars
+from quickbrown.options import options
 from quickbrown.types import SamplingParams
 
 if TYPE_CHECKING:
@@ -24,7 +27,7 @@ class Parser(argparse.ArgumentParser):
     """Refuses in one sentence, with the nearest name that exists."""
 
     def __init__(self, prog: str, description: str) -> None:
-        super().__init__(prog=prog, description=description, allow_abbrev=False)
+        super().__init__(prog=prog, description=description, allow_abbrev=False, usage=f"{prog} [options]")
 
     def parse(self, argv: list[str]) -> argparse.Namespace:
         args, unknown = self.parse_known_args(argv)
@@ -55,18 +58,33 @@ class Command:
         return parser
 
 
-# An option that was not given is absent from the namespace: each default exists once, in SamplingParams or LLM.
-SAMPLING: dict[str, dict[str, Any]] = {
-    "max_new_tokens": {"metavar": "N", "type": int, "help": "most tokens to write"},
-    "temperature": {"metavar": "T", "type": float, "help": "0 takes the likeliest token, 1 draws as the model says"},
-    "top_k": {"metavar": "K", "type": int, "help": "draw among the K likeliest tokens; 0 is off"},
-    "top_p": {"metavar": "P", "type": float, "help": "draw among the fewest tokens that reach probability P; 1 is off"},
-    "min_p": {"metavar": "P", "type": float, "help": "drop tokens below this share of the likeliest's; 0 is off"},
-    "seed": {"metavar": "S", "type": int, "help": "same seed, same text"},
-    "max_time": {"metavar": "SECONDS", "type": float, "help": "end the text where it is after this time"},
-    "stop": {"metavar": "STR", "action": "append", "help": "end the text before this string; may be repeated"},
-    "ignore_eos": {"action": "store_true", "help": "go on after the model's own end of text"},
+def ids(text: str) -> list[int]:
+    """5,6: token ids with commas between them."""
+    if not re.fullmatch(r"-?\d{1,9}(,-?\d{1,9})*", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"give token ids with commas between them, like 5,6, not {text!r}")
+    return list(map(int, text.split(",")))
+
+
+def parsed(text: str) -> Any:
+    """A value in JSON."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no JSON: {error}") from None
+
+
+# How a value is read that help shows as ... (see options.Option)
+_READ: dict[str, dict[str, Any]] = {
+    "": {"action": "store_true"},
+    "N": {"type": int},
+    "X": {"type": float},
+    "SECONDS": {"type": float},
+    "TEXT": {"action": "append"},
+    "IDS": {"type": ids},
+    "JSON": {"type": parsed},
 }
+# An option that was not given is absent from the namespace: each default exists once, in SamplingParams or LLM.
+SAMPLING = {name: one for name, one in options(SamplingParams).items() if name != "logprobs"}
 LOADING: dict[str, dict[str, Any]] = {
     "threads": {
         "metavar": "N",
@@ -98,26 +116,38 @@ def declare_model(parser: Parser) -> None:
 
 
 def declare_sampling(parser: Parser) -> None:
-    group = parser.add_argument_group("how the text is written")
+    """The options of `SamplingParams`, under their headings."""
+    groups: dict[str, Any] = {}
     defaults = {field.name: field.default for field in dataclasses.fields(SamplingParams)}
-    for name, settings in SAMPLING.items():
-        value = defaults[name]
-        meaning = settings["help"] + (f" (default: {value})" if type(value) in (int, float) else "")
-        group.add_argument(flag(name), default=argparse.SUPPRESS, **{**settings, "help": meaning})
+    for name, one in SAMPLING.items():
+        if one.group not in groups:
+            groups[one.group] = parser.add_argument_group(one.group)
+        settings = dict(_READ[one.value])
+        if one.value:
+            settings["metavar"] = one.value
+        repeated = "; may be repeated" if one.value == "TEXT" else ""
+        value = f" (default: {defaults[name]})" if type(defaults[name]) in (int, float) else ""
+        groups[one.group].add_argument(
+            *map(flag, (name, *one.also)),
+            dest=name,
+            default=argparse.SUPPRESS,
+            help=one.meaning.replace("%", "%%") + repeated + value,
+            **settings,
+        )
 
 
 def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def given(args: argparse.Namespace, table: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def given(args: argparse.Namespace, table: Iterable[str]) -> dict[str, Any]:
     """The options of a table that were typed."""
     return {name: getattr(args, name) for name in table if hasattr(args, name)}
 
 
 def load(args: argparse.Namespace) -> LLM:
     """The model that was asked for, after the sampling options were found good: a mistyped one costs no load."""
-    SamplingParams(**given(args, SAMPLING))
+    SamplingParams.from_options(given(args, SAMPLING))
     from quickbrown import LLM
 
     model = {"model": args.model} if hasattr(args, "model") else {}
