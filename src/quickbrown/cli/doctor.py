@@ -111,5 +111,13 @@ def versions() -> dict[str, Any]:
 
 
 DOCTOR = Command(
-    "doctor", "Show what this machine offers: kernels, threads, bandwidth, models, versions.", declare, run
+    "doctor",
+    "Show what this machine offers: kernels, threads, bandwidth, models, versions.",
+    declare,
+    run,
+    "[options]",
+    """
+qb doctor                      for a report of a bug, too
+qb doctor --verify             read all that is kept, and remove what is damaged
+""",
 )

@@ -51,4 +51,15 @@ def lines(facts: Mapping[str, Any], indent: str = "") -> Iterator[str]:
             yield f"{label}  {value}"
 
 
-INFO = Command("info", "Show what a model is, how it is held, and if it can run here.", declare, run)
+INFO = Command(
+    "info",
+    "Show what a model is, how it is held, and if it can run here.",
+    declare,
+    run,
+    "MODEL [options]",
+    """
+qb info smollm2-135m
+qb info model.gguf --context 4096      memory for a text of so many tokens
+qb info ./folder --json
+""",
+)
