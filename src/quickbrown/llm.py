@@ -42,7 +42,7 @@ from quickbrown.streams import BatchStream, NoPieces, Out, Piece, Reader, Stream
 from quickbrown.text.gguf_vocab import template_from_gguf, tokenizer_from_gguf
 from quickbrown.text.pieces import Pieces
 from quickbrown.text.tokenizer import Tokenizer
-from quickbrown.types import Completion, SamplingParams, Score, TokenScore, TooLong
+from quickbrown.types import Completion, SamplingParams, Score, TokenScore, TooLong, size
 from quickbrown.weights import hub
 from quickbrown.weights.gguf import GgufSource
 from quickbrown.weights.kept import Kept, finish, later
@@ -227,8 +227,8 @@ class LLM:
         """What to do where so many bytes are too few for the weights."""
         ways = {f'with quantize="{name}"': Formats(hold=holding(name, self.model)) for name in ("q8", "q4")}
         for way, format in ({'without dtype="float32"': Formats()} if self.dtype == "float32" else ways).items():
-            if (size := packed_bytes(self._weights.read(), format)) <= free:
-                return f"{way} they take {size / 1e9:.2f} GB, and fit"
+            if (needed := packed_bytes(self._weights.read(), format)) <= free:
+                return f"{way} they take {size(needed)}, and fit"
         return "close other programs, or take a smaller model"
 
     # -- texts ----------------------------------------------------------------------------------------------------

@@ -260,6 +260,15 @@ SamplingParams.__doc__ = f"{SamplingParams.__doc__}\n" + "".join(
 )
 
 
+def size(count: float) -> str:
+    """Bytes for people: 93.5 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
 class Event(NamedTuple):
     """What one step added to one sample of a request: tokens (perhaps none), and how it ended, if it did.
 

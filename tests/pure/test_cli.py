@@ -15,9 +15,9 @@ import pytest
 
 import quickbrown
 from quickbrown.cli import chat, doctor, generate, main
-from quickbrown.cli.command import SAMPLING, flag, size
+from quickbrown.cli.command import SAMPLING, flag
 from quickbrown.cli.info import lines
-from quickbrown.types import Completion, Finish, FinishReason, SamplingParams
+from quickbrown.types import Completion, Finish, FinishReason, SamplingParams, size
 from quickbrown.weights import hub, kept
 from quickbrown.weights.kept import Kept
 
@@ -139,8 +139,8 @@ class TestChoosing:
             (["generate", "x", "--suppress-tokens", "a"], "give token ids with commas between them, like 5,6, not 'a'"),
             (["generate", "x", "--sequence-bias", "[1"], "'[1' is no JSON"),
             (["generate", "The", "quick"], "'quick' is one word too many"),
-            (["generate", "x", "--top-k", "many"], "invalid int value: 'many'"),
-            (["generate", "x", "--dtype", "int3"], "invalid choice: 'int3'"),
+            (["generate", "x", "--top-k", "many"], "give a whole number, not 'many'"),
+            (["generate", "x", "--dtype", "int3"], "it is one of auto, float32, not 'int3'"),
             (["info"], "the following arguments are required: model"),
         ],
     )

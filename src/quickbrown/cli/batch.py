@@ -98,7 +98,12 @@ def resume(path: Path, source: str, lines: Sequence[Line]) -> Iterator[tuple[Bin
             if number_of(line) != wanted or wanted is None:
                 raise ValueError(f"line {at} of {path} was not made of {source}; name another file with --output")
         file.truncate(whole)
-        yield file, len(done)
+        try:
+            yield file, len(done)
+        except OSError as error:
+            if error.filename is not None:
+                raise
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def number_of(line: bytes) -> Any:

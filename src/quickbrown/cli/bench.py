@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from quickbrown.cli.command import Command, Parser, declare_model, load, size, write
+from quickbrown.cli.command import Command, Parser, declare_model, load, whole, write
 from quickbrown.cli.info import lines
+from quickbrown.types import size
 
 COUNTS = {
     "prompt": (512, "tokens of the prompt whose reading is measured"),
@@ -25,7 +26,7 @@ LISTS = {
 
 def declare(parser: Parser) -> None:
     for name, (value, meaning) in COUNTS.items():
-        parser.add_argument(f"--{name}", metavar="N", type=int, default=value, help=f"{meaning} (default: {value})")
+        parser.add_argument(f"--{name}", metavar="N", type=whole, default=value, help=f"{meaning} (default: {value})")
     for name, (several, meaning) in LISTS.items():
         parser.add_argument(
             f"--{name}",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from quickbrown.cli.progress import Bars
 from quickbrown.options import options
-from quickbrown.types import SamplingParams
+from quickbrown.types import SamplingParams, size
 
 if TYPE_CHECKING:
     from quickbrown.llm import LLM
@@ -73,6 +73,11 @@ class Parser(argparse.ArgumentParser):
         near = difflib.get_close_matches(word, list(self._option_string_actions), n=1)
         return f"there is no option {word}" + (f"; did you mean {near[0]}?" if near else "")
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            known = ", ".join(map(str, action.choices))
+            raise argparse.ArgumentError(action, f"it is one of {known}, not {value!r}")
+
     def error(self, message: str) -> NoReturn:
         self.exit(USAGE_ERROR, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
@@ -98,6 +103,20 @@ class Command:
         return parser
 
 
+def whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"give a whole number, not {text!r}") from None
+
+
+def number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"give a number, not {text!r}") from None
+
+
 def ids(text: str) -> list[int]:
     """5,6: token ids with commas between them."""
     if not re.fullmatch(r"-?\d{1,9}(,-?\d{1,9})*", text, re.ASCII):
@@ -116,9 +135,9 @@ def parsed(text: str) -> Any:
 # How a value is read that help shows as ... (see options.Option)
 _READ: dict[str, dict[str, Any]] = {
     "": {"action": "store_true"},
-    "N": {"type": int},
-    "X": {"type": float},
-    "SECONDS": {"type": float},
+    "N": {"type": whole},
+    "X": {"type": number},
+    "SECONDS": {"type": number},
     "TEXT": {"action": "append"},
     "IDS": {"type": ids},
     "JSON": {"type": parsed},
@@ -128,7 +147,7 @@ SAMPLING = {name: one for name, one in options(SamplingParams).items() if name !
 LOADING: dict[str, dict[str, Any]] = {
     "threads": {
         "metavar": "N",
-        "type": int,
+        "type": whole,
         "help": "threads to compute with (default: the physical cores it may use)",
     },
     "memory": {
@@ -247,12 +266,3 @@ def note(text: str) -> None:
     """A line on stderr, below whatever was written so far."""
     sys.stdout.flush()
     print(text, file=sys.stderr, flush=True)
-
-
-def size(count: float) -> str:
-    """Bytes for people: 93.5 MB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 999.5:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quickbrown.cli.command import Command, Parser, declare_model, load, note, text_of, write
+from quickbrown.cli.command import Command, Parser, declare_model, load, note, text_of, whole, write
 from quickbrown.cli.shown import coloured, columns, cut, harmless, padded, quoted, width
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ Spell = Callable[[int], bytes]  # a token's bytes
 def declare(parser: Parser) -> None:
     parser.add_argument("prompt", nargs="?", help="the text to explain; - reads standard input")
     parser.add_argument("-f", "--file", metavar="FILE", help="read the text from a file")
-    parser.add_argument("--top", metavar="N", type=int, default=3, help="alternatives of each token (default: 3)")
+    parser.add_argument("--top", metavar="N", type=whole, default=3, help="alternatives of each token (default: 3)")
     parser.add_argument("--html", metavar="FILE", type=Path, help="write a page that needs nothing else")
     parser.add_argument("--plot", metavar="FILE", type=Path, help="draw it into FILE.png or FILE.svg")
     parser.add_argument("--json", action="store_true", help="write a line of JSON for each token")

@@ -20,6 +20,7 @@ from quickbrown.cli.command import (
     load,
     note,
     text_of,
+    whole,
     write,
 )
 from quickbrown.types import Completion
@@ -37,7 +38,7 @@ def declare(parser: Parser) -> None:
     add("--raw", action="store_true", help="the prompt is continued as it is (this is the default)")
     add("--system", metavar="TEXT", help="what the model is told before the message; implies --chat")
     add(
-        "-n", "--num-return-sequences", metavar="N", dest="n", type=int, default=1,
+        "-n", "--num-return-sequences", metavar="N", dest="n", type=whole, default=1,
         help="write so many texts; needs a temperature, or all would be the same (default: 1)",
     )  # fmt: skip
     add("--echo", action="store_true", help="write the prompt first (always done on a terminal)")
@@ -99,16 +100,19 @@ def prompt_of(text: str, args: argparse.Namespace) -> Any:
 
 
 def spell(stream: BatchStream, prompt: str) -> None:
-    """Write a text as it comes, and a line end behind it, whatever happens."""
+    """Write a text as it comes, and a line end behind it, whatever happens after its first letter."""
     last = ""
     try:
         if prompt:
             write(last := prompt)
         for _, last in stream:
             write(last)
-    finally:
-        if not last.endswith("\n"):
+    except BaseException:
+        if last and not last.endswith("\n"):
             write("\n")
+        raise
+    if not last.endswith("\n"):
+        write("\n")
 
 
 def event(kind: str, facts: dict[str, Any]) -> None:

@@ -6,8 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from quickbrown.cli.command import Command, Parser, note, size, write
+from quickbrown.cli.command import Command, Parser, note, write
 from quickbrown.cli.progress import Bars
+from quickbrown.types import size
 
 
 def declare_name(parser: Parser) -> None:

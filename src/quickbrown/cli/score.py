@@ -8,14 +8,14 @@ import math
 from functools import partial
 from typing import Any
 
-from quickbrown.cli.command import Command, Parser, declare_model, load, text_of, write
+from quickbrown.cli.command import Command, Parser, declare_model, load, text_of, whole, write
 from quickbrown.cli.progress import Count
 
 
 def declare(parser: Parser) -> None:
     parser.add_argument("files", nargs="*", metavar="FILE", help="texts to score; - or none reads standard input")
     parser.add_argument(
-        "--stride", metavar="N", type=int,
+        "--stride", metavar="N", type=whole,
         help="of a text longer than the context: judge each token with at least context - N before it, in passes that "
         "begin N tokens apart; smaller is better and slower (default: half the context)",
     )  # fmt: skip

@@ -492,5 +492,6 @@ def chances(new: list[int], rows: list[Row]) -> tuple[float, ...]:
 
 def failure(error: BaseException) -> Finish:
     """The finish of a request that an exception ended."""
-    sentence = str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
+    said = isinstance(error, (EngineError, ValueError)) and str(error)
+    sentence = str(error) if said else f"{type(error).__name__}: {error}"
     return Finish(FinishReason.ERROR, sentence)

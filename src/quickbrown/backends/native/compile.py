@@ -16,6 +16,7 @@ from quickbrown.backends.native.record import Symbol, Vector, Verb
 from quickbrown.models.ops import Rope
 from quickbrown.quant.formats import FORMATS
 from quickbrown.quant.weight import Weight
+from quickbrown.types import size
 from quickbrown.weights.kept import Kept
 
 LAYOUT = "1"  # of packed weights: another once the same weights become other bytes (tests/native/test_packed.py)
@@ -32,7 +33,7 @@ class TooLarge(ValueError):
     """
 
     def __init__(self, needed: int, free: int) -> None:
-        super().__init__(f"the weights take {needed / 1e9:.2f} GB, but only {free / 1e9:.2f} GB of memory are free")
+        super().__init__(f"the weights take {size(needed)}, but only {size(free)} of memory are free")
         self.needed, self.free = needed, free
 
 
@@ -101,17 +102,17 @@ class PackedWeights:
         groups = [group for v in verbs if v.name not in LOOKED_UP for group in v.groups()]
         groups = _distinct(groups + [v.weights for v in verbs if v.name in LOOKED_UP])
         vectors = list({_key(vector): vector for v in verbs for vector in v.vectors()}.values())
-        size = sum(_native.packed_size(self.format(w), *w.shape) for group in groups for w in group)
-        size += sum(_native.vector_size(math.prod(w.shape)) for w, _ in vectors)
+        whole = sum(_native.packed_size(self.format(w), *w.shape) for group in groups for w in group)
+        whole += sum(_native.vector_size(math.prod(w.shape)) for w, _ in vectors)
         self._groups, self._vectors = groups, vectors  # kept, so that ids stay theirs
         self._facts = {"signature": self._signature()}
-        self._kept = kept if kept is not None and kept.limit and size >= WORTH_KEEPING else None
+        self._kept = kept if kept is not None and kept.limit and whole >= WORTH_KEEPING else None
         arena = self._mapped()
         self.mapped = arena is not None
         self.unkept = not self.mapped and self._kept is not None
-        if arena is None and size > (free := available_memory()):
-            raise TooLarge(size, free)
-        self.arena = arena or _native.Weights(size, pool)
+        if arena is None and whole > (free := available_memory()):
+            raise TooLarge(whole, free)
+        self.arena = arena or _native.Weights(whole, pool)
         if not self.mapped:
             self._reserve(self.arena)
             for weight in (w for group in groups for w in group):
