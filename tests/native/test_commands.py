@@ -223,6 +223,14 @@ class TestBatch:
             assert f"of {other} was not made of {given}" in err
             assert other.read_text() == text
 
+    def test_what_is_no_file_is_not_read(self, qb, given, tmp_path):
+        """/dev/full has no end: reading what was done before took all memory."""
+        code, _, err = self.run(qb, given, "/dev/full")
+        assert code == 1
+        assert "/dev/full is no file that could be gone on with" in err
+        (tmp_path / "none").write_text("\n \n")
+        assert "holds no line" in qb("generate", "--jsonl", tmp_path / "none")[2]
+
     def test_to_standard_output(self, path, given):
         """In a process of its own, since it writes bytes."""
         command = [sys.executable, "-m", "quickbrown.cli.main", "generate", "-m", path, "--jsonl", "-",
@@ -239,11 +247,11 @@ class TestExplain:
         code, out, _ = qb("explain", self.TEXT, "--top", 2)
         assert code == 0
         head, first, *lines = out.splitlines()
-        assert head.split() == ["prob", "bits", "rank", "entropy", "token", "likeliest"]
+        assert head.split() == ["token", "prob", "bits", "rank", "entropy", "likeliest"]
         assert first.split() == ['"a"']
         score = llm.score(self.TEXT, top=2)
         for line, one in zip(lines, score.tokens[1:], strict=False):
-            found = re.match(r" *(\S+) +(\S+) +(\d+) +(\S+)  ", line)
+            found = re.match(r'"\S+" +(\S+%) +(\S+) +(\d+) +(\S+)  ', line)
             assert found[1] == f"{math.exp(one.logprob):.2%}"
             assert float(found[2]) == pytest.approx(-one.logprob / math.log(2), abs=0.005)
             assert int(found[3]) == one.rank + 1

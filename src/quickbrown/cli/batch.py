@@ -50,6 +50,8 @@ def batch(args: argparse.Namespace, options: dict[str, Any]) -> int:
         if wrong:
             raise ValueError(f"{name} does not go with --jsonl, which writes one line for each; leave it out")
     lines = read(args.jsonl)
+    if not lines:
+        raise ValueError(f"{args.jsonl} holds no line to write a text for")
     with ExitStack() as stack:
         if args.output is None:
             out, done = sys.stdout.buffer, 0
@@ -66,12 +68,12 @@ def batch(args: argparse.Namespace, options: dict[str, Any]) -> int:
         except KeyboardInterrupt:
             if args.output is not None:
                 count.__exit__()
-                note(f"{count.done} of {len(lines)} lines are in {args.output}; the same command goes on from there")
+                note(f"{run.written} of {len(lines)} lines are in {args.output}; the same command goes on from there")
             raise
     note(
         f"{len(lines) - done} lines, {run.errors} of them errors"
         + (f", after {done} done before" if done else "")
-        + f"; {count.tokens} tokens, {count.rate:.1f} tokens/s"
+        + f"; {run.tokens} tokens, {count.rate:.1f} tokens/s"
     )
     return FAILED if run.errors else 0
 
@@ -89,6 +91,8 @@ def resume(path: Path, source: str, lines: Sequence[Line]) -> Iterator[tuple[Bin
 
     Raises ValueError for a file that was made of other lines, and is left as it is.
     """
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is no file that could be gone on with; without --output, lines go to standard output")
     with open(path, "a+b") as file:
         file.seek(0)
         data = file.read()
@@ -122,10 +126,11 @@ class Run:
         self, llm: LLM, args: argparse.Namespace, options: dict[str, Any], out: BinaryIO, count: Count
     ) -> None:
         self.llm, self.args, self.options, self.out, self.count = llm, args, options, out, count
-        self.errors = 0
+        self.waiting: deque[tuple[Line, Begun]] = deque()
+        self.written, self.tokens, self.errors = count.done, 0, 0
 
     def write(self, lines: Sequence[Line]) -> None:
-        waiting: deque[tuple[Line, Begun]] = deque()
+        waiting = self.waiting
         try:
             for line in lines:
                 waiting.append((line, self.begin(line)))
@@ -139,6 +144,12 @@ class Run:
             for _, begun in waiting:
                 if begun.stream is not None:
                     begun.stream.close()
+
+    def tell(self) -> None:
+        """Have the bar show what is written, and what waits for the one before it."""
+        texts = [text for _, begun in self.waiting if begun.stream is not None for text in begun.stream.texts]
+        ended = sum(text.finish is not None for text in texts)
+        self.count(self.written + ended, self.tokens + sum(len(text.tokens) for text in texts))
 
     def begin(self, line: Line) -> Begun:
         """A text that is being written, or what is wrong with the line."""
@@ -171,11 +182,11 @@ class Run:
         if begun.stream is None:
             said["error"] = begun.error
         else:
-            before = self.count.tokens
-            [text] = begun.stream.texts
             with suppress(RuntimeError):  # GenerationError, which the finish says too
                 for _ in begun.stream:
-                    self.count(self.count.done, before + len(text.tokens))
+                    self.tell()
+            [text] = begun.stream.texts
+            self.tokens += len(text.tokens)
             completion = text.completion
             if completion.finish.reason == "error":
                 said["error"] = completion.finish.detail
@@ -183,8 +194,7 @@ class Run:
                 said |= record(completion)
                 if begun.logprobs:
                     said |= {"tokens": completion.tokens, "logprobs": completion.logprobs}
-            self.count.tokens = before + len(text.tokens)
         self.errors += "error" in said
         self.out.write((json.dumps(said, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass"))
         self.out.flush()
-        self.count(self.count.done + 1, self.count.tokens)
+        self.written += 1

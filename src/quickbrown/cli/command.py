@@ -145,6 +145,7 @@ _READ: dict[str, dict[str, Any]] = {
 # An option that was not given is absent from the namespace: each default exists once, in SamplingParams or LLM.
 SAMPLING = {name: one for name, one in options(SamplingParams).items() if name != "logprobs"}
 LOADING: dict[str, dict[str, Any]] = {
+    "revision": {"metavar": "NAME", "help": "of a model on the Hugging Face Hub: a branch, a tag or a commit"},
     "threads": {
         "metavar": "N",
         "type": whole,
@@ -172,7 +173,10 @@ LOADING: dict[str, dict[str, Any]] = {
 
 def declare_model(parser: Parser) -> None:
     parser.add_argument(
-        "-m", "--model", default=argparse.SUPPRESS, help="name or GGUF file of the model (default: smollm2-135m)"
+        "-m",
+        "--model",
+        default=argparse.SUPPRESS,
+        help=f"name, GGUF file or folder of the model (default: {DEFAULT_MODEL})",
     )
     for name, settings in LOADING.items():
         parser.add_argument(flag(name), default=argparse.SUPPRESS, **settings)

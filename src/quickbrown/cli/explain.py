@@ -115,17 +115,17 @@ def painted(score: Score, spell: Spell) -> str:
 
 def table(score: Score, spell: Spell) -> Iterator[str]:
     """A line for each token, and one about all."""
-    wide = min(24, max(6, *(width(quoted(spell(one.token))) for one in score.tokens)))
-    yield f"{'prob':>7} {'bits':>6} {'rank':>6} {'entropy':>7}  {padded('token', wide)}  likeliest"
-    for one in score.tokens:
-        token = padded(quoted(spell(one.token)), wide)
+    tokens = [quoted(spell(one.token)) for one in score.tokens]
+    wide = min(24, max(map(width, tokens), default=0))
+    yield f"{padded('token', wide)} {'prob':>7} {'bits':>6} {'rank':>6} {'entropy':>7}  likeliest"
+    for token, one in zip(tokens, score.tokens, strict=True):
         if one.rank < 0:
-            yield f"{'':7} {'':6} {'':6} {'':7}  {token.rstrip()}"
+            yield token
             continue
         others = ", ".join(f"{quoted(spell(other))} {chance(logprob)}" for other, logprob in one.alternatives)
         yield (
-            f"{chance(one.logprob):>7} {bits(-one.logprob):6.2f} {one.rank + 1:6} {bits(one.entropy):7.2f}  "
-            f"{token}  {others}".rstrip()
+            f"{padded(token, wide)} {chance(one.logprob):>7} {bits(-one.logprob):6.2f} {one.rank + 1:6} "
+            f"{bits(one.entropy):7.2f}  {others}".rstrip()
         )
     yield summary(score)
 

@@ -13,7 +13,7 @@ PATIENCE = 1.0  # seconds of work before a bar
 
 
 class Bars:
-    """A bar for each stage of having a model: called with the stage, bytes done and bytes in all (0: unknown).
+    """A bar for the stage of having a model: called with the stage, bytes done and bytes in all (0: unknown).
 
     Nothing is drawn, or imported, before it is due.
     """
@@ -22,7 +22,8 @@ class Bars:
         self.shown = sys.stderr.isatty()
         self.start = time.monotonic()
         self.display: Progress | None = None
-        self.stages: dict[str, TaskID] = {}
+        self.stage = ""
+        self.task: TaskID | None = None
 
     def __enter__(self) -> Bars:
         return self
@@ -38,9 +39,11 @@ class Bars:
             from rich.progress import DownloadColumn, TimeRemainingColumn
 
             self.display = display("{task.description:11}", DownloadColumn(), TimeRemainingColumn())
-        if stage not in self.stages:
-            self.stages[stage] = self.display.add_task(stage)
-        self.display.update(self.stages[stage], completed=done, total=total or None)
+        if self.task is None or stage != self.stage:
+            if self.task is not None:
+                self.display.remove_task(self.task)
+            self.stage, self.task = stage, self.display.add_task(stage, total=total or None)
+        self.display.update(self.task, completed=done, total=total or None)
 
 
 class Count:

@@ -14,7 +14,10 @@ def declare(parser: Parser) -> None:
     parser.add_argument("text", nargs="?", help="the text; - reads standard input")
     parser.add_argument("-f", "--file", metavar="FILE", help="read the text from a file")
     parser.add_argument(
-        "-m", "--model", default=DEFAULT_MODEL, help=f"name or GGUF file of the model (default: {DEFAULT_MODEL})"
+        "-m",
+        "--model",
+        default=DEFAULT_MODEL,
+        help=f"name, GGUF file or folder of the model (default: {DEFAULT_MODEL})",
     )
     parser.add_argument("--ids", action="store_true", help="write the token ids only, with commas between them")
     parser.add_argument("--count", action="store_true", help="write how many there are only")
