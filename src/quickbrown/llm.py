@@ -305,7 +305,7 @@ class LLM:
         progress: Callable[[int, int], None] | None = None,
     ) -> Score:
         """What the model makes of a text: the log-probability of each token given those before it, its rank, and the
-        entropy there, alone or beside others the same.
+        entropy there, alone or beside others the same. Texts that are being written wait for each of its passes.
 
         top       how many of the likeliest tokens are told at each place
         stride    a text longer than the context is read in passes that each begin so many tokens behind the one before:

@@ -339,8 +339,12 @@ class Score:
 
     @property
     def perplexity(self) -> float:
-        """exp(-logprob / judged); nan if no token was judged, inf beyond what a float holds."""
-        try:
-            return math.exp(-self.logprob / self.judged) if self.judged else math.nan
-        except OverflowError:
-            return math.inf
+        return perplexity(self.logprob, self.judged)
+
+
+def perplexity(logprob: float, judged: int) -> float:
+    """exp(-logprob / judged); nan if no token was judged, inf beyond what a float holds."""
+    try:
+        return math.exp(-logprob / judged) if judged else math.nan
+    except OverflowError:
+        return math.inf

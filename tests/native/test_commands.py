@@ -149,6 +149,7 @@ LINES = [
     "[" * 100_000,
     '{"prompt": "abc", "messages": []}',
     '{"prompt": [5, 300]}',
+    '{"prompt": "abc", "n": 2}',
     '"abc"',
 ]
 
@@ -165,9 +166,9 @@ class TestBatch:
     def test_a_line_for_each(self, qb, llm, given, tmp_path):
         code, out, err = self.run(qb, given, tmp_path / "out.jsonl")
         assert (code, out) == (1, "")
-        assert err.startswith("11 lines, 6 of them errors; ")
+        assert err.startswith("12 lines, 7 of them errors; ")
         rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-        assert [row["line"] for row in rows] == [1, *range(3, 13)]
+        assert [row["line"] for row in rows] == [1, *range(3, 14)]
         first, second, third, fourth, *wrong, last = rows
         assert first["text"] == last["text"] == llm.generate("abc", max_new_tokens=6).text
         assert second["id"] == {"a": 1}
@@ -178,6 +179,7 @@ class TestBatch:
         assert [row["error"][:30] for row in wrong] == [
             "a prompt must be a string, a l", "unknown option 'zzz'; known op", "the line is no JSON: Expecting",
             "the line is nested too deep", 'a line needs "prompt" or "mess', "the prompt has token 300, outs",
+            "a line is for one text, so it ",
         ]  # fmt: skip
 
     def test_it_goes_on_where_it_was_cut(self, qb, given, tmp_path, monkeypatch):
@@ -192,9 +194,9 @@ class TestBatch:
             _, _, err = self.run(qb, given, part)
             assert part.read_bytes() == data
             done = data[:cut].count(b"\n")
-            assert err.startswith(f"{11 - done} lines, ")
+            assert err.startswith(f"{12 - done} lines, ")
             assert (f"after {done} done before" in err) == (done > 0)
-        assert self.run(qb, given, part) == (0, "", f"all 11 lines are in {part} already\n")
+        assert self.run(qb, given, part) == (0, "", f"all 12 lines are in {part} already\n")
 
     def test_ctrl_c_leaves_whole_lines(self, qb, given, tmp_path, monkeypatch):
         self.run(qb, given, whole := tmp_path / "whole.jsonl")
@@ -210,7 +212,7 @@ class TestBatch:
             patch.setattr(batch.Run, "finish", interrupted)
             code, _, err = self.run(qb, given, part)
         assert code == 130
-        assert err == f"4 of 11 lines are in {part}; the same command goes on from there\n"
+        assert err == f"4 of 12 lines are in {part}; the same command goes on from there\n"
         self.run(qb, given, part)
         assert part.read_bytes() == whole.read_bytes()
 
@@ -358,9 +360,13 @@ class TestScore:
             found.add(json.loads(qb("score", "--stride", stride, "--json")[1])["logprob"])
         assert len(found) == 2
 
-    def test_one_token(self, qb, monkeypatch):
+    def test_one_token(self, qb, monkeypatch, tmp_path):
         typed(monkeypatch, b"a")
         assert "nothing stands before" in qb("score")[1]
+        (tmp_path / "a").write_text("a")
+        assert qb("score", tmp_path / "a", tmp_path / "a")[1].count("nothing stands before") == 1
+        row = json.loads(qb("score", tmp_path / "a", "--json")[1])
+        assert (row["judged"], row["logprob"], row["perplexity"]) == (0, None, None)
         typed(monkeypatch, b"")
         assert "standard input is empty" in qb("score")[2]
 

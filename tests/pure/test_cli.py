@@ -307,6 +307,29 @@ class TestGenerate:
         assert capsys.readouterr() == ("a\n", "qb: memory ran out\n")
 
 
+class TestFirstRun:
+    @pytest.mark.parametrize("terminal", [True, False])
+    def test_it_explains_itself_on_a_terminal(
+        self,
+        terminal: bool,
+        models: list[FakeLLM],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.setenv("QB_HOME", str(tmp_path / "home"))
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+        assert main.call(["x"]) == 0
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == (2 if terminal else 0)
+        if terminal:
+            assert said[0] == f"Fetching smollm2-135m (92.9 MB, Apache-2.0) once, into {tmp_path / 'home'}."
+            assert "`qb list`" in said[1]
+            hub.listing()[0].path.parent.mkdir(parents=True)
+            assert main.call(["x"]) == 0
+            assert capsys.readouterr().err == ""
+
+
 class TestChat:
     def run(self, lines: str, monkeypatch: pytest.MonkeyPatch, *argv: str) -> int:
         typed(lines.encode(), monkeypatch)

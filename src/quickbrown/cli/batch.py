@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from quickbrown.cli.command import FAILED, decoded, load, note
-from quickbrown.cli.generate import prompt_of, record
+from quickbrown.cli.generate import finite, prompt_of, record
 from quickbrown.cli.progress import Count
 from quickbrown.generation.seeds import hashed
 
@@ -93,21 +93,21 @@ def resume(path: Path, source: str, lines: Sequence[Line]) -> Iterator[tuple[Bin
     """
     if path.exists() and not path.is_file():
         raise ValueError(f"{path} is no file that could be gone on with; without --output, lines go to standard output")
-    with open(path, "a+b") as file:
-        file.seek(0)
-        data = file.read()
-        whole = data.rfind(b"\n") + 1
-        done = data[:whole].splitlines()
-        for at, (line, wanted) in enumerate(zip_longest(done, (one.number for one in lines[: len(done)])), 1):
-            if number_of(line) != wanted or wanted is None:
-                raise ValueError(f"line {at} of {path} was not made of {source}; name another file with --output")
-        file.truncate(whole)
-        try:
+    try:
+        with open(path, "a+b") as file:
+            file.seek(0)
+            data = file.read()
+            whole = data.rfind(b"\n") + 1
+            done = data[:whole].splitlines()
+            for at, (line, wanted) in enumerate(zip_longest(done, (one.number for one in lines[: len(done)])), 1):
+                if number_of(line) != wanted or wanted is None:
+                    raise ValueError(f"line {at} of {path} was not made of {source}; name another file with --output")
+            file.truncate(whole)
             yield file, len(done)
-        except OSError as error:
-            if error.filename is not None:
-                raise
-            raise OSError(error.errno, error.strerror, str(path)) from error
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def number_of(line: bytes) -> Any:
@@ -161,6 +161,8 @@ class Run:
             prompt, messages = said.pop("prompt", None), said.pop("messages", None)
             if (prompt is None) == (messages is None):
                 raise ValueError('a line needs "prompt" or "messages", and not both')
+            if "n" in said:
+                raise ValueError("a line is for one text, so it takes no n; repeat the line")
             if isinstance(prompt, str):
                 prompt = prompt_of(prompt, self.args)
             options = self.options | said
@@ -193,7 +195,7 @@ class Run:
             else:
                 said |= record(completion)
                 if begun.logprobs:
-                    said |= {"tokens": completion.tokens, "logprobs": completion.logprobs}
+                    said |= {"tokens": completion.tokens, "logprobs": list(map(finite, completion.logprobs or ()))}
         self.errors += "error" in said
         self.out.write((json.dumps(said, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass"))
         self.out.flush()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quickbrown.cli.command import Command, Parser, declare_model, load, note, text_of, whole, write
+from quickbrown.cli.generate import finite
 from quickbrown.cli.shown import coloured, columns, cut, harmless, padded, quoted, width
 
 if TYPE_CHECKING:
@@ -71,14 +72,13 @@ def facts(one: TokenScore, spell: Spell) -> dict[str, Any]:
     def text(token: int) -> str:
         return spell(token).decode("utf-8", "backslashreplace")
 
-    judged = one.rank >= 0
     return {
         "id": one.token,
         "text": text(one.token),
-        "logprob": one.logprob if judged else None,
-        "entropy": one.entropy if judged else None,
-        "rank": one.rank if judged else None,
-        "alternatives": [{"id": token, "text": text(token), "logprob": logprob} for token, logprob in one.alternatives],
+        "logprob": finite(one.logprob),
+        "entropy": finite(one.entropy),
+        "rank": one.rank if one.rank >= 0 else None,
+        "alternatives": [{"id": token, "text": text(token), "logprob": finite(p)} for token, p in one.alternatives],
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import codecs
 import json
+import math
 import sys
 import time
 from contextlib import closing
@@ -41,7 +42,11 @@ def declare(parser: Parser) -> None:
         "-n", "--num-return-sequences", metavar="N", dest="n", type=whole, default=1,
         help="write so many texts; needs a temperature, or all would be the same (default: 1)",
     )  # fmt: skip
-    add("--echo", action="store_true", help="write the prompt first (always done on a terminal)")
+    add(
+        "--echo",
+        action="store_true",
+        help="write the prompt first (always done where a terminal shows a text continued)",
+    )
     add("--stats", action="store_true", help="end with a line of figures on standard error")
     add("--json", action="store_true", help="write events instead of text, a line of JSON each")
     add(
@@ -76,12 +81,13 @@ def run(args: argparse.Namespace) -> int:
     loaded = time.perf_counter() - start
     if args.json:
         options["logprobs"] = True
-    with closing(llm.stream_batch([prompt_of(text, args)], n=args.n, **options)) as stream:
+    prompt = prompt_of(text, args)
+    with closing(llm.stream_batch([prompt], n=args.n, **options)) as stream:
         if args.json:
             event("start", {"model": str(llm.path), "load_seconds": round(loaded, 6)})
             tell(llm, stream)
         elif args.n == 1:
-            spell(stream, text if args.echo or (sys.stdout.isatty() and isinstance(prompt_of(text, args), str)) else "")
+            spell(stream, text if args.echo or (sys.stdout.isatty() and prompt == text) else "")
         else:
             for number, completion in enumerate(stream.read(), 1):
                 end = "" if completion.text.endswith("\n") else "\n"
@@ -144,8 +150,8 @@ class Told:
         tokens = list(self.text.tokens)
         for at in range(self.count, len(tokens)):
             text = self.decoder.decode(self.llm.tokenizer.token_bytes(tokens[at]))
-            facts = {"row": self.text.row, "id": tokens[at], "text": text, "logprob": self.text.logprobs[at]}
-            event("token", facts)
+            logprob = finite(self.text.logprobs[at])
+            event("token", {"row": self.text.row, "id": tokens[at], "text": text, "logprob": logprob})
         self.count = len(tokens)
 
 
@@ -168,10 +174,15 @@ def timings(text: Text) -> dict[str, float | None]:
     rate = rate_of(len(text.tokens), first, total)
     return {
         "reused_tokens": text.completion.reused_tokens,
-        "first_token_seconds": None if first != first else round(first, 6),
-        "seconds": None if total != total else round(total, 6),
+        "first_token_seconds": finite(round(first, 6)),
+        "seconds": finite(round(total, 6)),
         "tokens_per_second": None if rate is None else round(rate, 2),
     }
+
+
+def finite(value: float) -> float | None:
+    """A number as JSON can say it: None for nan and infinities."""
+    return value if math.isfinite(value) else None
 
 
 def rate_of(written: int, first: float, total: float) -> float | None:

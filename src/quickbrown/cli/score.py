@@ -9,7 +9,9 @@ from functools import partial
 from typing import Any
 
 from quickbrown.cli.command import Command, Parser, declare_model, load, text_of, whole, write
+from quickbrown.cli.generate import finite
 from quickbrown.cli.progress import Count
+from quickbrown.types import perplexity
 
 
 def declare(parser: Parser) -> None:
@@ -34,12 +36,14 @@ def run(args: argparse.Namespace) -> int:
         with Count("tokens", 0) as count:
             score = llm.score(text, stride=args.stride, progress=partial(tell, count))
         rows.append(figures(name, len(score.tokens), score.judged, score.logprob, len(text.encode())))
-    if len(rows) > 1:
+    known = [row for row in rows if row["judged"]]
+    if len(known) > 1:
         names = ("tokens", "judged", "logprob", "bytes")
-        rows.append(figures("all", *(sum(row[name] for row in rows if row[name] is not None) for name in names)))
+        rows.append(figures("all", *(sum(row[name] for row in known) for name in names)))
     if args.json:
         for row in rows:
-            write(json.dumps(row, ensure_ascii=False) + "\n")
+            said = {name: finite(value) if isinstance(value, float) else value for name, value in row.items()}
+            write(json.dumps(said, ensure_ascii=False) + "\n")
         return 0
     wide = max(len("file"), *(len(row["file"]) for row in rows))
     write(f"{'file':{wide}} {'tokens':>9} {'log-prob':>12} {'a token':>8} {'perplexity':>11} {'bits/byte':>9}\n")
@@ -60,16 +64,15 @@ def tell(count: Count, done: int, total: int) -> None:
 
 
 def figures(file: str, tokens: int, judged: int, logprob: float, size: int) -> dict[str, Any]:
-    """A row: natural logarithms, summed over the tokens that were judged."""
-    known = judged > 0
+    """A row: natural logarithms, summed over the tokens that were judged; nan and inf where there is nothing to say."""
     return {
         "file": file,
         "bytes": size,
         "tokens": tokens,
         "judged": judged,
-        "logprob": logprob if known else None,
-        "perplexity": math.exp(min(-logprob / judged, 700.0)) if known else None,
-        "bits_per_byte": -logprob / math.log(2) / size if known else None,
+        "logprob": logprob,
+        "perplexity": perplexity(logprob, judged),
+        "bits_per_byte": -logprob / math.log(2) / size,
     }
 
 
