@@ -21,7 +21,7 @@ LENGTH = Finish(FinishReason.LENGTH)
 CANCELLED = Finish(FinishReason.CANCELLED)
 TIME = Finish(FinishReason.TIME)
 BROKEN = Finish(FinishReason.ERROR, "LookupError: no idea")
-POISONED = Finish(FinishReason.ERROR, "ValueError: this cannot be swallowed")
+POISONED = Finish(FinishReason.ERROR, "this cannot be swallowed")
 
 Answer = Callable[[list[int]], np.ndarray]  # the logits after a text; its `draw`, if it has one, draws from the last
 

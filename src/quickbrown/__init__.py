@@ -59,7 +59,16 @@ if TYPE_CHECKING:
     from quickbrown.hf.tokenizer import AutoTokenizer
     from quickbrown.llm import LLM
     from quickbrown.streams import AsyncBatchStream, AsyncStream, BatchStream, GenerationError, Stream
-    from quickbrown.types import Completion, Finish, FinishReason, SamplingParams, TooLong, UnknownOption
+    from quickbrown.types import (
+        Completion,
+        Finish,
+        FinishReason,
+        SamplingParams,
+        Score,
+        TokenScore,
+        TooLong,
+        UnknownOption,
+    )
 
 __version__ = "0.1.0"
 
@@ -107,6 +116,7 @@ __all__ = [
     "PromptHint",
     "RepetitionPenaltyLogitsProcessor",
     "SamplingParams",
+    "Score",
     "SequenceBiasLogitsProcessor",
     "StopStringCriteria",
     "StoppingCriteria",
@@ -118,6 +128,7 @@ __all__ = [
     "TextGenerationPipeline",
     "TextIteratorStreamer",
     "TextStreamer",
+    "TokenScore",
     "TooLong",
     "TopHLogitsWarper",
     "TopKLogitsWarper",
@@ -174,6 +185,7 @@ _HOME = {
     "PromptHint": "hf.model",
     "RepetitionPenaltyLogitsProcessor": "hf.logits_process",
     "SamplingParams": "types",
+    "Score": "types",
     "SequenceBiasLogitsProcessor": "hf.logits_process",
     "StopStringCriteria": "hf.stopping_criteria",
     "StoppingCriteria": "hf.stopping_criteria",
@@ -185,6 +197,7 @@ _HOME = {
     "TextGenerationPipeline": "hf.text_generation",
     "TextIteratorStreamer": "hf.streamers",
     "TextStreamer": "hf.streamers",
+    "TokenScore": "types",
     "TooLong": "types",
     "TopHLogitsWarper": "hf.logits_process",
     "TopKLogitsWarper": "hf.logits_process",

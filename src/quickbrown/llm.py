@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import glob
+import math
 import os
 import re
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -19,24 +21,28 @@ from typing import TYPE_CHECKING, Any, cast, overload
 import numpy as np
 import numpy.typing as npt
 
-from quickbrown.backends.native.compile import LAYOUT
+from quickbrown.backends.native.compile import LAYOUT, Formats, TooLarge, packed_bytes
 from quickbrown.backends.native.memory import available_memory
 from quickbrown.backends.native.runner import NativeRunner
 from quickbrown.engine.decoder import Processor
 from quickbrown.engine.engine import Engine
 from quickbrown.engine.sequence import Request
 from quickbrown.engine.thread import EngineThread
+from quickbrown.generation import processors
+from quickbrown.generation.chain import Chain
 from quickbrown.generation.decoders.sample import Sample
+from quickbrown.generation.score import judge, windows
 from quickbrown.generation.seeds import row_seeds
 from quickbrown.models.blocks import Decoder
 from quickbrown.models.config import Config
 from quickbrown.models.families import of_model_type
+from quickbrown.quant.formats import FORMATS
 from quickbrown.quant.weight import PartWeight, Weight
 from quickbrown.streams import BatchStream, NoPieces, Out, Piece, Reader, Stream, Text, Texts, Watch, ends
 from quickbrown.text.gguf_vocab import template_from_gguf, tokenizer_from_gguf
 from quickbrown.text.pieces import Pieces
 from quickbrown.text.tokenizer import Tokenizer
-from quickbrown.types import Completion, SamplingParams, TooLong
+from quickbrown.types import Completion, SamplingParams, Score, TokenScore, TooLong, size
 from quickbrown.weights import hub
 from quickbrown.weights.gguf import GgufSource
 from quickbrown.weights.kept import Kept, finish, later
@@ -98,7 +104,7 @@ class LLM:
     number of threads may write with one LLM at the same time: their texts are computed together, and none changes.
 
     Raises hub.HubError for a model that cannot be had, BadFile for a damaged or unsupported file, ValueError for
-    arguments out of range.
+    arguments out of range and for weights that do not fit into memory.
     """
 
     def __init__(
@@ -139,16 +145,20 @@ class LLM:
             vocabulary = aside.submit(self._vocabulary)
             self._weights = _Weights(self.source)
             self.model: Decoder = family.Model(self.config, self._weights)
-            self.runner = NativeRunner(
-                self.model,
-                blocks=self._blocks(room),
-                threads=threads,
-                dtype=dtype,
-                packed=self._weights.release,
-                hold=holding(quantize, self.model),
-                wide=activations == "bf16",
-                kept=kept,
-            )
+            self._weights.watch(progress)
+            try:
+                self.runner = NativeRunner(
+                    self.model,
+                    blocks=self._blocks(room),
+                    threads=threads,
+                    dtype=dtype,
+                    packed=self._weights.release,
+                    hold=holding(quantize, self.model),
+                    wide=activations == "bf16",
+                    kept=kept,
+                )
+            except TooLarge as error:
+                raise ValueError(f"{error}; {self._fitting(error.free)}") from None
             self.vocabulary: Tokenizer | None = vocabulary.result()
         if isinstance(self.source, GgufSource):
             self.source.forget_vocabulary()
@@ -212,6 +222,14 @@ class LLM:
         if memory > free:
             raise ValueError(f"memory is {memory:,} bytes, but only {free:,} are free; ask for less")
         return memory // block_bytes
+
+    def _fitting(self, free: int) -> str:
+        """What to do where so many bytes are too few for the weights."""
+        ways = {f'with quantize="{name}"': Formats(hold=holding(name, self.model)) for name in ("q8", "q4")}
+        for way, format in ({'without dtype="float32"': Formats()} if self.dtype == "float32" else ways).items():
+            if (needed := packed_bytes(self._weights.read(), format)) <= free:
+                return f"{way} they take {size(needed)}, and fit"
+        return "close other programs, or take a smaller model"
 
     # -- texts ----------------------------------------------------------------------------------------------------
 
@@ -277,6 +295,52 @@ class LLM:
         if not 1 <= n <= most:
             raise ValueError(f"logits() takes 1 to {most} tokens, not {n}")
         return self.engine.call(lambda: self.engine.engine.logits(list(tokens), last, self._span(n)))
+
+    def score(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        top: int = 0,
+        stride: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Score:
+        """What the model makes of a text: the log-probability of each token given those before it, its rank, and the
+        entropy there, alone or beside others the same. Texts that are being written wait for each of its passes.
+
+        top       how many of the likeliest tokens are told at each place
+        stride    a text longer than the context is read in passes that each begin so many tokens behind the one before:
+                  a token is judged with all tokens before it, or at least with context - stride; half the context
+                  unless given
+        progress  called behind each pass with how many tokens are judged, and how many there are
+
+        Raises ValueError for an empty text, bad ids and options out of range, and if the texts being written leave no
+        memory for it.
+        """
+        tokens = self._tokens(prompt) if isinstance(prompt, str) else list(prompt)
+        context, width = self._context, self.config.vocab_size
+        stride = max(1, context // 2) if stride is None else stride
+        for name, value, least, most in (("top", top, 0, width), ("stride", stride, 1, context)):
+            if type(value) is not int or not least <= value <= most:
+                raise ValueError(f"{name} must be a whole number from {least} to {most}, not {value!r}")
+        if not tokens:
+            raise ValueError("there is nothing to score; give at least one token")
+        if not 0 <= min(tokens) <= max(tokens) < width:
+            alien = next(token for token in tokens if not 0 <= token < width)
+            raise ValueError(f"the text has token {alien}, outside the vocabulary of {width}")
+        found = [TokenScore(tokens[0])]
+
+        def read(begin: int, end: int, first: int) -> None:
+            engine = self.engine.engine
+            with closing(engine.read(tokens[begin:end], first - 1 - begin, self._span(end - begin))) as passed:
+                for at, rows in passed:
+                    for row, token in zip(rows, tokens[begin + at + 1 : end], strict=False):
+                        found.append(TokenScore(token, *judge(row, token, top)))
+
+        for window in windows(len(tokens), context, stride):
+            self.engine.call(functools.partial(read, *window))
+            if progress:
+                progress(len(found), len(tokens))
+        return Score(tuple(found))
 
     def info(self) -> dict[str, Any]:
         """Facts about the model, and how it is held here."""
@@ -367,16 +431,51 @@ class LLM:
         # what draws nothing takes no number of the default seed's calls
         seed = 0 if params.temperature == 0 and params.seed is None else params.seed
         seeds = row_seeds(seed, len(ids), samples)
-        stop_tokens = frozenset() if params.ignore_eos else self._ends
-        if params.stop:
-            named = (self.tokenizer.special_id(text) for text in params.stop)
-            stop_tokens |= {token for token in named if token is not None}
+        ends = self._ends if params.eos_token_id is None else frozenset(several(params.eos_token_id))
+        ends = frozenset() if params.ignore_eos else ends
+        named = [self.tokenizer.special_id(text) for text in params.stop]
+        stops = ends.union(token for token in named if token is not None)
         return self.begin(
             [
-                Job(prompt=tokens, params=its_params, seeds=its_seeds, stop_tokens=stop_tokens)
+                self._job(tokens, its_params, its_seeds, ends, stops)
                 for tokens, its_params, its_seeds in zip(ids, limited, seeds, strict=True)
             ],
             out,
+        )
+
+    def _job(
+        self,
+        tokens: list[int],
+        params: SamplingParams,
+        seeds: tuple[int, ...],
+        ends: frozenset[int],
+        stops: frozenset[int],
+    ) -> Job:
+        """What is to be done with one prompt; what changes its logits becomes a processor.
+
+        ends, stops  the tokens that end a text by the model's own rules, and all that do
+        """
+        said = params
+        if params.bad_words:
+            spelled = [self.tokenizer.encode(before + word) for word in params.bad_words for before in ("", " ")]
+            said = dataclasses.replace(params, bad_words_ids=(*(params.bad_words_ids or ()), *map(tuple, spelled)))
+        filtered = params.temperature > 0 and processors.filters_beyond_native(params)
+        chain = processors.build(
+            said,
+            prompt=tokens,
+            new_tokens=params.max_new_tokens,
+            eos_ids=ends,
+            vocab_size=self.config.vocab_size,
+            warpers=filtered,
+        )
+        if filtered:  # then all filters stand in the chain
+            params = dataclasses.replace(params, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0)
+        return Job(
+            prompt=tokens,
+            params=params,
+            seeds=seeds,
+            stop_tokens=stops,
+            processor=Chain(chain, self.config.vocab_size) if chain else None,
         )
 
     def begin(self, jobs: Sequence[Job], out: Out) -> list[Text]:
@@ -434,6 +533,19 @@ class LLM:
     def limited(self, params: SamplingParams, prompt: int, chosen: bool) -> SamplingParams:
         """The parameters of a prompt of that many tokens. A length that nobody chose ends with the context."""
         limit, whole = self._context, self.longest
+        if params.max_length is not None:
+            if params.max_length <= prompt:
+                raise TooLong(
+                    f"the prompt has {prompt} tokens and max_length={params.max_length} counts them too, "
+                    "so nothing could be written; give max_new_tokens instead"
+                )
+            chosen = True
+            params = dataclasses.replace(params, max_new_tokens=params.max_length - prompt, max_length=None)
+        if params.min_length - prompt > params.max_new_tokens:
+            raise ValueError(
+                f"min_length is {params.min_length}, but {prompt} tokens of prompt and max_new_tokens, "
+                f"{params.max_new_tokens}, make {prompt + params.max_new_tokens}; make one smaller or the other larger"
+            )
         room = limit - prompt
         hint = f" (the model could hold {whole} with more memory=)" if limit < whole else ""
         if room < 1:
@@ -479,6 +591,10 @@ def holding(quantize: str | None, model: Decoder) -> Callable[[Weight], str] | N
     return encoding.holding(quantize, model.head, model.embedding)
 
 
+def several(value: int | Sequence[int]) -> Sequence[int]:
+    return [value] if isinstance(value, int) else value
+
+
 def split(messages: Messages | Sequence[Messages]) -> tuple[Sequence[Messages], bool]:
     """The conversations, and whether it is a list of them and not one."""
     if isinstance(messages, (list, tuple)) and messages and isinstance(messages[0], (list, tuple)):
@@ -511,6 +627,7 @@ class _Weights(Mapping[str, Weight]):
         self.source = source
         self._read: dict[str, Weight] = {}
         self._names: dict[int, str] = {}
+        self._progress: Callable[[str, int, int], None] | None = None
 
     def __getitem__(self, name: str) -> Weight:
         if name not in self._read:
@@ -528,7 +645,25 @@ class _Weights(Mapping[str, Weight]):
         """What a model asks for; the source has checked all names and shapes."""
         return self[name]
 
+    def read(self) -> list[Weight]:
+        """Those that were asked for."""
+        return list(self._read.values())
+
+    def watch(self, progress: Callable[[str, int, int], None] | None) -> None:
+        """Tell of each weight that begins to be packed, out of all that were asked for."""
+        self._progress = progress
+        self._left = {name: size_of(weight) for name, weight in self._read.items()} if progress else {}
+        self._total = sum(self._left.values())
+
     def release(self, weight: Weight) -> None:
         while isinstance(weight, PartWeight) and id(weight) not in self._names:
             weight = weight.whole
-        self.source.release(self._names[id(weight)])
+        name = self._names[id(weight)]
+        self.source.release(name)
+        if self._progress and self._left.pop(name, 0):
+            self._progress("loading", self._total - sum(self._left.values()), self._total)
+
+
+def size_of(weight: Weight) -> int:
+    """Bytes of its numbers as they were published."""
+    return math.prod(weight.shape) * math.ceil(FORMATS[weight.format].bits) // 8 if weight.format in FORMATS else 0

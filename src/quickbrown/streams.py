@@ -51,6 +51,7 @@ class Text:
     row                   its number in the call
     sample                which sample of its prompt it is
     tokens                what has been written so far
+    logprobs              of those, if they are wanted
     finish                why it ended, or None
     started               when it was asked for, `time.perf_counter` seconds
     first_token_seconds   from then to the first token, nan before
@@ -70,6 +71,7 @@ class Text:
         self.row = row
         self.sample = sample
         self.tokens: list[int] = []
+        self.logprobs: list[float] = []
         self.finish: Finish | None = None
         self.started = time.perf_counter()
         self.first_token_seconds = float("nan")
@@ -78,7 +80,6 @@ class Text:
         self._watch = watch
         self._lock = threading.Lock()
         self._texts: list[str] = []
-        self._logprobs: list[float] = []
         self._reused = 0
 
     def take(self, event: Event) -> None:
@@ -88,8 +89,8 @@ class Text:
                 return
             if event.tokens and not self.tokens:
                 self.first_token_seconds = time.perf_counter() - self.started
-            self.tokens += event.tokens
-            self._logprobs += event.logprobs or ()
+            self.logprobs += event.logprobs or ()
+            self.tokens += event.tokens  # last: who sees a token sees its log-probability
             self._reused = event.reused
             piece = self._pieces.push(event.tokens)
             seen = self._watch(self, event.tokens) if self._watch and event.tokens else None
@@ -151,7 +152,7 @@ class Text:
                 tokens=tuple(self.tokens),
                 prompt_tokens=len(self._request.prompt),
                 finish=self.finish,
-                logprobs=tuple(self._logprobs) if params.logprobs else None,
+                logprobs=tuple(self.logprobs) if params.logprobs else None,
                 seed=self._request.seeds[self.sample] if params.temperature > 0 else None,
                 reused_tokens=self._reused,
             )

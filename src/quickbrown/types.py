@@ -1,4 +1,4 @@
-"""The nouns that cross rooms. This module imports no other room."""
+"""The nouns that cross rooms. This module imports no other room but `options`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,44 @@ import dataclasses
 import difflib
 import enum
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Integral, Real
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from quickbrown.options import (
+    ABOVE_0,
+    BIASES,
+    COUNT,
+    CUTOFF,
+    DECAY,
+    ENDS,
+    FLAG,
+    ID,
+    ID_OR_IDS,
+    IDS,
+    MOST,
+    PART,
+    SECONDS,
+    SEEDS,
+    SIZE,
+    STRINGS,
+    WORDS,
+    Check,
+    number,
+    option,
+    options,
+    plain,
+    whole,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+
+# Headings of the options
+LENGTH, DRAWING, LOGITS = "how long the text becomes", "how tokens are drawn", "what is done to logits first"
+RESULT = "what comes back"
 
 
 class FinishReason(str, enum.Enum):
@@ -70,11 +101,6 @@ class UnknownOption(TypeError):
         super().__init__(f"unknown option {name!r}; {hint}")
 
 
-def is_seed(value: object) -> bool:
-    """Whether noise can be keyed by a value: a whole number from 0 to 2**64 - 1."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and 0 <= int(value) < 2**64
-
-
 class TooLong(ValueError):
     """A text that could not be finished even if it had all memory, or the model's whole context, to itself."""
 
@@ -83,94 +109,164 @@ class TooLong(ValueError):
 class SamplingParams:
     """How a text is to be written. One set of defaults for `LLM`, the command line and the server.
 
-    max_new_tokens  most tokens to write, >= 1
-    temperature     0 takes the likeliest token; otherwise logits are divided by it before the draw
-    top_k           draw among the k likeliest only; 0 is off
-    top_p           draw among the fewest tokens that together reach this probability; 1 is off
-    min_p           drop tokens less likely than this share of the likeliest one's probability; 0 is off
-    seed            one for the call: every row of it draws its own from that; several, one a prompt: that row's own,
-                    under which it is what it would be alone; None takes the next of `set_seed`, or a fresh one
-    max_time        seconds after which a text ends where it is, counted from the call; None is off
-    stop            strings that end the text; they are cut from it
-    ignore_eos      go on after the model's own end-of-text tokens
-    logprobs        report the log-probability of each chosen token (of the unfiltered distribution at temperature 1)
+    Options that transformers has too bear its names and do what they do there, with other defaults. Filters apply in
+    the order temperature, top_h, top_k, top_p, min_p, typical_p, epsilon_cutoff, eta_cutoff, each on what the one
+    before left, behind everything that changes logits.
 
-    Filters apply in the order temperature, top_k, top_p, min_p, each on what the one before left.
     Raises ValueError, with a sentence, for a value out of range.
     """
 
-    max_new_tokens: int = 256
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    seed: int | tuple[int, ...] | None = None
-    max_time: float | None = None
-    stop: tuple[str, ...] = ()
-    ignore_eos: bool = False
-    logprobs: bool = False
+    # How long the text becomes
+    max_new_tokens: int = option(256, whole(1, MOST), LENGTH, "N", "most tokens to write")
+    max_length: int | None = option(None, SIZE, LENGTH, "N", "most tokens of prompt and text together")
+    min_new_tokens: int | None = option(None, COUNT, LENGTH, "N", "write no end before so many tokens")
+    min_length: int = option(0, COUNT, LENGTH, "N", "write no end before prompt and text together have so many tokens")
+    max_time: float | None = option(
+        None, SECONDS, LENGTH, "SECONDS", "end the text where it is after this time, counted from the call; None is off"
+    )
+    stop: tuple[str, ...] = option(
+        (), STRINGS, LENGTH, "TEXT", "end the text before this string, which is cut from it", also=("stop_strings",)
+    )
+    eos_token_id: int | tuple[int, ...] | None = option(
+        None, ENDS, LENGTH, "IDS", "tokens that end the text, instead of the model's own; -1 is one that never comes"
+    )
+    ignore_eos: bool = option(False, FLAG, LENGTH, "", "go on after the model's own end of text")
+
+    # How tokens are drawn
+    do_sample: bool | None = option(
+        None, FLAG, DRAWING, "", "draw, at temperature 1 unless one is given; otherwise a temperature decides"
+    )
+    temperature: float = option(
+        0.0,
+        number(lambda x: 0 <= x <= 1e6, "from 0 to 1,000,000"),
+        DRAWING,
+        "X",
+        "0 takes the likeliest token; otherwise logits are divided by it before the draw: 1 draws as the model says",
+    )
+    top_k: int = option(
+        0, whole(0, MOST, " (0 is off)"), DRAWING, "N", "draw among so many of the likeliest tokens; 0 is off"
+    )
+    top_p: float = option(
+        1.0, PART, DRAWING, "X", "draw among the fewest tokens that together reach this probability; 1 is off"
+    )
+    min_p: float = option(
+        0.0,
+        number(lambda x: 0 <= x <= 1, "between 0 and 1"),
+        DRAWING,
+        "X",
+        "drop tokens less likely than this share of the likeliest one's probability; 0 is off",
+    )
+    top_h: float | None = option(
+        None, PART, DRAWING, "X", "draw among tokens that hold this share of the distribution's entropy; None is off"
+    )
+    typical_p: float = option(
+        1.0, PART, DRAWING, "X", "draw among the tokens of most typical surprise that reach this probability; 1 is off"
+    )
+    epsilon_cutoff: float = option(0.0, CUTOFF, DRAWING, "X", "drop tokens less probable than this; 0 is off")
+    eta_cutoff: float = option(
+        0.0, CUTOFF, DRAWING, "X", "the same, but less strict where the distribution is wide; 0 is off"
+    )
+    seed: int | tuple[int, ...] | None = option(
+        None, SEEDS, DRAWING, "N", "same seed, same text: one for the call, from which each row draws its own"
+    )
+
+    # What is done to logits first
+    repetition_penalty: float = option(
+        1.0, ABOVE_0, LOGITS, "X", "make tokens of prompt and text this much less likely; below 1 more; 1 is off"
+    )
+    encoder_repetition_penalty: float = option(
+        1.0, ABOVE_0, LOGITS, "X", "make tokens of the prompt this much likelier; below 1 less; 1 is off"
+    )
+    no_repeat_ngram_size: int = option(
+        0, COUNT, LOGITS, "N", "write no run of so many tokens that prompt or text have already; 0 is off"
+    )
+    encoder_no_repeat_ngram_size: int = option(
+        0, COUNT, LOGITS, "N", "write no run of so many tokens that the prompt has; 0 is off"
+    )
+    bad_words: tuple[str, ...] = option(
+        (), STRINGS, LOGITS, "TEXT", "never write this, as the vocabulary cuts it with a blank before it and without"
+    )
+    bad_words_ids: tuple[tuple[int, ...], ...] | None = option(
+        None, WORDS, LOGITS, "JSON", "never complete these runs of tokens: [[5], [7, 8]]"
+    )
+    sequence_bias: Any = option(
+        None, BIASES, LOGITS, "JSON", "add to the logit of the last token of a run: [[[7, 8], -2.5]]"
+    )
+    suppress_tokens: tuple[int, ...] | None = option(None, IDS, LOGITS, "IDS", "never write these tokens")
+    begin_suppress_tokens: tuple[int, ...] | None = option(
+        None, IDS, LOGITS, "IDS", "do not begin the text with one of these tokens"
+    )
+    forced_bos_token_id: int | None = option(None, ID, LOGITS, "N", "the token that follows a prompt of a single token")
+    forced_eos_token_id: int | tuple[int, ...] | None = option(
+        None,
+        ID_OR_IDS,
+        LOGITS,
+        "IDS",
+        "the token, or one of several, that ends a text which the length ends",
+    )
+    exponential_decay_length_penalty: tuple[int, float] | None = option(
+        None, DECAY, LOGITS, "JSON", "make an end likelier from so many new tokens on, by a growing factor: [20, 1.05]"
+    )
+    remove_invalid_values: bool = option(
+        False, FLAG, LOGITS, "", "take a NaN for 0, and infinite logits for large ones"
+    )
+    renormalize_logits: bool = option(False, FLAG, LOGITS, "", "make log-probabilities of what the others left")
+
+    # What comes back
+    logprobs: bool = option(
+        False, FLAG, RESULT, "", "report the log-probability of each chosen token, in the model's own distribution"
+    )
 
     def __post_init__(self) -> None:
-        for name in ("max_new_tokens", "temperature", "top_k", "top_p", "min_p", "seed", "max_time"):
-            value = getattr(self, name)
-            if isinstance(value, Integral) and not isinstance(value, bool):  # numpy's become Python's
-                object.__setattr__(self, name, int(value))
-            elif isinstance(value, Real) and not isinstance(value, bool):
-                object.__setattr__(self, name, float(value))
-
-        def check(name: str, kind: type, good: bool, meaning: str) -> None:
-            value = getattr(self, name)
-            if (isinstance(value, bool) and kind is not bool) or not good:
-                raise ValueError(f"{name} must be {meaning}, not {value!r}")
-
-        def number(value: object) -> bool:
-            return isinstance(value, (int, float)) and math.isfinite(value)
-
-        def integer(value: object) -> bool:
-            return isinstance(value, int)
-
-        most = 2**31 - 1
-        check(
-            "max_new_tokens",
-            int,
-            integer(self.max_new_tokens) and 1 <= self.max_new_tokens <= most,
-            "a whole number of at least 1",
-        )
-        check("temperature", float, number(self.temperature) and 0 <= self.temperature <= 1e6, "from 0 to 1,000,000")
-        check("top_k", int, integer(self.top_k) and 0 <= self.top_k <= most, "a whole number of at least 0 (0 is off)")
-        check("top_p", float, number(self.top_p) and 0 < self.top_p <= 1, "above 0 and at most 1")
-        check("min_p", float, number(self.min_p) and 0 <= self.min_p <= 1, "between 0 and 1")
-        seed = self.seed
-        if isinstance(seed, (list, tuple)):
-            seed = tuple(int(one) if is_seed(one) else one for one in seed)
-        object.__setattr__(self, "seed", seed)
-        check(
-            "seed",
-            int,
-            seed is None or all(map(is_seed, seed if isinstance(seed, tuple) else (seed,))),
-            "None, a whole number from 0 to 2**64 - 1, or several",
-        )
-        check(
-            "max_time",
-            float,
-            self.max_time is None or (number(self.max_time) and self.max_time > 0),
-            "None or a number of seconds above 0",
-        )
-        stop = (self.stop,) if isinstance(self.stop, str) else self.stop
-        if not isinstance(stop, (list, tuple)) or not all(isinstance(s, str) and s for s in stop):
-            raise ValueError(f"stop must be strings that are not empty, not {self.stop!r}")
-        object.__setattr__(self, "stop", tuple(stop))
-        check("ignore_eos", bool, isinstance(self.ignore_eos, bool), "True or False")
-        check("logprobs", bool, isinstance(self.logprobs, bool), "True or False")
+        for field in dataclasses.fields(self):
+            given = getattr(self, field.name)
+            value = (given,) if field.name in ("stop", "bad_words") and isinstance(given, str) else plain(given)
+            rule: Check = field.metadata["option"].check
+            if not (value is None and field.default is None) and not rule.good(value):
+                raise ValueError(f"{field.name} must be {rule.meaning}, not {given!r}")
+            object.__setattr__(self, field.name, value)
+        if self.do_sample is not None and self.do_sample != (self.temperature > 0):
+            raise ValueError(
+                f"do_sample={self.do_sample} and temperature={self.temperature} contradict each other: "
+                "0 takes the likeliest token, and any other temperature draws; leave one of them out"
+            )
+        if self.min_new_tokens is not None and self.min_new_tokens > self.max_new_tokens:
+            raise ValueError(
+                f"min_new_tokens is {self.min_new_tokens}, but max_new_tokens is {self.max_new_tokens}; "
+                "make one smaller or the other larger"
+            )
 
     @classmethod
-    def from_options(cls, options: dict[str, object]) -> SamplingParams:
+    def from_options(cls, given: Mapping[str, object]) -> SamplingParams:
         """Keyword arguments of a caller. Raises UnknownOption for a name that nothing honours."""
-        known = [f.name for f in dataclasses.fields(cls)]
-        for name in options:
-            if name not in known:
-                raise UnknownOption(name, known)
-        return cls(**options)  # type: ignore[arg-type]
+        known = options(cls)
+        names = {other: name for name, one in known.items() for other in (name, *one.also)}
+        chosen: dict[str, Any] = {}
+        for other, value in given.items():
+            if other not in names:
+                raise UnknownOption(other, list(known))
+            if names[other] in chosen:
+                raise ValueError(f"{other} and {names[other]} are one option; give it once")
+            chosen[names[other]] = value
+        if "max_new_tokens" in chosen and chosen.get("max_length") is not None:
+            raise ValueError("max_new_tokens and max_length both say how long the text may become; give one of them")
+        if chosen.get("do_sample") is True and "temperature" not in chosen:
+            chosen["temperature"] = 1.0
+        return cls(**chosen)
+
+
+SamplingParams.__doc__ = f"{SamplingParams.__doc__}\n" + "".join(
+    f"    {name:34}{one.meaning}\n" for name, one in options(SamplingParams).items()
+)
+
+
+def size(count: float) -> str:
+    """Bytes for people: 93.5 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
 
 
 class Event(NamedTuple):
@@ -205,3 +301,50 @@ class Completion:
 
     def __str__(self) -> str:
         return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class TokenScore:
+    """What a model made of one token of a text, given those before it. Natural logarithms, at temperature 1.
+
+    token         its id
+    logprob       its log-probability; nan for a first token, which nothing stands before
+    entropy       of the distribution that it was drawn from; nan likewise
+    rank          how many tokens the model held for likelier; -1 likewise
+    alternatives  the likeliest tokens there, with their log-probabilities
+    """
+
+    token: int
+    logprob: float = math.nan
+    entropy: float = math.nan
+    rank: int = -1
+    alternatives: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What a model made of a text: `tokens`, each judged once, but a first one that nothing stands before."""
+
+    tokens: tuple[TokenScore, ...]
+
+    @property
+    def judged(self) -> int:
+        """How many tokens have a log-probability."""
+        return sum(one.rank >= 0 for one in self.tokens)
+
+    @property
+    def logprob(self) -> float:
+        """Of the whole text: the sum over its tokens; nan if none was judged."""
+        return math.fsum(one.logprob for one in self.tokens if one.rank >= 0) if self.judged else math.nan
+
+    @property
+    def perplexity(self) -> float:
+        return perplexity(self.logprob, self.judged)
+
+
+def perplexity(logprob: float, judged: int) -> float:
+    """exp(-logprob / judged); nan if no token was judged, inf beyond what a float holds."""
+    try:
+        return math.exp(-logprob / judged) if judged else math.nan
+    except OverflowError:
+        return math.inf

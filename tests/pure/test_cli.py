@@ -15,9 +15,9 @@ import pytest
 
 import quickbrown
 from quickbrown.cli import chat, doctor, generate, main
-from quickbrown.cli.command import SAMPLING, size
+from quickbrown.cli.command import SAMPLING, flag
 from quickbrown.cli.info import lines
-from quickbrown.types import Completion, Finish, FinishReason, SamplingParams
+from quickbrown.types import Completion, Finish, FinishReason, SamplingParams, size
 from quickbrown.weights import hub, kept
 from quickbrown.weights.kept import Kept
 
@@ -47,6 +47,22 @@ class FakeStream:
         self.closed = True
 
 
+class FakeBatch:
+    """A FakeStream as the only row of a call."""
+
+    def __init__(self, stream: FakeStream) -> None:
+        self.stream = stream
+        self.close = stream.close
+        self.first_token_seconds, self.seconds = stream.first_token_seconds, stream.seconds
+
+    def __iter__(self) -> Iterator[tuple[int, str]]:
+        return ((0, piece) for piece in self.stream)
+
+    @property
+    def completions(self) -> list[Completion]:
+        return [self.stream.completion]
+
+
 class FakeLLM:
     """Remembers how it was made and what it was asked; answers with the next script."""
 
@@ -59,12 +75,17 @@ class FakeLLM:
         self.streams: list[FakeStream] = []
 
     def stream(self, prompt: Any, **options: Any) -> FakeStream:
-        SamplingParams(**options)
+        SamplingParams.from_options(options)
         self.asked.append((prompt, options))
         self.streams.append(FakeStream(self.scripts.pop(0) if self.scripts else ["yes"], self.finish))
         return self.streams[-1]
 
     stream_chat = stream
+
+    def stream_batch(self, prompts: list[Any], n: int, **options: Any) -> FakeBatch:
+        assert n == 1
+        [prompt] = prompts
+        return FakeBatch(self.stream(prompt, **options))
 
 
 @pytest.fixture
@@ -113,9 +134,13 @@ class TestChoosing:
         [
             (["generate", "x", "--temprature", "1"], "there is no option --temprature; did you mean --temperature?"),
             (["generate", "x", "--temp", "1"], "there is no option --temp"),
+            (["generate", "x", "--num-beams", "4"], "--num-beams is not supported yet; leave it out"),
+            (["generate", "x", "--output-scores"], "--output-scores means something to generate() of Python only"),
+            (["generate", "x", "--suppress-tokens", "a"], "give token ids with commas between them, like 5,6, not 'a'"),
+            (["generate", "x", "--sequence-bias", "[1"], "'[1' is no JSON"),
             (["generate", "The", "quick"], "'quick' is one word too many"),
-            (["generate", "x", "--top-k", "many"], "invalid int value: 'many'"),
-            (["generate", "x", "--dtype", "int3"], "invalid choice: 'int3'"),
+            (["generate", "x", "--top-k", "many"], "give a whole number, not 'many'"),
+            (["generate", "x", "--dtype", "int3"], "it is one of auto, float32, not 'int3'"),
             (["info"], "the following arguments are required: model"),
         ],
     )
@@ -137,23 +162,31 @@ class TestErrors:
         [
             (ValueError("the prompt is\nempty"), "qb: the prompt is empty\n"),
             (RuntimeError("QB_ISA=x is not known."), "qb: QB_ISA=x is not known.\n"),
-            (FileNotFoundError(2, "No such file or directory", "x.gguf"), "qb: x.gguf: No such file or directory\n"),
-            (KeyError("k"), "qb: unexpected KeyError: 'k' (QB_TRACEBACK=1 shows where)\n"),
-            (ValueError(), "qb: unexpected ValueError:  (QB_TRACEBACK=1 shows where)\n"),
+            (
+                FileNotFoundError(2, "No such file or directory", "x.gguf"),
+                "qb: x.gguf: No such file or directory; check the spelling\n",
+            ),
+            (KeyError("k"), "qb: unexpected KeyError: 'k' (--debug shows where)\n"),
+            (ValueError(), "qb: unexpected ValueError:  (--debug shows where)\n"),
+            (
+                OSError(28, "No space left on device"),
+                "qb: No space left on device; free some room, or name another place\n",
+            ),
+            (MemoryError("no 5 MB"), "qb: memory ran out (no 5 MB); close other programs, or take a smaller model\n"),
         ],
     )
     def test_an_error_is_one_sentence(
         self, error: Exception, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        monkeypatch.delenv("QB_TRACEBACK", raising=False)
         monkeypatch.setattr(main, "dispatch", lambda argv: (_ for _ in ()).throw(error))
         assert main.call(["x"]) == 1
         assert capsys.readouterr().err == said
 
-    def test_a_traceback_can_be_had(self, monkeypatch: pytest.MonkeyPatch, models: list[FakeLLM]) -> None:
-        monkeypatch.setenv("QB_TRACEBACK", "1")
-        with pytest.raises(ValueError, match="top_p"):
-            main.call(["x", "--top-p", "2"])
+    def test_a_traceback_can_be_had(self, models: list[FakeLLM], capsys: pytest.CaptureFixture[str]) -> None:
+        assert main.call(["x", "--top-p", "2", "--debug"]) == 1
+        said = capsys.readouterr().err
+        assert said.startswith("Traceback")
+        assert said.endswith("\nqb: top_p must be above 0 and at most 1, not 2.0\n")
 
     def test_a_bad_value_costs_no_load(self, models: list[FakeLLM], capsys: pytest.CaptureFixture[str]) -> None:
         assert main.call(["generate", "x", "--top-p", "2"]) == 1
@@ -203,29 +236,32 @@ class TestGenerate:
         assert capsys.readouterr().out == " fox jumps\n"
 
     def test_every_option_arrives(self, models: list[FakeLLM]) -> None:
-        options = {"max_new_tokens": 3, "temperature": 0.5, "top_k": 4, "top_p": 0.9, "min_p": 0.1, "seed": 5,
-                   "max_time": 2.5}  # fmt: skip
-        argv = [word for name, value in options.items() for word in ("--" + name.replace("_", "-"), str(value))]
-        argv += [
-            "--stop",
-            "\n",
-            "--stop",
-            "END",
-            "--ignore-eos",
-            "--threads",
-            "1",
-            "--dtype",
-            "float32",
-            "--memory",
-            "2GB",
-        ]
+        """Each as it is typed for its kind of value, and as the library takes it."""
+        typed = {
+            "": [([], True)],
+            "N": [(["3"], 3)],
+            "X": [(["0.5"], 0.5)],
+            "SECONDS": [(["2.5"], 2.5)],
+            "TEXT": [(["\n"], "\n"), (["END"], "END")],
+            "IDS": [(["5,6"], [5, 6])],
+            "JSON": [],
+        }
+        json = {"bad_words_ids": [[5], [6, 7]], "sequence_bias": [[[7, 8], -2.5]],
+                "exponential_decay_length_penalty": [20, 1.05]}  # fmt: skip
+        argv, options = ["--threads", "1", "--dtype", "float32", "--memory", "2GB"], {}
+        for name, one in SAMPLING.items():
+            if name == "max_length":  # which says the same as max_new_tokens
+                continue
+            values = typed[one.value] if one.value != "JSON" else [([str(json[name])], json[name])]
+            for words, value in values:
+                argv += [flag(name), *words]
+                options[name] = [*options.get(name, []), value] if one.value == "TEXT" else value
         assert main.call(["generate", "-m", "m.gguf", "x", *argv]) == 0
-        assert models[0].asked[0][1] == options | {"stop": ["\n", "END"], "ignore_eos": True}
+        assert models[0].asked[0][1] == options
         assert (models[0].model, models[0].settings) == (
             "m.gguf",
             {"threads": 1, "dtype": "float32", "memory": "2GB"},
         )
-        assert options.keys() | {"stop", "ignore_eos"} == SAMPLING.keys()
 
     @pytest.mark.parametrize("argv", [["generate"], ["generate", "-"], ["-"]])
     def test_a_prompt_can_come_through_a_pipe(
@@ -240,27 +276,27 @@ class TestGenerate:
     ) -> None:
         typed(b"ab\xff", monkeypatch)
         assert main.call(["generate"]) == 1
-        assert capsys.readouterr().err == "qb: standard input is not UTF-8 text: byte 2 cannot be read\n"
+        assert "qb: standard input is not UTF-8 text: byte 2 (0xff) cannot be read; " in capsys.readouterr().err
 
     def test_on_a_terminal_without_a_prompt_it_does_not_wait(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.setattr(sys, "stdin", type("Terminal", (io.StringIO,), {"isatty": lambda self: True})())
-        assert main.call(["generate"]) == 2
-        assert "no prompt" in capsys.readouterr().err
+        assert main.call(["generate"]) == 1
+        assert "there is no prompt" in capsys.readouterr().err
 
     def test_echo_and_figures(self, models: list[FakeLLM], capsys: pytest.CaptureFixture[str]) -> None:
         assert main.call(["generate", "The", "--echo", "--stats"]) == 0
         shown = capsys.readouterr()
         assert shown.out == "The fox jumps\n"
-        figures = shown.err.split(" · ")
+        figures = shown.err.split(", ")
         assert figures[1:] == [
             "3 prompt tokens", "first token after 0.500 s", "2 new tokens", "1.0 tokens/s", "stop (2)\n",
         ]  # fmt: skip
 
     def test_one_token_has_no_rate(self) -> None:
         one = Completion("a", (1,), 3, Finish(FinishReason.LENGTH))
-        assert generate.figures(one, 0.1, 0.5, 0.5).endswith("1 new tokens · no rate · length")
+        assert generate.figures([one], 0.1, 0.5, 0.5).endswith("1 new tokens, no rate, length")
 
     def test_an_error_in_the_middle_is_an_error(
         self, models: list[FakeLLM], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -269,6 +305,29 @@ class TestGenerate:
         monkeypatch.setattr(FakeLLM, "stream", lambda llm, prompt, **options: FakeStream(script, llm.finish))
         assert main.call(["x"]) == 1
         assert capsys.readouterr() == ("a\n", "qb: memory ran out\n")
+
+
+class TestFirstRun:
+    @pytest.mark.parametrize("terminal", [True, False])
+    def test_it_explains_itself_on_a_terminal(
+        self,
+        terminal: bool,
+        models: list[FakeLLM],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.setenv("QB_HOME", str(tmp_path / "home"))
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+        assert main.call(["x"]) == 0
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == (2 if terminal else 0)
+        if terminal:
+            assert said[0] == f"Fetching smollm2-135m (92.9 MB, Apache-2.0) once, into {tmp_path / 'home'}."
+            assert "`qb list`" in said[1]
+            hub.listing()[0].path.parent.mkdir(parents=True)
+            assert main.call(["x"]) == 0
+            assert capsys.readouterr().err == ""
 
 
 class TestChat:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 
 import numpy as np
 import pytest
@@ -21,6 +22,29 @@ REFUSED = {
     "stop": [[""], [1], ["a", None]],
     "ignore_eos": [1, None, "yes"],
     "logprobs": [1, 5, None],
+    "max_length": [0, -1, 1.5, True],
+    "min_new_tokens": [-1, 0.5, True],
+    "min_length": [-1, 0.5, None, True],
+    "eos_token_id": ["2", 1.5, (), (1, "2"), True],
+    "do_sample": [0, 1, "yes"],
+    "top_h": [0, 1.1, math.nan, True],
+    "typical_p": [0, 1.1, math.nan, None, True],
+    "epsilon_cutoff": [-0.1, 1, math.nan, None],
+    "eta_cutoff": [-0.1, 1, math.nan, None],
+    "repetition_penalty": [0, -1, math.nan, math.inf, None, True],
+    "encoder_repetition_penalty": [0, -1, math.nan, math.inf, None, True],
+    "no_repeat_ngram_size": [-1, 0.5, None, True],
+    "encoder_no_repeat_ngram_size": [-1, 0.5, None, True],
+    "bad_words": [[""], [1], 5],
+    "bad_words_ids": [(), (1, 2), ((),), ((-1,),), "ab"],
+    "sequence_bias": [{}, {(1,): math.nan}, {1: 2.0}, (((1,), "a"),), 5],
+    "suppress_tokens": [(-1,), ("a",), 5],
+    "begin_suppress_tokens": [(-1,), ("a",), 5],
+    "forced_bos_token_id": [-1, 1.5, (1,)],
+    "forced_eos_token_id": [-1, 1.5, (), (-1,)],
+    "exponential_decay_length_penalty": [(1,), (-1, 2.0), (1, 0), 5],
+    "remove_invalid_values": [1, None],
+    "renormalize_logits": [1, None],
 }
 TAKEN = {
     "max_new_tokens": [1, 2**31 - 1],
@@ -33,6 +57,29 @@ TAKEN = {
     "stop": [(), ("a",), ("a", "\n\n")],
     "ignore_eos": [True, False],
     "logprobs": [True, False],
+    "max_length": [None, 1, 10**6],
+    "min_new_tokens": [None, 0, 256],
+    "min_length": [0, 1000],
+    "eos_token_id": [None, 2, -1, (2, 5)],
+    "do_sample": [None, False],
+    "top_h": [None, 0.4, 1],
+    "typical_p": [0.1, 1],
+    "epsilon_cutoff": [0, 0.9],
+    "eta_cutoff": [0, 0.9],
+    "repetition_penalty": [0.5, 1, 2.5],
+    "encoder_repetition_penalty": [0.5, 1, 2.5],
+    "no_repeat_ngram_size": [0, 3],
+    "encoder_no_repeat_ngram_size": [0, 3],
+    "bad_words": [(), ("fox",)],
+    "bad_words_ids": [None, ((1,), (2, 3))],
+    "sequence_bias": [None, {(1, 2): -1.0}, (((1, 2), -math.inf),)],
+    "suppress_tokens": [None, (), (1, 2)],
+    "begin_suppress_tokens": [None, (), (1, 2)],
+    "forced_bos_token_id": [None, 0],
+    "forced_eos_token_id": [None, 0, (1, 2)],
+    "exponential_decay_length_penalty": [None, (3, 1.5)],
+    "remove_invalid_values": [True, False],
+    "renormalize_logits": [True, False],
 }
 
 
@@ -71,6 +118,31 @@ def test_seeds_may_be_a_list():
 def test_options_by_name():
     params = SamplingParams.from_options({"temperature": 0.5, "stop": "x"})
     assert params == SamplingParams(temperature=0.5, stop=("x",))
+
+
+def test_do_sample_draws_at_temperature_1_unless_one_is_given():
+    assert SamplingParams.from_options({"do_sample": True}).temperature == 1.0
+    assert SamplingParams.from_options({"do_sample": True, "temperature": 0.5}).temperature == 0.5
+    assert SamplingParams.from_options({"do_sample": False}).temperature == 0.0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"do_sample": True, "temperature": 0}, "do_sample=True and temperature=0 contradict each other"),
+        ({"do_sample": False, "temperature": 0.5}, "do_sample=False and temperature=0.5 contradict each other"),
+        ({"max_length": 5, "max_new_tokens": 5}, "max_new_tokens and max_length both say how long"),
+        ({"min_new_tokens": 300}, "min_new_tokens is 300, but max_new_tokens is 256"),
+        ({"stop": "a", "stop_strings": "b"}, "stop_strings and stop are one option"),
+    ],
+)
+def test_options_that_contradict_each_other(options, said):
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}"):
+        SamplingParams.from_options(options)
+
+
+def test_an_option_may_be_given_by_its_name_in_transformers():
+    assert SamplingParams.from_options({"stop_strings": ["a"]}) == SamplingParams(stop=("a",))
 
 
 def test_an_unknown_option_names_the_nearest():

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from quickbrown.cli.command import Command, Parser, declare_model, load, size, write
+from quickbrown.cli.command import Command, Parser, declare_model, load, whole, write
 from quickbrown.cli.info import lines
+from quickbrown.types import size
 
 COUNTS = {
     "prompt": (512, "tokens of the prompt whose reading is measured"),
@@ -25,7 +26,7 @@ LISTS = {
 
 def declare(parser: Parser) -> None:
     for name, (value, meaning) in COUNTS.items():
-        parser.add_argument(f"--{name}", metavar="N", type=int, default=value, help=f"{meaning} (default: {value})")
+        parser.add_argument(f"--{name}", metavar="N", type=whole, default=value, help=f"{meaning} (default: {value})")
     for name, (several, meaning) in LISTS.items():
         parser.add_argument(
             f"--{name}",
@@ -127,4 +128,15 @@ def span(spread: Mapping[str, float], digits: int) -> str:
     return f"{spread['median']:.{digits}f} ({spread['least']:.{digits}f}-{spread['most']:.{digits}f})"
 
 
-BENCH = Command("bench", "Measure how fast a model reads and writes here, and its memory.", declare, run)
+BENCH = Command(
+    "bench",
+    "Measure how fast a model reads and writes here, and its memory.",
+    declare,
+    run,
+    "[options]",
+    """
+qb bench
+qb bench --batch 1,4,16 --plot batch.png
+qb bench -m model.gguf --profile --json
+""",
+)

@@ -7,12 +7,13 @@ import os
 from typing import Any
 
 from quickbrown import __version__
-from quickbrown.cli.command import Command, Parser, size, write
+from quickbrown.cli.command import Command, Parser, whole, write
 from quickbrown.cli.info import lines
+from quickbrown.types import size
 
 
 def declare(parser: Parser) -> None:
-    parser.add_argument("--threads", metavar="N", type=int, help="threads to measure with (default: those in use)")
+    parser.add_argument("--threads", metavar="N", type=whole, help="threads to measure with (default: those in use)")
     parser.add_argument(
         "--verify",
         action="store_true",
@@ -111,5 +112,13 @@ def versions() -> dict[str, Any]:
 
 
 DOCTOR = Command(
-    "doctor", "Show what this machine offers: kernels, threads, bandwidth, models, versions.", declare, run
+    "doctor",
+    "Show what this machine offers: kernels, threads, bandwidth, models, versions.",
+    declare,
+    run,
+    "[options]",
+    """
+qb doctor                      for a report of a bug, too
+qb doctor --verify             read all that is kept, and remove what is damaged
+""",
 )

@@ -7,15 +7,19 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from quickbrown.cli.command import Command, Parser, size, write
+from quickbrown.cli.command import Command, Parser, whole, write
 from quickbrown.cli.progress import Bars
+from quickbrown.types import size
 from quickbrown.weights import hub
 
 
 def declare(parser: Parser) -> None:
     parser.add_argument("model", help="name, GGUF file or folder of the model")
     parser.add_argument(
-        "--context", metavar="N", type=int, help="say the memory for a text of N tokens (default: the model's context)"
+        "--context",
+        metavar="N",
+        type=whole,
+        help="say the memory for a text of N tokens (default: the model's context)",
     )
     parser.add_argument("--json", action="store_true", help="as JSON")
 
@@ -51,4 +55,15 @@ def lines(facts: Mapping[str, Any], indent: str = "") -> Iterator[str]:
             yield f"{label}  {value}"
 
 
-INFO = Command("info", "Show what a model is, how it is held, and if it can run here.", declare, run)
+INFO = Command(
+    "info",
+    "Show what a model is, how it is held, and if it can run here.",
+    declare,
+    run,
+    "MODEL [options]",
+    """
+qb info smollm2-135m
+qb info model.gguf --context 4096      memory for a text of so many tokens
+qb info ./folder --json
+""",
+)

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Iterator, Mapping
 
 from quickbrown import __version__
-from quickbrown.cli.command import INTERRUPTED, USAGE_ERROR, Command, note, write
+from quickbrown.cli.command import FAILED, INTERRUPTED, PIPE_CLOSED, USAGE_ERROR, Command, note, write
 
 _FILES = {
     "generate": "generate",
     "chat": "chat",
-    "pull": "models",
+    "explain": "explain",
+    "score": "score",
+    "tokenize": "tokenize",
     "list": "models",
+    "pull": "models",
     "rm": "models",
     "info": "info",
     "bench": "bench",
     "doctor": "doctor",
+    "completion": "completion",
 }
-PIPE_CLOSED = 141
 PATIENCE = 1.0  # seconds that pass before it is said what is waited for
 
 
@@ -49,6 +54,9 @@ class NotACommand(Exception):
 def main() -> None:
     # The threads that numpy's linear algebra starts when it is imported wait by spinning, and nothing here asks them.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a model writes what terminals of few characters cannot show
+            stream.reconfigure(errors="replace")
     code = call(sys.argv[1:])
     if "quickbrown.weights.kept" in sys.modules:
         keep(code)
@@ -70,7 +78,7 @@ def keep(code: int) -> None:
 
 
 def call(argv: list[str]) -> int:
-    """Run one command line; returns its exit code. Errors become one sentence, unless QB_TRACEBACK=1."""
+    """Run one command line; returns its exit code. Errors become one sentence; with --debug, a traceback too."""
     try:
         code = dispatch(argv)
         sys.stdout.flush()
@@ -85,10 +93,12 @@ def call(argv: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
     except Exception as error:
-        if os.environ.get("QB_TRACEBACK") == "1":
-            raise
+        if "--debug" in argv:
+            import traceback
+
+            traceback.print_exc()
         note(f"qb: {sentence(error)}")
-        return 1
+        return FAILED
 
 
 def dispatch(argv: list[str]) -> int:
@@ -118,23 +128,35 @@ def choose(argv: list[str]) -> tuple[Command, list[str]]:
 
 
 def overview() -> str:
-    commands = "".join(f"  {name:10}{command.help}\n" for name, command in COMMANDS.items())
+    commands = "".join(f"  {name:12}{command.help}\n" for name, command in COMMANDS.items())
     return (
         'usage: qb COMMAND ...   or   qb "a text to continue"\n\n'
         "Text generation with language models, on the CPU.\n\n"
         f"commands:\n{commands}\n"
         "`qb COMMAND --help` lists the options of a command, `qb --version` says the version.\n"
+        "The manual is docs/cli.md.\n"
     )
 
 
 def sentence(error: Exception) -> str:
     """What went wrong, on one line."""
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
     text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.strerror:
+        named = "" if error.filename is None else f"{error.filename}: "
+        return f"{named}{error.strerror}{_ADVICE.get(error.errno or 0, '')}"
+    if isinstance(error, MemoryError):
+        return f"memory ran out{f' ({text})' if text else ''}; close other programs, or take a smaller model"
     if isinstance(error, (ValueError, TypeError, OSError, RuntimeError)) and text:
         return text
-    return f"unexpected {type(error).__name__}: {text} (QB_TRACEBACK=1 shows where)"
+    return f"unexpected {type(error).__name__}: {text} (--debug shows where)"
+
+
+_ADVICE = {
+    errno.ENOENT: "; check the spelling",
+    errno.EACCES: "; ask for the right to it, or name another place",
+    errno.ENOSPC: "; free some room, or name another place",
+    errno.EISDIR: "; name a file",
+}
 
 
 if __name__ == "__main__":

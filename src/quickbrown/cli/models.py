@@ -6,8 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from quickbrown.cli.command import Command, Parser, note, size, write
+from quickbrown.cli.command import Command, Parser, note, write
 from quickbrown.cli.progress import Bars
+from quickbrown.types import size
 
 
 def declare_name(parser: Parser) -> None:
@@ -79,6 +80,23 @@ def rm_packed(name: str | None) -> int:
     return 0
 
 
-PULL = Command("pull", "Fetch a model; nothing is fetched twice.", declare_name, pull)
-LIST = Command("list", "Show the models there are, and which have been fetched.", lambda parser: None, list_models)
-RM = Command("rm", "Remove a fetched model.", declare_rm, rm)
+PULL = Command("pull", "Fetch a model; nothing is fetched twice.", declare_name, pull, "NAME", "qb pull smollm2-135m")
+LIST = Command(
+    "list",
+    "Show the models there are, and which have been fetched.",
+    lambda parser: None,
+    list_models,
+    "",
+    "qb list",
+)
+RM = Command(
+    "rm",
+    "Remove a fetched model.",
+    declare_rm,
+    rm,
+    "[NAME] [options]",
+    """
+qb rm smollm2-135m --yes       do not ask
+qb rm --packed                 only what makes second starts faster, of all models
+""",
+)

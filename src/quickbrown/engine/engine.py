@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from collections.abc import Sequence as Seq
 from itertools import zip_longest
 from typing import cast
@@ -318,6 +318,20 @@ class Engine:
 
         Raises ValueError if the texts being written leave no room for it.
         """
+        begin = len(tokens) - min(len(tokens), last or len(tokens))
+        out = np.empty((len(tokens) - begin, self.runner.vocab_size), np.float32)
+        for first, rows in self.read(tokens, begin, span):
+            out[first - begin : first - begin + len(rows)] = rows
+        return out
+
+    def read(
+        self, tokens: list[int], begin: int, span: int
+    ) -> Generator[tuple[int, npt.NDArray[np.float32]], None, None]:
+        """The logits after each of `tokens` from `begin` on, few at a time, since they are as wide as the vocabulary:
+        the first one's position, and (k, vocab_size) float32. A pass of its own, to be gone through at once and closed.
+
+        Raises as `logits`.
+        """
         size, n = self.pool.size, len(tokens)
         needed = -(-n // size)
         if needed > self.pool.available:
@@ -326,10 +340,8 @@ class Engine:
                 f"ask again when some have ended"
             )
         blocks, fresh = [self.pool.take() for _ in range(needed)], list(self.pool.fresh)
-        begin = n - min(n, last or n)
-        out = np.empty((n - begin, self.runner.vocab_size), np.float32)
         try:
-            for first in range(0, n, size):  # few rows at a time: they are as wide as the vocabulary
+            for first in range(0, n, size):
                 end = min(n, first + size)
                 wanted = range(max(first, begin), end)
                 self.runner.run(
@@ -347,11 +359,10 @@ class Engine:
                 fresh = []
                 self.pool.fresh.clear()
                 if wanted:
-                    out[wanted.start - begin : end - begin] = self.runner.logits()
+                    yield wanted.start, self.runner.logits()
         finally:
             for block in reversed(blocks):
                 self.pool.drop(block)
-        return out
 
     def check(self) -> None:
         """Raise EngineError, with a sentence, unless everything that should hold between two steps does."""
@@ -481,5 +492,6 @@ def chances(new: list[int], rows: list[Row]) -> tuple[float, ...]:
 
 def failure(error: BaseException) -> Finish:
     """The finish of a request that an exception ended."""
-    sentence = str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
+    said = isinstance(error, (EngineError, ValueError)) and str(error)
+    sentence = str(error) if said else f"{type(error).__name__}: {error}"
     return Finish(FinishReason.ERROR, sentence)

@@ -7,7 +7,7 @@ import struct
 import threading
 from hashlib import blake2b
 
-from quickbrown.types import is_seed
+from quickbrown.options import is_seed
 
 
 class Seeds:

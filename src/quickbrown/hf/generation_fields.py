@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-
-class Check(NamedTuple):
-    """What a value must be: a test that never raises, and the words for it."""
-
-    good: Callable[[Any], bool]
-    meaning: str
+from quickbrown.options import FLAG, ID, ID_OR_IDS, SHARE, SIZE, Check, are_strings, number, options
+from quickbrown.types import SamplingParams
 
 
 class Field(NamedTuple):
@@ -29,65 +23,6 @@ class Field(NamedTuple):
     needs: str = ""
     idle: tuple[Any, ...] = ()
 
-
-def _is_whole(value: Any) -> bool:
-    try:
-        operator.index(value)
-    except TypeError:
-        return False
-    return not isinstance(value, bool)
-
-
-def _whole(least: int, note: str = "") -> Check:
-    return Check(lambda value: _is_whole(value) and value >= least, f"a whole number of at least {least}{note}")
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        return not isinstance(value, (bool, str)) and math.isfinite(float(value))
-    except (TypeError, ValueError, OverflowError):
-        return False
-
-
-def _number(good: Callable[[Any], bool], meaning: str) -> Check:
-    return Check(lambda value: _is_number(value) and good(value), meaning)
-
-
-def _is_ids(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and len(value) > 0 and all(_is_whole(i) and i >= 0 for i in value)
-
-
-def _is_whole_or_several(value: Any) -> bool:
-    return _is_whole(value) or (isinstance(value, (list, tuple)) and len(value) > 0 and all(map(_is_whole, value)))
-
-
-def _are_biases(value: Any) -> bool:
-    if not isinstance(value, (Mapping, list, tuple)) or not value:
-        return False
-    pairs = value.items() if isinstance(value, Mapping) else value
-    pairs = [p if isinstance(p, (list, tuple)) and len(p) == 2 else (None, None) for p in pairs]
-    return all(_is_ids(ids) and isinstance(bias, (int, float)) and not math.isnan(bias) for ids, bias in pairs)
-
-
-def _is_decay(value: Any) -> bool:
-    pair = isinstance(value, (list, tuple)) and len(value) == 2
-    return pair and _is_whole(value[0]) and value[0] >= 0 and _is_number(value[1]) and value[1] > 0
-
-
-def _are_strings(value: Any) -> bool:
-    values = [value] if isinstance(value, str) else value
-    return isinstance(values, (list, tuple)) and all(isinstance(s, str) and s for s in values)
-
-
-FLAG = Check(lambda value: isinstance(value, bool), "True or False")
-COUNT = _whole(0)
-SIZE = _whole(1)
-ABOVE_0 = _number(lambda x: x > 0, "a number above 0")
-SHARE = _number(lambda x: 0 <= x <= 1, "from 0 to 1")
-CUTOFF = _number(lambda x: 0 <= x < 1, "at least 0 (which is off) and below 1")
-ID = Check(lambda value: _is_whole(value) and value >= 0, "a token id")
-ID_OR_IDS = Check(lambda value: ID.good(value) or _is_ids(value), "a token id or a list of token ids")
-IDS = Check(lambda value: value in ([], ()) or _is_ids(value), "a list of token ids")
 
 CACHES = (
     "static", "offloaded_static", "dynamic", "offloaded", "quantized", "paged", "sliding_window", "hybrid",
@@ -110,48 +45,54 @@ NEEDS: dict[str, Callable[[Any], bool]] = {
 }
 _AT_HAND = (SAMPLING, DICT)  # the needs that can be met; the others are not supported yet
 
+_OURS = options(SamplingParams)
+
+
+def _same(name: str, default: Any = None, needs: str = "", idle: tuple[Any, ...] = ()) -> Field:
+    """A field that may be what the option of that name may be."""
+    return Field(_OURS[name].check, default, needs, idle)
+
+
 SUPPORTED: dict[str, Field] = {
     # How long
-    "max_length": Field(SIZE),  # None is 20 new tokens, unless max_new_tokens says otherwise
-    "max_new_tokens": Field(SIZE),
-    "min_length": Field(COUNT, 0),
-    "min_new_tokens": Field(COUNT),
-    "max_time": Field(ABOVE_0),
-    "stop_strings": Field(Check(_are_strings, "a string or a list of strings, none of them empty")),
+    "max_length": _same("max_length"),  # None is 20 new tokens, unless max_new_tokens says otherwise
+    "max_new_tokens": _same("max_new_tokens"),
+    "min_length": _same("min_length", 0),
+    "min_new_tokens": _same("min_new_tokens"),
+    "max_time": _same("max_time"),
+    "stop_strings": Field(Check(are_strings, "a string or a list of strings, none of them empty")),
     # Drawing
-    "do_sample": Field(FLAG, False),
+    "do_sample": _same("do_sample", False),
     "temperature": Field(
-        _number(lambda x: x > 0, "above 0; for the likeliest token at every step pass do_sample=False"),
+        number(lambda x: x > 0, "above 0; for the likeliest token at every step pass do_sample=False"),
         1.0, SAMPLING, idle=(0,),
     ),
-    "top_k": Field(_whole(0, " (0 is off)"), 50, SAMPLING, idle=(0, 1)),
+    "top_k": _same("top_k", 50, SAMPLING, idle=(0, 1)),
     "top_p": Field(SHARE, 1.0, SAMPLING),
     "min_p": Field(SHARE, None, SAMPLING, idle=(0,)),
-    "top_h": Field(_number(lambda x: 0 < x <= 1, "above 0 and at most 1"), None, SAMPLING),
-    "typical_p": Field(_number(lambda x: 0 < x <= 1, "above 0 and at most 1 (which is off)"), 1.0, SAMPLING),
-    "epsilon_cutoff": Field(CUTOFF, 0.0, SAMPLING),
-    "eta_cutoff": Field(CUTOFF, 0.0, SAMPLING),
+    "top_h": _same("top_h", None, SAMPLING),
+    "typical_p": _same("typical_p", 1.0, SAMPLING),
+    "epsilon_cutoff": _same("epsilon_cutoff", 0.0, SAMPLING),
+    "eta_cutoff": _same("eta_cutoff", 0.0, SAMPLING),
     "num_return_sequences": Field(SIZE, 1),
     # Changing logits
-    "repetition_penalty": Field(ABOVE_0, 1.0),
-    "encoder_repetition_penalty": Field(ABOVE_0, 1.0),
-    "no_repeat_ngram_size": Field(COUNT, 0),
-    "encoder_no_repeat_ngram_size": Field(COUNT, 0),
-    "bad_words_ids": Field(
-        Check(lambda v: isinstance(v, (list, tuple)) and len(v) > 0 and all(map(_is_ids, v)), "a list of lists of ids")
-    ),
-    "sequence_bias": Field(Check(_are_biases, "a dict of tuples of ids to numbers, or a list of [ids, number]")),
-    "forced_bos_token_id": Field(ID),
-    "forced_eos_token_id": Field(ID_OR_IDS),
-    "suppress_tokens": Field(IDS),
-    "begin_suppress_tokens": Field(IDS),
-    "exponential_decay_length_penalty": Field(Check(_is_decay, "a pair of a start and a factor above 0")),
-    "remove_invalid_values": Field(FLAG, False),
-    "renormalize_logits": Field(FLAG),
+    "repetition_penalty": _same("repetition_penalty", 1.0),
+    "encoder_repetition_penalty": _same("encoder_repetition_penalty", 1.0),
+    "no_repeat_ngram_size": _same("no_repeat_ngram_size", 0),
+    "encoder_no_repeat_ngram_size": _same("encoder_no_repeat_ngram_size", 0),
+    "bad_words_ids": _same("bad_words_ids"),
+    "sequence_bias": _same("sequence_bias"),
+    "forced_bos_token_id": _same("forced_bos_token_id"),
+    "forced_eos_token_id": _same("forced_eos_token_id"),
+    "suppress_tokens": _same("suppress_tokens"),
+    "begin_suppress_tokens": _same("begin_suppress_tokens"),
+    "exponential_decay_length_penalty": _same("exponential_decay_length_penalty"),
+    "remove_invalid_values": _same("remove_invalid_values", False),
+    "renormalize_logits": _same("renormalize_logits"),
     # Tokens
     "pad_token_id": Field(ID),
     "bos_token_id": Field(ID),
-    "eos_token_id": Field(Check(_is_whole_or_several, "a token id or a list of them")),  # -1 is one that never comes
+    "eos_token_id": _same("eos_token_id"),  # -1 is one that never comes
     "decoder_start_token_id": Field(ID_OR_IDS, None, ENCODER),
     # What comes back
     "return_dict_in_generate": Field(FLAG, False),
@@ -165,7 +106,7 @@ SUPPORTED: dict[str, Field] = {
     "cache_config": Field(None, None, QUANTIZED),
     # Ways of decoding that belong to something below
     "early_stopping": Field(Check(lambda v: v in (True, False, "never"), 'True, False or "never"'), False, BEAMS),
-    "length_penalty": Field(_number(lambda x: True, "a number"), 1.0, BEAMS),
+    "length_penalty": Field(number(lambda x: True, "a number"), 1.0, BEAMS),
     "num_assistant_tokens": Field(SIZE, 20, ASSISTANT),
     "num_assistant_tokens_schedule": Field(None, "constant", ASSISTANT),
     "assistant_confidence_threshold": Field(SHARE, 0.4, ASSISTANT),

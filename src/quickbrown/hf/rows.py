@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quickbrown.generation.history import History
+from quickbrown.generation.chain import Chain
 from quickbrown.generation.processors import PrefixAllowedTokens
 from quickbrown.hf.arrays import as_kind, to_numpy
 from quickbrown.streams import Text
-from quickbrown.types import Edit, Finish, FinishReason
+from quickbrown.types import Finish, FinishReason
 
 Floats = npt.NDArray[np.float32]
 
@@ -28,8 +28,8 @@ class Failure:
         return error
 
 
-class Processors:
-    """The logits processors of one prompt: the engine's Processor.
+class Processors(Chain):
+    """The logits processors of one prompt, a caller's own among them.
 
     chain   in order; each is called with ids (1, length) and scores (1, vocabulary)
     own     those of them that the caller wrote: they get arrays of the caller's kind, and the row as it was given
@@ -51,15 +51,15 @@ class Processors:
         failure: Failure,
         width: int,
     ) -> None:
-        self.chain, self.given, self.prompt = chain, given, prompt
+        super().__init__(chain, width)
+        self.given, self.prompt = given, prompt
         self.own = {id(processor) for processor in own}
         self.kind = "np" if kind == "list" else kind
         self.keep, self.failure = keep, failure
         self.sample = 0
         self.rows: dict[str, dict[tuple[int, int], Floats]] = {name: {} for name in keep}  # by sample and new token
-        self.width = width
-        self.histories: dict[int, History] = {}  # by sample
-        self.expressible = not keep and all(id(one) not in self.own and hasattr(one, "edits") for one in chain)
+        # Nobody wants to see the rows that edits make.
+        self.expressible = self.expressible and not keep and not any(id(one) in self.own for one in chain)
 
     def __call__(self, tokens: Sequence[int], sample: int, logits: Floats) -> Floats:
         self.sample = sample
@@ -83,20 +83,6 @@ class Processors:
             if name in self.keep:
                 self.rows[name][sample, len(tokens) - self.prompt] = np.array(value, np.float32)
         return row
-
-    def edits(self, tokens: Sequence[int], sample: int) -> list[Edit] | None:
-        """What they do to the row after a text, if edits say it and nobody wants to see that row."""
-        if not self.expressible:
-            return None
-        history = self.histories.setdefault(sample, History())
-        history.become(tokens)
-        found: list[Edit] = []
-        for processor in self.chain:
-            edits = processor.edits(history, self.width)
-            if edits is None:
-                return None
-            found += edits
-        return found
 
 
 class Criteria:

@@ -214,7 +214,9 @@ def pull(name: str, progress: Progress | None = None) -> Path:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             _full(model)
-        raise HubError(f"{name} cannot be kept in {model.path.parent}: {_reason(error)}.") from None
+        raise HubError(
+            f"{name} cannot be kept in {model.path.parent}: {_reason(error)}. Name another folder with QB_HOME."
+        ) from None
     return model.path
 
 
@@ -260,7 +262,10 @@ def _reason(error: Exception) -> str:
 
 
 def _full(model: Model) -> NoReturn:
-    raise HubError(f"the disk is full: {model.name} needs {_room(model) >> 20} MB free in {model.path.parent}.")
+    raise HubError(
+        f"the disk is full: {model.name} needs {_room(model) >> 20} MB free in {model.path.parent}. Free them, "
+        "or name a folder elsewhere with QB_HOME."
+    )
 
 
 def _room(model: Model) -> int:

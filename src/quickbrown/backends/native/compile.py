@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -11,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from quickbrown import _native
+from quickbrown.backends.native.memory import available_memory
 from quickbrown.backends.native.record import Symbol, Vector, Verb
 from quickbrown.models.ops import Rope
 from quickbrown.quant.formats import FORMATS
 from quickbrown.quant.weight import Weight
+from quickbrown.types import size
 from quickbrown.weights.kept import Kept
 
 LAYOUT = "1"  # of packed weights: another once the same weights become other bytes (tests/native/test_packed.py)
@@ -22,6 +24,17 @@ SLICE = 4 << 20  # bytes of a weight that are read before they are given back; a
 LINEARS = ("linear", "gated_linear")
 LOOKED_UP = ("embed", "positions")  # verbs that read rows of a weight
 WORTH_KEEPING = 1 << 20  # bytes; less is packed sooner than looked up
+
+
+class TooLarge(ValueError):
+    """Packed weights that the memory cannot hold.
+
+    needed, free  bytes
+    """
+
+    def __init__(self, needed: int, free: int) -> None:
+        super().__init__(f"the weights take {size(needed)}, but only {size(free)} of memory are free")
+        self.needed, self.free = needed, free
 
 
 @dataclass(frozen=True)
@@ -50,6 +63,16 @@ class Formats:
         return known.held or format if known else format  # what nobody knows is refused where it is packed
 
 
+def packed_bytes(weights: Iterable[Weight], format: Callable[[Weight], str]) -> int:
+    """What weights take when they are packed in these formats, but for what fills up lines of memory."""
+    return sum(
+        _native.packed_size(format(w), math.prod(w.shape[:-1]), w.shape[-1])
+        if len(w.shape) > 1
+        else _native.vector_size(math.prod(w.shape))
+        for w in weights
+    )
+
+
 class PackedWeights:
     """The weights of a list of verbs, packed in the order of use into one arena, or mapped as they were kept.
 
@@ -58,6 +81,8 @@ class PackedWeights:
     kept    where an earlier process may have kept them: then nothing of the source's weights is read
     mapped  whether one had
     unkept  whether `keep` has something to do
+
+    Raises TooLarge before any memory is taken.
     """
 
     def __init__(
@@ -77,15 +102,17 @@ class PackedWeights:
         groups = [group for v in verbs if v.name not in LOOKED_UP for group in v.groups()]
         groups = _distinct(groups + [v.weights for v in verbs if v.name in LOOKED_UP])
         vectors = list({_key(vector): vector for v in verbs for vector in v.vectors()}.values())
-        size = sum(_native.packed_size(self.format(w), *w.shape) for group in groups for w in group)
-        size += sum(_native.vector_size(math.prod(w.shape)) for w, _ in vectors)
+        whole = sum(_native.packed_size(self.format(w), *w.shape) for group in groups for w in group)
+        whole += sum(_native.vector_size(math.prod(w.shape)) for w, _ in vectors)
         self._groups, self._vectors = groups, vectors  # kept, so that ids stay theirs
         self._facts = {"signature": self._signature()}
-        self._kept = kept if kept is not None and kept.limit and size >= WORTH_KEEPING else None
+        self._kept = kept if kept is not None and kept.limit and whole >= WORTH_KEEPING else None
         arena = self._mapped()
         self.mapped = arena is not None
         self.unkept = not self.mapped and self._kept is not None
-        self.arena = arena or _native.Weights(size, pool)
+        if arena is None and whole > (free := available_memory()):
+            raise TooLarge(whole, free)
+        self.arena = arena or _native.Weights(whole, pool)
         if not self.mapped:
             self._reserve(self.arena)
             for weight in (w for group in groups for w in group):

@@ -23,15 +23,24 @@ def _machine() -> int:
 
 
 def _group() -> int:
-    """What the control group's limit leaves (cgroup v2, then v1); a large number when there is no limit."""
-    for limit, usage in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    """What the control group's limit leaves (cgroup v2, then v1); a large number when there is no limit.
+
+    Pages of files that nobody has touched lately count as free: they are given up before anything is refused.
+    """
+    for limit, usage, stat, idle in (
+        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+        (
+            "memory/memory.limit_in_bytes",
+            "memory/memory.usage_in_bytes",
+            "memory/memory.stat",
+            "total_inactive_file",
+        ),
     ):
         try:
-            most, used = (Path("/sys/fs/cgroup", name).read_text().strip() for name in (limit, usage))
+            most, used, said = (Path("/sys/fs/cgroup", name).read_text().strip() for name in (limit, usage, stat))
             if most != "max":
-                return max(0, int(most) - int(used))
+                files = dict(line.split(maxsplit=1) for line in said.splitlines()).get(idle, "0")
+                return max(0, int(most) - max(0, int(used) - int(files)))
         except (OSError, ValueError):
             continue
     return 1 << 62
