@@ -81,7 +81,7 @@ class Model(Decoder):
 class Shared:
     """mixture(x) + sigmoid(gate(x)) * network(x)."""
 
-    def __init__(self, config: Config, weights: Weights, name: str) -> None:
+    def __init__(self, config: Any, weights: Weights, name: str) -> None:
         c = config
         router = Router(top_k=c.num_experts_per_tok, renormalise=c.norm_topk_prob)
         gate = Linear(weights, name + ".gate", c.num_experts, c.hidden_size)
