@@ -22,12 +22,12 @@ KvMemory::KvMemory(KvType type, size_t blocks, size_t layers, size_t kv_heads, s
 
 void KvMemory::clear(size_t block) {
     if (block >= blocks_) throw std::out_of_range("no block of that number");
-    std::memset(pages_.data() + block * block_bytes_, 0, block_bytes_);
+    if (block_bytes_) std::memset(pages_.data() + block * block_bytes_, 0, block_bytes_);
 }
 
 void KvMemory::copy(size_t source, size_t target) {
     if (source >= blocks_ || target >= blocks_) throw std::out_of_range("no block of that number");
-    if (source == target) return;
+    if (source == target || !block_bytes_) return;
     std::memcpy(pages_.data() + target * block_bytes_, pages_.data() + source * block_bytes_, block_bytes_);
 }
 

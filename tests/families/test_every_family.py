@@ -29,7 +29,7 @@ every = pytest.mark.parametrize(("name", "format"), MODELS)
 # What norms after a part of a layer give is as large as what it is added to, and so are the roundings in it: of these
 # families, several tiny layers make of what is allowed more than would tell anything.
 NORMS_AFTER = ("gemma3_text", "olmo2", "olmo3")
-NORMS_INSIDE = ("qwen3_5_text", "qwen3_next")  # the same of what a delta network gives
+NORMS_INSIDE = ("qwen3_5_moe_text", "qwen3_5_text", "qwen3_next")  # the same of what a delta network gives
 
 
 def made(name, format, **more):

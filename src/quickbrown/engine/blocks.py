@@ -1,4 +1,4 @@
-"""Memory in pieces, blocks of KV memory and slots of states: who holds them, and what those hold that nobody does."""
+"""Blocks of KV memory and places for states: who holds them, and what those hold that nobody does."""
 
 from __future__ import annotations
 

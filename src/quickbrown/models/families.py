@@ -53,6 +53,7 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "qwen2_moe": (("qwen2_moe",), ("qwen2moe",)),
     "qwen3": (("qwen3",), ("qwen3",)),
     "qwen3_5": (("qwen3_5", "qwen3_5_text"), ()),
+    "qwen3_5_moe": (("qwen3_5_moe", "qwen3_5_moe_text"), ()),
     "qwen3_moe": (("qwen3_moe",), ("qwen3moe",)),
     "qwen3_next": (("qwen3_next",), ()),
     "seed_oss": (("seed_oss",), ("seed_oss",)),
