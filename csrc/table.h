@@ -154,6 +154,37 @@ struct ChunkArgs {
 
 constexpr int kAttendRows = 96;
 
+// New tokens of one text, some channels of it, multiples of 16: out[t] = bias + sum over j of filter[j] * value t + j
+// of those read and then x.
+struct ConvArgs {
+    const float* x;
+    float* out;
+    size_t stride;  // of x and out
+    size_t tokens, channels;
+    const float* filter;  // (length, filter_stride)
+    size_t filter_stride, length;
+    const float* bias;  // or nullptr
+    const float* read;  // (length - 1, state_stride): the values before; nullptr: zeros
+    float* write;       // the last ones then
+    size_t state_stride;
+};
+
+// New tokens of one text, 16 columns of one head, as models/ops.py describes it.
+struct RecurrenceArgs {
+    const float *q, *k;  // (tokens, keys) at key_stride
+    size_t key_stride;
+    const float* v;  // (tokens, 16) at value_stride
+    float* out;
+    size_t value_stride;
+    const float *beta, *decay;  // (tokens) at head_stride
+    size_t head_stride;
+    size_t tokens, keys;
+    bool delta, skips;
+    float skip;
+    const float* read;  // (keys, 16); nullptr: zeros
+    float* write;
+};
+
 enum class KvType : uint8_t { bf16, f32 };
 
 struct Kernels {
@@ -192,6 +223,10 @@ struct Kernels {
     void (*merge)(float* max, float* sum, float* out, float chunk_max, float chunk_sum, const float* chunk_out,
                   int value_dim, float scale_log2);
     void (*finish)(const float* out, float sum, int value_dim, float* result);  // out / sum
+
+    // Verbs with a state. What is written is not what is read.
+    void (*short_conv)(const ConvArgs&);
+    void (*recurrence)(const RecurrenceArgs&);
 
     // Rows of logits, in stretches of kStretch, the last one shorter; n >= 1. `maxima` are those of the stretches.
     // Writes the largest of each stretch; returns the largest of all, NaN if any is one. With `sums`, writes of each

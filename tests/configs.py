@@ -29,6 +29,14 @@ TURNS = {
 WINDOWS = {"sliding_window": 7, "layer_types": ("full_attention", "sliding_attention")}
 MANY = {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
 
+SPACES = {
+    "mamba_n_heads": 4, "mamba_d_head": 32, "mamba_n_groups": 2, "mamba_d_state": 16, "mamba_d_conv": 4,
+}  # fmt: skip
+DELTA = {
+    "linear_key_head_dim": 16, "linear_value_head_dim": 32, "linear_num_key_heads": 2, "linear_num_value_heads": 4,
+    "layer_types": ("linear_attention", "full_attention"),
+}  # fmt: skip
+
 ROWS: dict[str, dict[str, Any]] = {
     "bloom": {"model_type": "bloom"},
     "bloom, six heads": {"model_type": "bloom", "hidden_size": 96, "num_attention_heads": 6},
@@ -86,11 +94,58 @@ ROWS: dict[str, dict[str, Any]] = {
     } | rotated("default", partial_rotary_factor=0.5),
     "gptj": {"model_type": "gptj", "rotary_dim": 8, "tie_word_embeddings": False},
     "gptj, whole heads": {"model_type": "gptj", "rotary_dim": 16, "n_inner": 96},
+    "falcon_h1": {"model_type": "falcon_h1", "mamba_d_ssm": 128} | SPACES,
+    "falcon_h1, all": {
+        "model_type": "falcon_h1", "mamba_d_ssm": 64, "attention_bias": True, "mlp_bias": True, "projectors_bias": True,
+        "mamba_conv_bias": False, "mamba_rms_norm": True, "mamba_norm_before_gate": False, "lm_head_multiplier": 0.5,
+        "embedding_multiplier": 2.0, "key_multiplier": 0.75, "attention_in_multiplier": 1.25,
+        "attention_out_multiplier": 0.5, "ssm_in_multiplier": 1.5, "ssm_out_multiplier": 0.75,
+        "mlp_multipliers": (0.5, 2.0), "ssm_multipliers": (0.5, 1.5, 0.75, 1.25, 2.0), "tie_word_embeddings": False,
+    } | SPACES | {"mamba_d_head": 16},
+    "falcon_h1, norm first": {
+        "model_type": "falcon_h1", "mamba_d_ssm": 128, "mamba_rms_norm": True,
+    } | SPACES,
+    "granitemoehybrid": {
+        "model_type": "granitemoehybrid", "layer_types": ("linear_attention", "full_attention"),
+        "num_local_experts": 4, "intermediate_size": 64, "shared_intermediate_size": 128,
+        "attention_multiplier": 0.25, "logits_scaling": 0.5, "residual_multiplier": 0.75, "embedding_multiplier": 2.0,
+    } | SPACES,
+    "granitemoehybrid, all": {
+        "model_type": "granitemoehybrid", "num_hidden_layers": 3, "num_local_experts": 0, "num_experts_per_tok": 0,
+        "layer_types": ("full_attention", "linear_attention", "linear_attention"), "shared_intermediate_size": 128,
+        "position_embedding_type": "rope", "mamba_conv_bias": False, "attention_bias": True,
+        "tie_word_embeddings": False,
+    } | SPACES | {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_n_groups": 1, "mamba_d_conv": 2},
+    "nemotron_h": {
+        "model_type": "nemotron_h", "num_hidden_layers": 3,
+        "layer_types": ("linear_attention", "mlp", "full_attention"),
+        "mamba_num_heads": 4, "mamba_head_dim": 32, "n_groups": 2, "ssm_state_size": 16, "tie_word_embeddings": False,
+    },
+    "nemotron_h, all": {
+        "model_type": "nemotron_h", "num_hidden_layers": 4,
+        "layer_types": ("full_attention", "linear_attention", "linear_attention", "mlp"), "mlp_bias": True,
+        "mamba_num_heads": 2, "mamba_head_dim": 16, "n_groups": 1, "ssm_state_size": 24, "use_conv_bias": False,
+        "conv_kernel": 3, "tie_word_embeddings": False,
+    },
     "granite": {
         "model_type": "granite", "embedding_multiplier": 3.0, "attention_multiplier": 0.125,
         "residual_multiplier": 0.5, "logits_scaling": 0.5,
     },
     "granite, all biases": {"model_type": "granite", "attention_bias": True, "mlp_bias": True, "logits_scaling": 2.0},
+    "lfm2": {"model_type": "lfm2", "layer_types": ("conv", "full_attention"), "block_multiple_of": 64},
+    "lfm2, width as said": {
+        "model_type": "lfm2", "num_hidden_layers": 3, "layer_types": ("conv", "full_attention", "conv"),
+        "block_auto_adjust_ff_dim": False,
+    },
+    "lfm2, all": {
+        "model_type": "lfm2", "num_hidden_layers": 3, "full_attn_idxs": (1,), "conv_bias": True, "conv_L_cache": 4,
+        "block_auto_adjust_ff_dim": False, "tie_word_embeddings": False, "norm_eps": 1e-3,
+    },
+    "mamba2": {"model_type": "mamba2", "head_dim": 32, "n_groups": 2, "state_size": 16},
+    "mamba2, all": {
+        "model_type": "mamba2", "num_attention_heads": 8, "head_dim": 16, "n_groups": 1, "state_size": 24,
+        "use_conv_bias": False, "conv_kernel": 2, "tie_word_embeddings": False,
+    },
     "llama": {},
     "llama, untied": {"tie_word_embeddings": False},
     "llama, one query head a key head": {"num_key_value_heads": 4},
@@ -176,6 +231,20 @@ ROWS: dict[str, dict[str, Any]] = {
         "use_sliding_window": True, "sliding_window": 7, "shared_expert_intermediate_size": 64,
     } | MANY,
     "qwen3": {"model_type": "qwen3"},
+    "qwen3_5_text": {"model_type": "qwen3_5_text"} | DELTA | rotated("default", partial_rotary_factor=0.25),
+    "qwen3_5_text, all": {
+        "model_type": "qwen3_5_text", "num_hidden_layers": 3, "full_attention_interval": 2, "attention_bias": True,
+        "linear_conv_kernel_dim": 3, "tie_word_embeddings": False,
+    } | {k: v for k, v in DELTA.items() if k != "layer_types"} | rotated("default", partial_rotary_factor=0.5),
+    "qwen3_5_moe_text": {"model_type": "qwen3_5_moe_text", "shared_expert_intermediate_size": 64} | DELTA | MANY
+    | rotated("default", partial_rotary_factor=0.25),
+    "qwen3_next": {"model_type": "qwen3_next", "shared_expert_intermediate_size": 64} | DELTA | MANY
+    | rotated("default", partial_rotary_factor=0.25),
+    "qwen3_next, all": {
+        "model_type": "qwen3_next", "norm_topk_prob": False, "mlp_only_layers": (1,), "attention_bias": True,
+        "shared_expert_intermediate_size": 128,
+    } | DELTA | {"linear_num_key_heads": 4, "linear_key_head_dim": 24} | MANY
+    | rotated("default", partial_rotary_factor=0.5),
     "qwen3_moe": {"model_type": "qwen3_moe", "norm_topk_prob": True} | MANY,
     "qwen3_moe, all": {
         "model_type": "qwen3_moe", "attention_bias": True, "mlp_only_layers": (0,), "head_dim": 32,

@@ -201,6 +201,8 @@ class Watch:
             self.step()
         assert self.engine.idle, "the engine does not come to an end"
         assert self.engine.pool.available == len(self.engine.pool.holders), "blocks are lost"
+        if self.engine.states is not None:
+            assert self.engine.states.available == len(self.engine.states.holders), "places for states are lost"
         assert self.engine.step() == []
         return self.told
 

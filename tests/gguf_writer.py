@@ -124,6 +124,9 @@ def tiny_gguf(
     settings = {f"{architecture}.{key}": _entry(c, field) for key, field in gguf.settings.items()}
     made = family.configure(c)
     settings |= {f"{architecture}.{key}": getattr(made, field) for key, field in gguf.equal.items()}
+    if gguf.keyless is not None:
+        counts = [0 if kind == gguf.keyless else c["num_key_value_heads"] for kind in c["layer_types"]]
+        settings[f"{architecture}.attention.head_count_kv"] = counts
     if gguf.partial:
         dims = int(c["head_dim"] * c["rope_parameters"]["partial_rotary_factor"])
         settings[f"{architecture}.rope.dimension_count"] = dims
@@ -169,6 +172,8 @@ def _stored(gguf: Gguf, config: Mapping[str, Any], name: str, weight: Weight) ->
     if stem.endswith(gguf.fused):
         heads = config["num_attention_heads"], config["num_key_value_heads"]
         return weight.picked(kind_order(*heads, config["head_dim"]))
+    if stem.endswith(gguf.squeezed):
+        return Weight(weight.format, (weight.shape[0], weight.shape[2]), weight.data)
     raised = name.endswith(".weight") and stem.endswith(gguf.raised)
     return quantize(weight.decode() + 1, "f32") if raised else weight
 
@@ -189,6 +194,8 @@ def holds(**config: Any) -> bool:
         at[last] = source.config[field] if field == "layer_types" else _entry(source.config, field)
         if path:
             at.setdefault("rope_type", "default")
+    if family.gguf.keyless is not None:
+        given |= {name: source.config[name] for name in ("num_key_value_heads", "layer_types")}
     if family.gguf.partial:
         given["rope_parameters"]["partial_rotary_factor"] = source.config["rope_parameters"]["partial_rotary_factor"]
     try:

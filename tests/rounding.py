@@ -166,7 +166,7 @@ def rms_norm(
     steps = 0.5 * (chain + 1 + 3) + 5
     part = x.astype(np.float64).reshape(len(x), heads, width)
     out = part / np.sqrt(np.mean(part * part, -1, keepdims=True) + eps)
-    out *= 1 if w is None else w.decode() + np.float32(offset)
+    out *= 1 if w is None else w.decode().reshape(-1, width) + np.float32(offset)
     return steps * U * SLACK * np.abs(out.reshape(x.shape))
 
 
@@ -337,6 +337,61 @@ def _attend(
     return SLACK * (moved / total + (2 * merged + steps * U) * size)
 
 
+def short_conv(x: Floats, w: Weight, bias: Weight | None, batch: Batch) -> Floats:
+    """(T, C): a product and a sum for each tap, the bias in the place of the first sum, the reference's rounding. Of a
+    step that begins its texts."""
+    channels, _, length = w.shape
+    taps = np.abs(w.decode().reshape(channels, length).T.astype(np.float64))
+    size = np.zeros(x.shape) if bias is None else np.tile(np.abs(bias.decode()), (len(x), 1)).astype(np.float64)
+    for begin, end in pairwise(batch.starts):
+        for j in range(length):
+            back = min(length - 1 - j, end - begin)
+            size[begin + back : end] += taps[j] * np.abs(x[begin : end - back])
+    return (2 * length + 1) * U * SLACK * size
+
+
+def recurrence(
+    q: Floats, k: Floats, v: Floats, beta: Floats, decay: Floats, batch: Batch, heads: int, key_heads: int,
+    delta: bool = False, skip: Weight | None = None, any_order: bool = False,
+) -> Floats:  # fmt: skip
+    """(T, heads * V), of a step that begins its texts.
+
+    `off` is how far a column of a state may be off, as a length over its K rows. A token multiplies that by decay, and
+    where delta by I - beta k k^T, which makes no vector longer while beta |k|^2 is at most 2; and adds what is rounded
+    in it: sums over K of the state times k, what is made of them, and each row of the state. `seen` bounds the
+    magnitudes that such sums add up. In one order those are the state's; in any, where sums over keys and over tokens
+    take the place of the state (in chunks), those of all that was added to it.
+    """
+    each, keys = heads // key_heads, k.shape[1] // key_heads
+    queries, all_keys = (np.repeat(a.reshape(len(a), key_heads, -1), each, 1).astype(np.float64) for a in (q, k))
+    values = v.reshape(len(v), heads, -1).astype(np.float64)
+    out = np.empty(values.shape)
+    for begin, end in pairwise(batch.starts):
+        # four chains of a product and a sum, two joins; decay's product, a difference, beta's product
+        steps = 2 * keys + 2 * (end - begin) + 24 if any_order else 2 * -(-keys // 4) + 2 + 3
+        state = seen = np.zeros((heads, keys, values.shape[-1]))
+        off = np.zeros((heads, values.shape[-1]))
+        for t in range(begin, end):
+            kt, qt, d, b = all_keys[t], queries[t], decay[t, :, None], beta[t, :, None].astype(np.float64)
+            state, seen, off = d[..., None] * state, d[..., None] * seen, d * off
+            length = np.linalg.norm(kt, axis=-1)[:, None]
+            assert not delta or (b * length**2 <= 2).all()
+            wrong = np.einsum("hkv,hk->hv", state, kt) if delta else np.zeros_like(values[t])
+            u = b * (values[t] - wrong)
+            unsure = np.abs(b) * 3 * (np.abs(values[t]) + np.abs(wrong))
+            if delta:
+                unsure += np.abs(b) * steps * np.einsum("hkv,hk->hv", seen, np.abs(kt))
+            state = state + kt[..., None] * u[:, None]
+            seen = seen + np.abs(kt[..., None] * u[:, None]) if any_order else np.abs(state)
+            added = np.linalg.norm(np.abs(state) + 2 * np.abs(kt[..., None] * u[:, None]), axis=1)
+            off = off + U * (length * unsure + 3 * added)
+            size = np.einsum("hkv,hk->hv", seen, np.abs(qt))
+            out[t] = np.linalg.norm(qt, axis=-1)[:, None] * off + (steps + 1) * U * size
+    if skip is not None:
+        out += 3 * U * np.abs(skip.decode()[:, None] * values)
+    return SLACK * out.reshape(len(v), -1)
+
+
 def mixed(results: Floats, weights: Floats) -> Floats:
     """sum(weights * results, 1), (T, H), of results (T, top_k, H) and weights (T, top_k): a product and top_k - 1 fused
     sums, or products and sums, and the reference's rounding."""
@@ -434,6 +489,24 @@ class Bounding(ReferenceOps):
         result = super().attention(layer, q, k, v, batch, *rest, **options)
         return self._note("attention", result, attention(self, layer, q, batch, *rest, **options))
 
+    def short_conv(self, layer: int, x: Floats, w: Weight, bias: Weight | None, batch: Batch) -> Floats:
+        return self._note("short_conv", super().short_conv(layer, x, w, bias, batch), short_conv(x, w, bias, batch))
+
+    def recurrence(self, layer: int, *rest: Any, **options: Any) -> Floats:
+        bound = recurrence(*rest, **options, any_order=self.any_order)
+        return self._note("recurrence", super().recurrence(layer, *rest, **options), bound)
+
+    def decay(self, x: Floats, log_rate: Weight) -> Floats:
+        """Made in double and rounded once, on either side; or in float32: the rate, a product, the exponential."""
+        result = super().decay(x, log_rate)
+        steps = 2 + (5 * np.exp(log_rate.decode()) * x + 2 if self.any_order else 0)
+        return self._note("decay", result, SLACK * U * steps * np.abs(result).astype(np.float64))
+
+    def softplus(self, x: Floats) -> Floats:
+        """The same: an exponential, whose relative error the logarithm takes over at most, and the logarithm."""
+        result = super().softplus(x)
+        return self._note("softplus", result, SLACK * U * (8 if self.any_order else 2) * np.abs(result).astype(float))
+
     def softcap(self, x: Floats, cap: float) -> Floats:
         return self._note("softcap", super().softcap(x, cap), softcap(x, cap))
 
@@ -470,7 +543,7 @@ def forward(model: Any, tokens: Any, batch: Batch, kv: str, **options: Any) -> t
     """Logits of a family object on `Bounding`, and the experts that it chose."""
     c = model.config
     blocks = int(batch.blocks.max()) + 1
-    ops = Bounding(c.num_hidden_layers, blocks, c.num_key_value_heads, c.head_dim, kv, value_dim=c.value_dim, **options)
+    ops = Bounding(len(c.kv_layers), blocks, c.num_key_value_heads, c.head_dim, kv, value_dim=c.value_dim, **options)
     return model.forward(ops, tokens, batch), ops.chosen
 
 

@@ -84,12 +84,23 @@ class Part:
     table: Ints
     rows: Sequence[int] | None = None  # which of the new tokens want logits; all unless given
     span: int = 0
+    read: int = -1  # the place of its states, where the model has some
+    write: int | None = None
+
+
+def states(model: Any, step: int = 0, first: int = 0) -> dict[str, int]:
+    """Fields of a `Part`, by which the steps of one sequence read and write states in two places by turns; none for
+    models without."""
+    if not model.config.state_sizes:
+        return {}
+    return {"read": first + (step - 1) % 2 if step else -1, "write": first + step % 2}
 
 
 def batch(parts: Sequence[Part], fresh: Ints = NONE) -> Batch:
     """One step of several sequences."""
     counts = [p.end - p.past for p in parts]
     starts = np.cumsum([0, *counts]).astype(np.int32)
+    writes = [p.write for p in parts if p.write is not None]
     rows = [starts[i] + np.arange(counts[i])[slice(None) if p.rows is None else p.rows] for i, p in enumerate(parts)]
     return Batch(
         tokens=np.concatenate([p.tokens[p.past : p.end] for p in parts]).astype(np.int32),
@@ -100,6 +111,8 @@ def batch(parts: Sequence[Part], fresh: Ints = NONE) -> Batch:
         logit_rows=np.concatenate(rows).astype(np.int32),
         fresh=fresh.astype(np.int32),
         spans=[p.span for p in parts],
+        reads=[p.read for p in parts] if writes else [],
+        writes=writes,
     )
 
 
@@ -109,8 +122,9 @@ def logits(
     """Logits after each token of one text, read in chunks of so many tokens."""
     table = np.arange(first_block, first_block + -(-len(tokens) // BLOCK), dtype=np.int32)
     out = []
-    for past in range(0, len(tokens), chunk):
-        part = Part(tokens, past, min(len(tokens), past + chunk), table, span=span)
+    for step, past in enumerate(range(0, len(tokens), chunk)):
+        own = {"read": (step - 1) % 2 if step else -1, "write": step % 2} if runner.states() else {}
+        part = Part(tokens, past, min(len(tokens), past + chunk), table, span=span, **own)
         runner.run(batch([part], table if past == 0 else NONE))
         out.append(np.array(runner.logits()))
     return np.concatenate(out)

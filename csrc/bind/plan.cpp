@@ -243,14 +243,20 @@ void bind_plan(nb::module_& m) {
         .def("copy", &KvMemory::copy, "source"_a, "target"_a);
     m.attr("BLOCK") = kBlock;
 
+    nb::class_<StateMemory>(
+        m, "StateMemory", "Places for the states of texts, of so many floats each, taken from the system when touched.")
+        .def(nb::init<size_t, size_t>(), "places"_a, "floats"_a)
+        .def_prop_ro("places", &StateMemory::places)
+        .def_prop_ro("floats", &StateMemory::floats);
+
     nb::class_<Plan>(m, "Plan", "A recorded list of verbs, replayed in one call a step.")
         .def(
             "__init__",
-            [](Plan* self, Pool& pool, const Weights& weights, KvMemory& kv, bool wide) {
-                new (self) Plan(pool, weights, kv, kernels(), wide);
+            [](Plan* self, Pool& pool, const Weights& weights, KvMemory& kv, bool wide, StateMemory* states) {
+                new (self) Plan(pool, weights, kv, kernels(), wide, states);
             },
-            "pool"_a, "weights"_a, "kv"_a, "wide"_a = false, nb::keep_alive<1, 2>(), nb::keep_alive<1, 3>(),
-            nb::keep_alive<1, 4>())
+            "pool"_a, "weights"_a, "kv"_a, "wide"_a = false, "states"_a = nb::none(), nb::keep_alive<1, 2>(),
+            nb::keep_alive<1, 3>(), nb::keep_alive<1, 4>(), nb::keep_alive<1, 6>())
         .def(
             "buffer",
             [](Plan& p, size_t width, bool rows) { return p.buffer(width, rows ? Length::rows : Length::tokens); },
@@ -348,16 +354,26 @@ void bind_plan(nb::module_& m) {
             "x"_a, "routing"_a, "parts"_a, "kind"_a, "limit"_a, "out"_a,
             "parts are (weight, bias), a bias of -1 is none: gate, up and down of each expert.")
         .def("gate_rows", &Plan::gate_rows, "x"_a, "gate"_a, "out"_a)
+        .def("short_conv", &Plan::short_conv, "x"_a, "filter"_a, "bias"_a, "state"_a, "out"_a)
+        .def(
+            "recurrence",
+            [](Plan& p, int q, int k, int v, int beta, int decay, int out, int heads, int key_heads, bool delta,
+               int skip,
+               size_t state) { p.recurrence({q, k, v, beta, decay, out, heads, key_heads, delta, skip, state}); },
+            "q"_a, "k"_a, "v"_a, "beta"_a, "decay"_a, "out"_a, "heads"_a, "key_heads"_a, "delta"_a, "skip"_a, "state"_a)
+        .def("decay", &Plan::decay, "x"_a, "log_rate"_a, "out"_a)
+        .def("softplus", &Plan::softplus, "x"_a, "out"_a)
         .def("result", &Plan::result, "buffer"_a)
         .def(
             "run",
             [](Plan& p, const List& tokens, const List& positions, const List& starts, const List& blocks,
-               const List& block_starts, const List& logit_rows, const List& fresh, const List& turns) {
+               const List& block_starts, const List& logit_rows, const List& fresh, const List& turns,
+               const List& reads, const List& writes) {
                 nb::gil_scoped_release release;
-                p.run({tokens, positions, starts, blocks, block_starts, logit_rows, fresh, turns});
+                p.run({tokens, positions, starts, blocks, block_starts, logit_rows, fresh, turns, reads, writes});
             },
             "tokens"_a, "positions"_a, "starts"_a, "blocks"_a, "block_starts"_a, "logit_rows"_a, "fresh"_a,
-            "turns"_a = List(),
+            "turns"_a = List(), "reads"_a = List(), "writes"_a = List(),
             "One step, as engine.batch.Batch describes it. turns: which variant of its rotations each sequence uses; "
             "empty: "
             "all the first.")
@@ -424,17 +440,19 @@ void bind_plan(nb::module_& m) {
                const List& block_starts, const List& logit_rows, const List& fresh, const List& rows,
                const std::vector<uint64_t>& seeds, const std::vector<int64_t>& draw_positions,
                const FloatList& temperatures, const List& top_k, const FloatList& top_p, const FloatList& min_p,
-               bool logprobs, const List& turns, const EditList& edits) {
+               bool logprobs, const List& turns, const EditList& edits, const List& reads, const List& writes) {
                 Wanted wanted(rows, seeds, draw_positions, temperatures, top_k, top_p, min_p, logprobs);
                 wanted.edit(edits, d.plan().result_width());
                 nb::gil_scoped_release release;
-                d.plan().run({tokens, positions, starts, blocks, block_starts, logit_rows, fresh, turns});
+                d.plan().run(
+                    {tokens, positions, starts, blocks, block_starts, logit_rows, fresh, turns, reads, writes});
                 d.sample(wanted);
                 return wanted.drawn;
             },
             "tokens"_a, "positions"_a, "starts"_a, "blocks"_a, "block_starts"_a, "logit_rows"_a, "fresh"_a, "rows"_a,
             "seeds"_a, "draw_positions"_a, "temperatures"_a, "top_k"_a, "top_p"_a, "min_p"_a, "logprobs"_a,
-            "turns"_a = List(), "edits"_a = EditList(), "A step of the plan and its draws, as `Plan.run` and `sample`.")
+            "turns"_a = List(), "edits"_a = EditList(), "reads"_a = List(), "writes"_a = List(),
+            "A step of the plan and its draws, as `Plan.run` and `sample`.")
         .def(
             "redraw",
             [](Draws& d, const List& rows, const std::vector<uint64_t>& seeds, const std::vector<int64_t>& positions,

@@ -13,6 +13,7 @@ namespace {
 #include "kernels/attention.inl"
 #include "kernels/encode.inl"
 #include "kernels/linear.inl"
+#include "kernels/states.inl"
 }  // namespace
 
 #define QB_STRING_(x) #x
@@ -61,6 +62,8 @@ const Kernels table = {
     .attend_chunk = {attend_chunk<Bf16Kv>, attend_chunk<F32Kv>},
     .merge = merge,
     .finish = finish,
+    .short_conv = short_conv,
+    .recurrence = recurrence,
     .maxima = maxima,
     .exponentials = exponentials,
     .weights = weights,

@@ -1,4 +1,4 @@
-// What plan.cpp and attention.cpp share.
+// What the files of this folder share.
 #pragma once
 
 #include <algorithm>
@@ -27,7 +27,11 @@ enum class Verb : uint8_t {
     route,
     experts,
     gate_rows,
-    rows
+    rows,
+    short_conv,
+    recurrence,
+    decay,
+    softplus
 };
 
 // Whether it reads weights on all threads, panel by panel.
@@ -62,7 +66,7 @@ struct Plan::Instruction {
     int residual = -1;
     int rope = -1, attend = -1;
     int router = -1, mixture = -1;
-    const float* bias = nullptr;  // route
+    const float* bias = nullptr;  // route, short_conv; the skip of a recurrence; the rates of a decay
     size_t layer = 0;
     int heads = 0;
     Applied q_norm = {}, k_norm = {};  // attention
@@ -70,8 +74,12 @@ struct Plan::Instruction {
     std::vector<float> slopes = {};    // attention: (heads), or none
     float factor = 0;                  // scale; the cap of softcap and attention; the limit of a gate
     Nonlinearity nonlinearity = Nonlinearity::silu;
-    size_t begin = 0, end = 0;         // part: of each head; positions: from where on
-    std::vector<uint32_t> order = {};  // columns
+    size_t begin = 0, end = 0;                 // part: of each head; positions: from where on
+    std::vector<uint32_t> order = {};          // columns
+    size_t state = 0;                          // where in a place
+    std::vector<float> taps = {};              // short_conv: (length, stride)
+    int key_heads = 0, beta = -1, decay = -1;  // recurrence
+    bool delta = false;
 };
 
 // Angles of this step's tokens: cos then sin, half as many floats each as values of a head turn.

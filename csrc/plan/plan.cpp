@@ -27,8 +27,14 @@ void check_limit(Nonlinearity nonlinearity, float limit) {
 
 }  // namespace
 
-Plan::Plan(Pool& pool, const Weights& weights, KvMemory& kv, const Kernels& kernels, bool wide)
-    : pool_(pool), weights_(weights), kv_(kv), kernels_(kernels), wide_(wide), threads_(pool.threads()) {}
+Plan::Plan(Pool& pool, const Weights& weights, KvMemory& kv, const Kernels& kernels, bool wide, StateMemory* states)
+    : pool_(pool),
+      weights_(weights),
+      kv_(kv),
+      kernels_(kernels),
+      wide_(wide),
+      states_(states),
+      threads_(pool.threads()) {}
 Plan::~Plan() = default;
 
 // -- recording ------------------------------------------------------------------------------------------------------
@@ -363,6 +369,7 @@ void Plan::check(const BatchView& b) const {
             if (b.positions[j] != first + (j - b.starts[i]))
                 refuse("batch: positions of a sequence must ascend by one");
     }
+    check_states(b);
     if (!b.turns.empty() && b.turns.size() != s - 1) refuse("batch: turns must be one for each sequence");
     for (int32_t turn : b.turns)
         if (turn < 0 || static_cast<size_t>(turn) >= variants()) refuse("batch: no rotation of that variant");
@@ -542,6 +549,10 @@ void Plan::execute(const Instruction& i, size_t index, int thread) {
                 }
             });
         }
+        case Verb::short_conv: return run_short_conv(i, index, thread);
+        case Verb::recurrence: return run_recurrence(i, index, thread);
+        case Verb::decay: return each([&](size_t t, float* out) { decay_row(i, x(t), buffers_[i.x].width, out); });
+        case Verb::softplus: return each([&](size_t t, float* out) { softplus_row(x(t), buffers_[i.x].width, out); });
         case Verb::rows: return each([&](size_t r, float* out) { std::copy_n(x(batch_.logit_rows[r]), stride, out); });
     }
 }

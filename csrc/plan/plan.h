@@ -12,6 +12,7 @@
 
 #include "core/kv.h"
 #include "core/pool.h"
+#include "core/states.h"
 #include "core/weights.h"
 #include "table.h"
 
@@ -21,6 +22,7 @@ namespace qb {
 struct BatchView {
     std::span<const int32_t> tokens, positions, starts, blocks, block_starts, logit_rows, fresh;
     std::span<const int32_t> turns = {};  // which variant of its rotations each sequence uses; empty: the first
+    std::span<const int32_t> reads = {}, writes = {};  // places of states; empty where the plan has none
 };
 
 enum class Verb : uint8_t;
@@ -30,7 +32,8 @@ enum class Length : uint8_t { tokens, rows };  // one row a token, or one a row 
 class Plan {
 public:
     // wide: the input of linears with quantized weights is rounded to bf16, not to int8.
-    Plan(Pool&, const Weights&, KvMemory&, const Kernels&, bool wide = false);
+    // states: of verbs that have some; nullptr: there are none.
+    Plan(Pool&, const Weights&, KvMemory&, const Kernels&, bool wide = false, StateMemory* states = nullptr);
     ~Plan();
     Plan(const Plan&) = delete;
     Plan& operator=(const Plan&) = delete;
@@ -115,6 +118,20 @@ public:
     // Each row times the sigmoid of its gate, (rows, 1).
     void gate_rows(int x, int gate, int out);
     void rows(int x, int out);
+    // Verbs with a state, which begins at an offset in a place: (length - 1, width padded to 16) floats, filter a
+    // vector (width, length).
+    void short_conv(int x, int filter, int bias, size_t state, int out);
+    // (heads, V / 16, K, 16) floats. skip >= 0: a vector, a number for each head.
+    struct Recurrence {
+        int q, k, v, beta, decay, out;
+        int heads, key_heads;
+        bool delta;
+        int skip;
+        size_t state;
+    };
+    void recurrence(const Recurrence&);
+    void decay(int x, int log_rate, int out);
+    void softplus(int x, int out);
     // The logits, (rows, width) of this buffer, are what run() leaves behind.
     void result(int buffer);
 
@@ -176,6 +193,14 @@ private:
     void run_experts(const Instruction&, size_t index, int thread);
     void run_pieces(const Pieces&, size_t claims, int thread, const uint8_t* next);
     size_t bytes_of_token(const Instruction&) const;
+    void keep(Instruction&, size_t offset, size_t floats) const;
+    void check_states(const BatchView&) const;
+    const float* read_state(const Instruction&, size_t sequence) const;
+    float* written_state(const Instruction&, size_t sequence) const;
+    void run_short_conv(const Instruction&, size_t index, int thread);
+    void run_recurrence(const Instruction&, size_t index, int thread);
+    static void decay_row(const Instruction&, const float* x, size_t width, float* out);
+    static void softplus_row(const float* x, size_t width, float* out);
     void attend_item(const Instruction&, Attend&, size_t item, size_t last_item, int thread);
     void store_keys(const Instruction&, size_t token, size_t kv_head, Thread&);
     const float* turned(const Instruction&, const float* x, const Applied& norm, size_t head, size_t token,
@@ -191,6 +216,7 @@ private:
     KvMemory& kv_;
     const Kernels& kernels_;
     const bool wide_;
+    StateMemory* const states_;
     std::vector<Buffer> buffers_;
     std::vector<Instruction> instructions_;
     struct Normed {

@@ -112,10 +112,23 @@ class KvMemory:
 
 BLOCK: int = 64
 
+class StateMemory:
+    """
+    Places for the states of texts, of so many floats each, taken from the system when touched.
+    """
+
+    def __init__(self, places: int, floats: int) -> None: ...
+
+    @property
+    def places(self) -> int: ...
+
+    @property
+    def floats(self) -> int: ...
+
 class Plan:
     """A recorded list of verbs, replayed in one call a step."""
 
-    def __init__(self, pool: Pool, weights: Weights, kv: KvMemory, wide: bool = False) -> None: ...
+    def __init__(self, pool: Pool, weights: Weights, kv: KvMemory, wide: bool = False, states: StateMemory | None = None) -> None: ...
 
     def buffer(self, width: int, rows: bool = False) -> int: ...
 
@@ -175,9 +188,17 @@ class Plan:
 
     def gate_rows(self, x: int, gate: int, out: int) -> None: ...
 
+    def short_conv(self, x: int, filter: int, bias: int, state: int, out: int) -> None: ...
+
+    def recurrence(self, q: int, k: int, v: int, beta: int, decay: int, out: int, heads: int, key_heads: int, delta: bool, skip: int, state: int) -> None: ...
+
+    def decay(self, x: int, log_rate: int, out: int) -> None: ...
+
+    def softplus(self, x: int, out: int) -> None: ...
+
     def result(self, buffer: int) -> None: ...
 
-    def run(self, tokens: Sequence[int], positions: Sequence[int], starts: Sequence[int], blocks: Sequence[int], block_starts: Sequence[int], logit_rows: Sequence[int], fresh: Sequence[int], turns: Sequence[int] = []) -> None:
+    def run(self, tokens: Sequence[int], positions: Sequence[int], starts: Sequence[int], blocks: Sequence[int], block_starts: Sequence[int], logit_rows: Sequence[int], fresh: Sequence[int], turns: Sequence[int] = [], reads: Sequence[int] = [], writes: Sequence[int] = []) -> None:
         """
         One step, as engine.batch.Batch describes it. turns: which variant of its rotations each sequence uses; empty: all the first.
         """
@@ -221,7 +242,7 @@ class Draws:
         Draw from rows of the last step; arrays as engine.batch.Draws describes them. A list of (token, log-probability or nan).
         """
 
-    def run(self, tokens: Sequence[int], positions: Sequence[int], starts: Sequence[int], blocks: Sequence[int], block_starts: Sequence[int], logit_rows: Sequence[int], fresh: Sequence[int], rows: Sequence[int], seeds: Sequence[int], draw_positions: Sequence[int], temperatures: Sequence[float], top_k: Sequence[int], top_p: Sequence[float], min_p: Sequence[float], logprobs: bool, turns: Sequence[int] = [], edits: Sequence[tuple[int, tuple[int, Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)]]]] = []) -> list[tuple[int, float]]:
+    def run(self, tokens: Sequence[int], positions: Sequence[int], starts: Sequence[int], blocks: Sequence[int], block_starts: Sequence[int], logit_rows: Sequence[int], fresh: Sequence[int], rows: Sequence[int], seeds: Sequence[int], draw_positions: Sequence[int], temperatures: Sequence[float], top_k: Sequence[int], top_p: Sequence[float], min_p: Sequence[float], logprobs: bool, turns: Sequence[int] = [], edits: Sequence[tuple[int, tuple[int, Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)]]]] = [], reads: Sequence[int] = [], writes: Sequence[int] = []) -> list[tuple[int, float]]:
         """A step of the plan and its draws, as `Plan.run` and `sample`."""
 
     def redraw(self, rows: Sequence[int], seeds: Sequence[int], positions: Sequence[int], temperatures: Sequence[float], top_k: Sequence[int], top_p: Sequence[float], min_p: Sequence[float], logprobs: bool, processed: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)]) -> list[tuple[int, float]]:

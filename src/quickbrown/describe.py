@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from quickbrown import _native
-from quickbrown.llm import open_source
+from quickbrown.llm import configured, open_source, state_bytes
 from quickbrown.quant.formats import FORMATS
 from quickbrown.text.files import (
     content,
@@ -71,6 +71,10 @@ def describe(path: Path, context: int | None = None) -> dict[str, Any]:
             found["quantization"] = source.quantization
         tensors = {name: (weight.format, weight.shape) for name in source.names() if (weight := source.get(name))}
         sizes |= {size: source.config[field] for size, field in _FIELDS.items()}
+    if source is not None:
+        config = configured(source)
+        sizes |= {"kv_layers": len(config.kv_layers), "kv_heads": config.num_key_value_heads}
+        sizes["state"] = state_bytes(config)
     found |= {name: value for name, value in sizes.items() if name in ("layers", "hidden_size", "context") and value}
     found["parameters"] = sum(math.prod(shape) for _, shape in tensors.values())
     found["formats"] = _formats(tensors)
@@ -227,6 +231,7 @@ def _memory(tensors: Tensors, sizes: Mapping[str, int | None], context: int | No
         weights += _native.packed_size(held, rows, width) if len(shape) > 1 else _native.vector_size(width)
     found: dict[str, Any] = {"weights_bytes": weights}
     layers, kv_heads, key, value = (sizes[name] for name in ("layers", "kv_heads", "key", "value"))
+    layers = sizes.get("kv_layers", layers)
     tokens = context or sizes["context"]
     if layers and kv_heads and key and value:
         each = layers * kv_heads * (key + value) * _KV_BYTES
@@ -235,6 +240,8 @@ def _memory(tensors: Tensors, sizes: Mapping[str, int | None], context: int | No
             found["context"] = tokens
             found["kv_bytes"] = each * tokens
             found["bytes_together"] = weights + each * tokens
+    if state := sizes.get("state"):
+        found["state_bytes_per_text"] = state
     return found
 
 

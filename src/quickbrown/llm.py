@@ -26,6 +26,7 @@ from quickbrown.backends.native.memory import available_memory
 from quickbrown.backends.native.runner import NativeRunner
 from quickbrown.engine.decoder import Processor
 from quickbrown.engine.engine import Engine
+from quickbrown.engine.runner import places
 from quickbrown.engine.sequence import Request
 from quickbrown.engine.thread import EngineThread
 from quickbrown.generation import processors
@@ -95,9 +96,10 @@ class LLM:
     quantize  "q4" or "q8": linear weights to 4 or 8 bits as they are loaded, so that the model is never held twice;
               "nf4" and "fp4": to the code books of bitsandbytes. The head, and what is small already, stay as they are.
     threads   how many to compute with; the physical cores this process may use unless given
-    memory    for keys and values: bytes, or a string like "2GB" or "512MiB"; unless given, four texts of the model's
-              full context, but at most a quarter of what is free. It is taken as it is needed. Texts that do not fit
-              together wait for each other; what nobody needs any more is kept for texts that begin alike.
+    memory    for keys and values, and for states: bytes, or a string like "2GB" or "512MiB"; unless
+              given, four texts of the model's full context, but at most a quarter of what is free. It is taken as it is
+              needed. Texts that do not fit together wait for each other; what nobody needs any more is kept for texts
+              that begin alike.
     revision, token  of a name on the Hub: a branch, tag or commit, and who asks
 
     Options of `generate`, `stream` and `chat` are the fields of `SamplingParams`; their defaults stand there. Any
@@ -140,7 +142,7 @@ class LLM:
         kept = None if dtype == "float32" else place(self.path, dtype, quantize)
         self.source = open_source(self.path)
         family = of_model_type(self.source.config["model_type"])
-        self.config: Config = family.configure(self.source.config)
+        self.config: Config = configured(self.source)
         with ThreadPoolExecutor(1) as aside:  # the vocabulary is built while the weights are packed
             vocabulary = aside.submit(self._vocabulary)
             self._weights = _Weights(self.source)
@@ -211,17 +213,21 @@ class LLM:
         c = self.config
         value_bytes = 4 if self.dtype == "float32" else 2
         head = sum(-(-dim // 16) * 16 for dim in (c.head_dim, c.value_dim))  # stored in vectors of 16
-        block_bytes = c.num_hidden_layers * c.num_key_value_heads * head * value_bytes
+        block_bytes = len(c.kv_layers) * c.num_key_value_heads * head * value_bytes
         block_bytes *= NativeRunner.block_size
+        place_bytes = state_bytes(c)
         free = available_memory()
         if memory is None:
             one_text = -(-self.longest // NativeRunner.block_size)
-            return max(1, min(int(free * SHARE_OF_MEMORY) // block_bytes, TEXTS_IN_MEMORY * one_text))
-        if memory < block_bytes:
-            raise ValueError(f"memory must be at least {block_bytes:,} bytes, what 64 tokens take here, not {memory:,}")
+            return max(
+                1, min(fitting(int(free * SHARE_OF_MEMORY), block_bytes, place_bytes), TEXTS_IN_MEMORY * one_text)
+            )
+        least = block_bytes + place_bytes * places(1)
+        if memory < least:
+            raise ValueError(f"memory must be at least {least:,} bytes, what 64 tokens take here, not {memory:,}")
         if memory > free:
             raise ValueError(f"memory is {memory:,} bytes, but only {free:,} are free; ask for less")
-        return memory // block_bytes
+        return fitting(memory, block_bytes, place_bytes)
 
     def _fitting(self, free: int) -> str:
         """What to do where so many bytes are too few for the weights."""
@@ -373,6 +379,7 @@ class LLM:
             "mapped": self.runner.weights.mapped,
             "kv_bytes_per_token": self.runner.kv.block_bytes // self.runner.block_size,
             "kv_tokens": self.runner.room() * self.runner.block_size,
+            **({"state_bytes_per_text": state_bytes(c), "states": self.runner.states()} if c.state_sizes else {}),
             "threads": self.runner.pool.threads,
         }
 
@@ -567,6 +574,23 @@ def open_source(path: Path) -> GgufSource | SafetensorsSource:
     from quickbrown.weights.safetensors import SafetensorsSource
 
     return SafetensorsSource(path)
+
+
+def configured(source: Source) -> Config:
+    """What the family of a source's model reads of its config."""
+    return of_model_type(source.config["model_type"]).configure(source.config)
+
+
+def state_bytes(config: Config) -> int:
+    """What the states of one text take: float32, each in vectors of 16."""
+    return 4 * sum(-(-size // 16) * 16 for size in config.state_sizes)
+
+
+def fitting(memory: int, block_bytes: int, place_bytes: int) -> int:
+    """How many blocks fit in so many bytes, with the places for states that go with them."""
+    left = memory - place_bytes * places(0)
+    groups, rest = divmod(max(0, left), 16 * block_bytes + place_bytes)  # 16 blocks and the place that comes with them
+    return 16 * groups + (min(15, rest // block_bytes) if block_bytes else 15)
 
 
 def place(path: Path, dtype: str, quantize: str | None) -> Kept:

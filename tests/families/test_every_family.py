@@ -12,6 +12,7 @@ import tiny
 from configs import ROWS, family
 from gguf_writer import holds, write_tiny_gguf
 from quickbrown.backends.native.eager import NativeOps
+from quickbrown.backends.native.record import Recorder
 from quickbrown.backends.native.runner import NativeRunner
 from quickbrown.backends.reference import ReferenceOps, ReferenceRunner
 from quickbrown.backends.twin import Parted, Twin
@@ -28,6 +29,7 @@ every = pytest.mark.parametrize(("name", "format"), MODELS)
 # What norms after a part of a layer give is as large as what it is added to, and so are the roundings in it: of these
 # families, several tiny layers make of what is allowed more than would tell anything.
 NORMS_AFTER = ("gemma3_text", "olmo2", "olmo3")
+NORMS_INSIDE = ("qwen3_5_moe_text", "qwen3_5_text", "qwen3_next")  # the same of what a delta network gives
 
 
 def made(name, format, **more):
@@ -37,12 +39,13 @@ def made(name, format, **more):
 
 def reference_ops(kind, model, blocks, kv="bf16"):
     c = model.config
-    return kind(c.num_hidden_layers, blocks, c.num_key_value_heads, c.head_dim, kv)
+    return kind(len(c.kv_layers), blocks, c.num_key_value_heads, c.head_dim, kv)
 
 
 def one_step(model, tokens):
     table = np.arange(-(-len(tokens) // tiny.BLOCK), dtype=np.int32)
-    return tiny.batch([tiny.Part(tokens, 0, len(tokens), table, span=tiny.span(model, len(tokens)))], table)
+    part = tiny.Part(tokens, 0, len(tokens), table, span=tiny.span(model, len(tokens)), **tiny.states(model))
+    return tiny.batch([part], table)
 
 
 def whole(runner, model, tokens, chunk=1 << 30):
@@ -60,10 +63,22 @@ def test_chunked_is_whole_and_batched_is_alone(name, format):
     assert whole(runner, model, texts[0], 5).tobytes() == alone[0].tobytes()
     tables = np.split(np.random.default_rng(0).permutation(8).astype(np.int32), 4)
     parts = [
-        tiny.Part(t, 0, len(t), table, span=tiny.span(model, len(t))) for t, table in zip(texts, tables, strict=True)
+        tiny.Part(t, 0, len(t), table, span=tiny.span(model, len(t)), **tiny.states(model, first=2 * i))
+        for i, (t, table) in enumerate(zip(texts, tables, strict=True))
     ]
     runner.run(tiny.batch(parts, np.arange(8)))
     assert runner.logits().tobytes() == np.concatenate(alone).tobytes()
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_configs_say_what_layers_keep(name):
+    """Memory is made by what the config says, and used by what the verbs ask for."""
+    model, recorder = made(name, "f32"), Recorder()
+    model.forward(recorder, None, None)
+    assert [verb.layer for verb in recorder.verbs if verb.name == "attention"] == list(
+        range(len(model.config.kv_layers))
+    )
+    assert tuple(verb.state for verb in recorder.verbs if verb.state) == model.config.state_sizes
 
 
 @every
@@ -86,7 +101,7 @@ def test_twin_finds_no_parting(name, format):
     )
     result = model.forward(twin, tokens, batch)
     assert result.left.shape == (20, model.config.vocab_size)
-    assert twin.worst.keys() >= {"embed", "linear", "attention", "rows"}
+    assert twin.worst.keys() >= {"embed", "linear", "attention" if model.config.kv_layers else "recurrence", "rows"}
     for verb in twin.worst.keys() & {"linear", "rms_norm", "rope", "gated"}:
         assert twin.worst[verb] <= bounding.allowed[verb] < 1e-4
 
@@ -165,7 +180,9 @@ def test_every_option_moves_the_logits():
 @pytest.mark.parametrize("name", [*FAMILIES, "llama, another rope and eps", "qwen3, all"])
 def test_native_is_the_reference_as_published(name, format):
     """The same with every rounding of inputs, keys and values in it."""
-    fewer = {"num_hidden_layers": 1} if name in NORMS_AFTER else {}
+    fewer = {"num_hidden_layers": 1} if name in NORMS_AFTER + NORMS_INSIDE else {}
+    if name in NORMS_INSIDE:
+        fewer["layer_types"] = ("linear_attention",)
     model, tokens = made(name, format, **fewer), tiny.text(24)
     got = whole(NativeRunner(model, blocks=1, threads=2), model, tokens)
     rounding.close(f"{name} {format}", got, model, tokens, one_step(model, tokens), "bf16")

@@ -47,7 +47,8 @@ def test_the_reference_has_their_logits(case):
     wrong bias, norm, window or rotation would change."""
     model, tokens = model_of(case), np.array(case["tokens"])
     table = np.arange(-(-len(tokens) // tiny.BLOCK))
-    part = tiny.Part(tokens, 0, len(tokens), table, case["positions"], tiny.span(model, len(tokens)))
+    span = tiny.span(model, len(tokens))
+    part = tiny.Part(tokens, 0, len(tokens), table, case["positions"], span, **tiny.states(model))
     side = {"any_order": True, "angle_steps": theirs.steps(model.config)}
     want = np.array(case["logits"], np.float32)
     gap, allowed = rounding.close("logits", want, model, tokens, tiny.batch([part], table), "f32", **side)
@@ -62,8 +63,8 @@ def test_the_likeliest_tokens_are_theirs(case, runner):
     runner = RUNNERS[runner](model)
     longest = len(text) + len(case["written"])
     table, span = np.arange(-(-longest // tiny.BLOCK)), tiny.span(model, longest)
-    for want in case["written"]:
-        part = tiny.Part(np.array(text), past, len(text), table, [-1], span)
+    for step, want in enumerate(case["written"]):
+        part = tiny.Part(np.array(text), past, len(text), table, [-1], span, **tiny.states(model, step))
         runner.run(tiny.batch([part], table if not past else tiny.NONE))
         assert int(runner.logits()[0].argmax()) == want, f"after {len(text)} tokens"
         past = len(text)

@@ -11,6 +11,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+import configs
 import tiny
 from driving import drive
 from quickbrown.backends.native.runner import NativeRunner
@@ -33,7 +34,8 @@ class Plain:
         self.blocks = np.arange(blocks, dtype=np.int32)
 
     def __call__(self, tokens):
-        whole = tiny.Part(np.array(tokens, np.int32), 0, len(tokens), self.blocks, rows=[-1])
+        states = {"write": 0} if self.runner.states() else {}
+        whole = tiny.Part(np.array(tokens, np.int32), 0, len(tokens), self.blocks, rows=[-1], **states)
         self.runner.run(tiny.batch([whole], self.blocks))
         self.row = self.runner.logits()[0]
         return self.row
@@ -79,17 +81,29 @@ def resident():
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-@pytest.mark.parametrize(("format", "blocks"), [("q4_1", 6), ("bf16", 9)])
-def test_random_requests_on_a_native_model(format, blocks, soak):
+STATES = {
+    "qwen3_5_text": configs.DELTA, "lfm2": {"layer_types": ("conv", "full_attention"), "block_multiple_of": 64},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("family", "format", "blocks"),
+    [("llama", "q4_1", 6), ("llama", "bf16", 9), ("qwen3_5_text", "q4_1", 7), ("lfm2", "bf16", 16)],
+)
+def test_random_requests_on_a_native_model(family, format, blocks, soak):
     """One engine after the other on one runner, whose memory holds what the one before left in it: texts of one to five
     blocks, in memory for a few of the longest. After a step of all of memory and the first engine, scratch memory may
     grow eight times more, each time by half, and the process by 2 MB, however many rounds follow."""
     dice = random.Random(blocks)
-    model = tiny.llama(format, vocab_size=VOCAB, tie_word_embeddings=False)  # else texts repeat their last token
+    untied = {"vocab_size": VOCAB, "tie_word_embeddings": False}  # else texts repeat their last token
+    model = tiny.family(family, format, **untied, **STATES.get(family, {}))
     runner, answer = Watched(model, blocks=blocks, threads=2), Plain(model, blocks)
-    runner.run(
-        tiny.batch([tiny.Part(tiny.text(tiny.BLOCK, 0, VOCAB), 0, tiny.BLOCK, np.array([b])) for b in range(blocks)])
-    )
+    texts = [tiny.text(tiny.BLOCK, 0, VOCAB)] * min(blocks, runner.states() or blocks)
+    parts = [
+        tiny.Part(text, 0, tiny.BLOCK, np.array([b]), write=b if runner.states() else None)
+        for b, text in enumerate(texts)
+    ]
+    runner.run(tiny.batch(parts))
     seen: Counter[str] = Counter()
     grown, held = [], []
     for _ in range(100 if soak else 3):

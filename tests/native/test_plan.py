@@ -380,6 +380,69 @@ def test_verbs_that_do_not_fit_are_refused():
     assert plan.instructions == 3
 
 
+def test_verbs_with_states_that_do_not_fit_are_refused():
+    pool = _native.Pool(1)
+    weights, kv = _native.Weights(1 << 12, pool), _native.KvMemory("bf16", 1, 0, 1, 16)
+    filter, odd = (weights.add_vector(np.ones(n, np.float32)) for n in (96, 33))
+    plan = _native.Plan(pool, weights, kv, False, _native.StateMemory(2, 64 + 512))
+    x, out, keys, scalars = (plan.buffer(n) for n in (32, 32, 16, 2))
+    rows = plan.buffer(2, True)
+
+    def recurrence(q=keys, k=keys, v=x, beta=scalars, decay=scalars, out=out, heads=2, key_heads=1, skip=-1, state=64):
+        plan.recurrence(q, k, v, beta, decay, out, heads, key_heads, True, skip, state)
+
+    plan.short_conv(x, filter, -1, 0, out)
+    recurrence()
+    wrong = {
+        "short_conv takes tokens and overwrites none": lambda: plan.short_conv(x, filter, -1, 0, x),
+        "short_conv: no filter": lambda: plan.short_conv(x, -1, -1, 0, out),
+        "short_conv: the filter does not fit": lambda: plan.short_conv(x, odd, -1, 0, out),
+        "a bias does not fit its output": lambda: plan.short_conv(x, filter, odd, 0, out),
+        "a verb's state does not fit its place": lambda: plan.short_conv(x, filter, -1, 528, out),
+        "state does not fit its place": lambda: recurrence(state=80),
+        "does not fit its place": lambda: recurrence(state=63),
+        "recurrence: inputs do not fit the heads": lambda: recurrence(heads=3),
+        "recurrence: inputs do not fit each other": lambda: recurrence(q=x),
+        "heads must have a multiple of 16 values": lambda: recurrence(v=keys, out=plan.buffer(16)),
+        "one number a head is needed": lambda: recurrence(beta=keys),
+        "recurrence works on tokens": lambda: recurrence(decay=rows),
+        "recurrence cannot overwrite its input": lambda: recurrence(out=x),
+        "decay: no rates": lambda: plan.decay(scalars, -1, scalars),
+        "softplus changes no shape": lambda: plan.softplus(scalars, x),
+    }
+    for sentence, ask in wrong.items():
+        with pytest.raises(ValueError, match=sentence):
+            ask()
+    with pytest.raises(ValueError, match="a multiple of 16 floats"):
+        _native.StateMemory(2, 65)
+    assert plan.instructions == 2
+
+
+@pytest.mark.parametrize(
+    ("reads", "writes", "sentence"),
+    [
+        ([], [], "each sequence must read its states from a place and write them to one"),
+        ([0], [1, 2], "each sequence must read its states"),
+        ([-1, -2], [0, 1], "no place of that number"),
+        ([-1, 8], [0, 1], "no place of that number"),
+        ([-1, 2], [0, 8], "no place of that number"),
+        ([-1, 2], [-1, 1], "no place of that number"),
+        ([3, 3], [1, 1], "is nobody else's in this step"),
+        ([3, 1], [1, 2], "is nobody else's in this step"),
+        ([3, 2], [1, 2], "is nobody else's in this step"),
+    ],
+)
+def test_steps_whose_states_cannot_be_are_refused(reads, writes, sentence):
+    fields = {"layer_types": ("conv", "full_attention"), "block_multiple_of": 64}
+    runner = NativeRunner(tiny.family("lfm2", **fields), blocks=2, threads=1)
+    good = Batch([5, 6, 7], [0, 1, 0], [0, 2, 3], [0, 1], [0, 1, 2], [1], [], [], [-1, 3], [1, 2])
+    runner.run(good)
+    with pytest.raises(ValueError, match=sentence):
+        runner.run(replace(good, reads=reads, writes=writes))
+    with pytest.raises(ValueError, match="no place of that number"):
+        NativeRunner(tiny.llama(), blocks=2, threads=1).run(good)
+
+
 @pytest.mark.parametrize("format", [f.name for f in FORMATS.values() if f.held is None])
 def test_wrong_sizes_are_refused_at_packing(format):
     pool = _native.Pool(2)
@@ -450,7 +513,7 @@ def test_other_wrong_sizes():
         weights.add_vector(np.zeros(0, np.float32))
     with pytest.raises(ValueError, match="more room than was set aside"):
         weights.add_vector(np.zeros(17, np.float32))
-    for sizes in ((0, 1, 1, 16), (1, 0, 1, 16), (1, 1, 0, 16), (1, 1, 1, 0), (1, 1, 1, 16, 1025), (1, 1, 1, 2048)):
+    for sizes in ((0, 1, 1, 16), (1, 1, 0, 16), (1, 1, 1, 0), (1, 1, 1, 16, 1025), (1, 1, 1, 2048)):
         with pytest.raises(ValueError, match="heads must have at most 1024 values, and no dimension can be zero"):
             _native.KvMemory("bf16", *sizes)
     with pytest.raises(ValueError, match="bf16 or f32"):

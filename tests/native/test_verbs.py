@@ -535,6 +535,112 @@ def test_gate_rows(native, reference, random):
             rounding.compare(f"gate_rows {count} x {width}", got, want, 4 * rounding.U * np.abs(want) + 1e-40)
 
 
+def several(lengths, pasts=None, reads=None, writes=None):
+    """A step of some sequences, so many new tokens of each, whose states begin unless `reads` says where they are."""
+    starts = np.cumsum([0, *lengths]).tolist()
+    pasts = pasts or [0] * len(lengths)
+    positions = [past + i for past, length in zip(pasts, lengths, strict=True) for i in range(length)]
+    blocks = list(range(len(lengths)))
+    reads, writes = reads or [-1] * len(lengths), writes or blocks
+    return Batch([0] * starts[-1], positions, starts, blocks, [*blocks, len(lengths)], [], blocks, [], reads, writes)
+
+
+def in_steps(verb, whole, lengths, cuts):
+    """What a verb makes of texts whose rows lie one after the other in the arrays `whole`, in steps of so many tokens
+    of each: (T, N), in the order of `whole`. Places are used by turns, and hold what other texts have left there."""
+    starts = np.cumsum([0, *lengths])
+    out = [[] for _ in lengths]
+    for step, past in enumerate(range(0, max(lengths), cuts)):
+        here = [s for s, length in enumerate(lengths) if past < length]
+        spans = [slice(starts[s] + past, starts[s] + min(past + cuts, lengths[s])) for s in here]
+        counts = [span.stop - span.start for span in spans]
+        reads = [2 * s + (step - 1) % 2 for s in here] if step else None
+        batch = several(counts, [past] * len(here), reads, [2 * s + step % 2 for s in here])
+        got = verb(*(np.concatenate([a[span] for span in spans]) for a in whole), batch)
+        for s, rows in zip(here, np.split(got, np.cumsum(counts)[:-1]), strict=True):
+            out[s].append(rows)
+    return np.concatenate([np.concatenate(rows) for rows in out])
+
+
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize(("channels", "length"), [(1, 2), (16, 3), (40, 4), (64, 4), (130, 3), (257, 9)])
+def test_short_conv(channels, length, biased, random):
+    """Texts shorter and longer than the filter. In steps of one and of three tokens: the same bytes."""
+    native, reference = NativeOps(1, 4, 1, 16), ReferenceOps(1, 4, 1, 16)
+    lengths = (1, 2, 11, 5)
+    x = normal(random, sum(lengths), channels)
+    w = random_weight("f32", (channels, length), random, sizes(random, channels))
+    w = replace(w, shape=(channels, 1, length))
+    bias = quantize(normal(random, channels), "f32") if biased else None
+    batch = several(lengths)
+    got = native.short_conv(0, x, w, bias, batch)
+    bound = rounding.short_conv(x, w, bias, batch)
+    rounding.compare(f"{channels} x {length}", got, reference.short_conv(0, x, w, bias, batch), bound)
+    for cuts in (1, 3):
+        parts = in_steps(lambda x, batch: native.short_conv(0, x, w, bias, batch), [x], lengths, cuts)
+        assert parts.tobytes() == got.tobytes()
+        parts = in_steps(lambda x, batch: reference.short_conv(0, x, w, bias, batch), [x], lengths, cuts)
+        rounding.compare(f"steps of {cuts}", parts, got, 2 * bound)
+
+
+RECURRENCES = [  # heads, key heads, keys, values
+    (1, 1, 1, 16), (2, 1, 5, 16), (4, 2, 16, 32), (6, 3, 24, 48), (2, 2, 128, 64), (3, 1, 64, 16),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("delta", [False, True])
+@pytest.mark.parametrize("skips", [False, True])
+@pytest.mark.parametrize(("heads", "key_heads", "keys", "values"), RECURRENCES)
+def test_recurrence(heads, key_heads, keys, values, delta, skips, random):
+    """Keys of length 1, as the delta rule needs them. In steps of one and of three tokens: the same bytes."""
+    native, reference = NativeOps(1, 4, 1, 16), ReferenceOps(1, 4, 1, 16)
+    lengths = (1, 2, 11, 5)
+    count = sum(lengths)
+    q, k, v = (normal(random, count, n) for n in (key_heads * keys, key_heads * keys, heads * values))
+    k = k.reshape(count, key_heads, keys)
+    k = (k / np.linalg.norm(k, axis=-1, keepdims=True)).reshape(count, -1).astype(np.float32)
+    beta = random.uniform(0, 1, (count, heads)).astype(np.float32)
+    decay = random.uniform(0.5, 1, (count, heads)).astype(np.float32)
+    skip = quantize(random.standard_normal(heads).astype(np.float32), "f32") if skips else None
+    rest, batch = (heads, key_heads, delta, skip), several(lengths)
+    given = [q, k, v, beta, decay]
+    got = native.recurrence(0, *given, batch, *rest)
+    want, bound = reference.recurrence(0, *given, batch, *rest), rounding.recurrence(*given, batch, *rest)
+    gap = np.abs(got - want)
+    assert (gap <= bound).all(), f"off by {(gap / bound).max():.3g} of what is allowed"
+    assert np.linalg.norm(bound) < np.linalg.norm(want) / 1000
+    for cuts in (1, 3):
+        parts = in_steps(lambda *a: native.recurrence(0, *a, *rest), given, lengths, cuts)
+        assert parts.tobytes() == got.tobytes()
+        parts = in_steps(lambda *a: reference.recurrence(0, *a, *rest), given, lengths, cuts)
+        assert (np.abs(parts - got) <= 3 * bound).all()
+
+
+def test_recurrence_by_hand(native, reference):
+    """Two tokens of one head whose key is 1: S becomes beta v, then decay S, corrected by beta of what it lacks."""
+    ones, batch = np.ones((2, 1), np.float32), several([2])
+    v = np.float32([[8] * 16, [4] * 16])
+    beta, decay = np.float32([[0.5], [0.25]]), np.float32([[1.0], [0.5]])
+    for ops in (native, reference):
+        got = ops.recurrence(0, ones, ones, v, beta, decay, batch, 1, 1, True)
+        assert got[:, 0].tolist() == [4.0, 2.0 + 0.25 * (4 - 2)]
+        got = ops.recurrence(0, ones, 2 * ones, v, beta, decay, batch, 1, 1, False, quantize(np.float32([10]), "f32"))
+        assert got[:, 0].tolist() == [2 * 4.0 + 80, 0.5 * 8 + 2 * 0.25 * 4 + 40]
+
+
+def test_decay_and_softplus(native, reference, random):
+    x = np.concatenate([normal(random, 17, 5), np.float32([[0, -0.0, 90, -90, 20], [1e-30, -1e-30, 1e4, -1e4, 700]])])
+    rates = quantize(np.float32([-20, -2, 0, 1, 5]), "f32")
+    close = 2 * rounding.U * rounding.SLACK
+    for got, want in (
+        (native.softplus(x), reference.softplus(x)),
+        (native.decay(np.abs(x), rates), reference.decay(np.abs(x), rates)),
+    ):
+        assert (np.abs(got - want) <= close * np.abs(want) + 2.0**-149).all()
+    assert native.softplus(np.float32([[0.0]])) == np.float32(np.log(2))
+    assert native.decay(np.float32([[1.0]]), quantize(np.float32([0.0]), "f32")) == np.float32(np.exp(-1))
+
+
 def test_rows(native, reference, random):
     for width in WIDTHS:
         for count in TOKENS:

@@ -17,19 +17,28 @@ class FakeRunner:
     """Logits that are a fixed function of the text, read through the block table, so that a fault in paging changes it.
 
     Every rule between engine and runner is asserted; a broken one raises AssertionError.
+
+    states  how many places for states there are; the states of a text are the text
     """
 
-    def __init__(self, vocab_size: int = 32, blocks: int = 16, block_size: int = 4, seed: int = 0) -> None:
+    def __init__(
+        self, vocab_size: int = 32, blocks: int = 16, block_size: int = 4, seed: int = 0, states: int = 0
+    ) -> None:
         self.vocab_size = vocab_size
         self.block_size = block_size
         self.seed = seed
         self.slots = np.full((blocks, block_size), EMPTY, np.int64)
+        self.texts: list[list[int]] = [[EMPTY]] * states
         self.homes: dict[int, tuple[int, ...]] = {}  # the head of the table in which a block was first written
         self.rows = np.empty((0, vocab_size), np.float32)
 
     def room(self) -> int:
         """How many blocks there are."""
         return len(self.slots)
+
+    def states(self) -> int:
+        """How many places for states there are."""
+        return len(self.texts)
 
     def answer(self, tokens: list[int]) -> npt.NDArray[np.float32]:
         """The logits after a text, (vocab_size,) float32: what `run` gives if the text is stored as it should be."""
@@ -55,6 +64,8 @@ class FakeRunner:
             home = tuple(tables[owner][: index + 1])
             assert self.homes.setdefault(block, home) == home, f"block {block} was not cleared for its new sequence"
             self.slots[block, offset] = token
+        if self.texts:
+            self.move(batch, tables)
         rows = []
         for row in batch.logit_rows:
             length = batch.positions[row] + 1
@@ -63,6 +74,20 @@ class FakeRunner:
             rows.append(self.answer(text))
         self.rows = np.array(rows, np.float32).reshape(-1, self.vocab_size)
         return self.sample(draws) if draws.rows else []
+
+    def move(self, batch: Batch, tables: list[list[int]]) -> None:
+        """Write the states of each text behind those that were read, which must be of what its blocks store."""
+        touched = [*batch.writes, *(place for place in batch.reads if place >= 0)]
+        assert len(batch.reads) == len(batch.writes) == len(tables), "each sequence must read and write states"
+        assert min(touched) >= 0, f"states are written to {batch.writes}"
+        assert len(set(batch.writes)) == len(batch.writes), f"two sequences write states to one of {batch.writes}"
+        assert not set(batch.writes) & set(batch.reads), f"{batch.writes} are written and {batch.reads} read"
+        spans = zip(pairwise(batch.starts), tables, batch.reads, batch.writes, strict=True)
+        for (start, end), table, read, write in spans:
+            text = [] if read < 0 else self.texts[read]
+            stored = self.slots[table].ravel()[: batch.positions[start]].tolist()
+            assert text == stored, f"states are read of {text}, and {stored} is stored"
+            self.texts[write] = [*text, *batch.tokens[start:end]]
 
     def sample(self, draws: Draws) -> list[tuple[int, float]]:
         """Draw from the last rows."""

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from quickbrown.backends import sampling
 from quickbrown.engine.batch import NO_DRAWS, Batch, Draws, Ints
+from quickbrown.engine.runner import places
 from quickbrown.models.ops import Rope, Router
 from quickbrown.quant.formats import FORMATS
 from quickbrown.quant.weight import Weight
@@ -164,6 +165,7 @@ class ReferenceOps:
         slots = (layers, blocks * BLOCK, kv_heads)
         self.keys = np.zeros((*slots, head_dim), np.float32)
         self.values = np.zeros((*slots, value_dim or head_dim), np.float32)
+        self.states: dict[tuple[str, int, int], Array] = {}  # of a verb, a layer and a place
 
     def embed(self, table: Weight, tokens: Ints) -> Array:
         rows = Weight(table.format, (len(tokens), *table.shape[1:]), table.data[np.asarray(tokens)])
@@ -187,7 +189,7 @@ class ReferenceOps:
     def rms_norm(self, x: Array, w: Weight | None, eps: float, heads: int = 1, offset: float = 0.0) -> Array:
         parts = x.reshape(len(x), heads, -1)
         mean = np.mean(np.square(parts, dtype=np.float64), -1, keepdims=True)
-        weight = np.float32(1) if w is None else w.decode() + np.float32(offset)
+        weight = np.float32(1) if w is None else w.decode().reshape(-1, parts.shape[-1]) + np.float32(offset)
         out: Array = (parts / np.sqrt(mean + eps) * weight).astype(np.float32)
         return out.reshape(x.shape)
 
@@ -278,6 +280,66 @@ class ReferenceOps:
             total = total * np.exp(top - higher) + np.exp(sink - higher)
         return out / total
 
+    def short_conv(self, layer: int, x: Array, w: Weight, bias: Weight | None, batch: Batch) -> Array:
+        channels, _, length = w.shape
+        taps = w.decode().reshape(channels, length).T.astype(np.float64)
+        out = np.empty(x.shape, np.float64)
+        for s in range(len(batch.starts) - 1):
+            begin, end = batch.starts[s], batch.starts[s + 1]
+            seen = np.concatenate([self._state("short_conv", layer, batch, s, (length - 1, channels)), x[begin:end]])
+            for t in range(begin, end):
+                out[t] = (taps * seen[t - begin : t - begin + length]).sum(0)
+            self.states["short_conv", layer, batch.writes[s]] = seen[end - begin :].astype(np.float32)
+        if bias is not None:
+            out += bias.decode()
+        return out.astype(np.float32)
+
+    def recurrence(
+        self,
+        layer: int,
+        q: Array,
+        k: Array,
+        v: Array,
+        beta: Array,
+        decay: Array,
+        batch: Batch,
+        heads: int,
+        key_heads: int,
+        delta: bool = False,
+        skip: Weight | None = None,
+    ) -> Array:
+        each = heads // key_heads
+        queries, keys = (np.repeat(a.reshape(len(a), key_heads, -1), each, 1).astype(np.float64) for a in (q, k))
+        values = v.reshape(len(v), heads, -1).astype(np.float64)
+        sizes = heads, keys.shape[-1], values.shape[-1]
+        out = np.empty(values.shape)
+        for s in range(len(batch.starts) - 1):
+            state = self._state("recurrence", layer, batch, s, sizes)
+            for t in range(batch.starts[s], batch.starts[s + 1]):
+                state = decay[t, :, None, None] * state
+                wrong = np.einsum("hkv,hk->hv", state, keys[t]) if delta else 0.0
+                state += np.einsum("hk,hv->hkv", keys[t], beta[t, :, None] * (values[t] - wrong))
+                out[t] = np.einsum("hkv,hk->hv", state, queries[t])
+            self.states["recurrence", layer, batch.writes[s]] = state.astype(np.float32)
+        if skip is not None:
+            out += skip.decode()[:, None] * values
+        return out.reshape(len(v), -1).astype(np.float32)
+
+    def _state(
+        self, verb: str, layer: int, batch: Batch, sequence: int, shape: tuple[int, ...]
+    ) -> npt.NDArray[np.float64]:
+        """What a sequence has as it comes to a step."""
+        place = batch.reads[sequence]
+        if place < 0:
+            return np.zeros(shape)
+        return self.states[verb, layer, place].astype(np.float64)
+
+    def decay(self, x: Array, log_rate: Weight) -> Array:
+        return np.exp(-np.exp(log_rate.decode().astype(np.float64)) * x).astype(np.float32)
+
+    def softplus(self, x: Array) -> Array:
+        return np.logaddexp(0.0, x.astype(np.float64)).astype(np.float32)
+
     def add(self, a: Array, b: Array) -> Array:
         return a + b
 
@@ -351,11 +413,14 @@ class ReferenceRunner:
     def __init__(self, model: Any, blocks: int = 16, kv: str = "bf16") -> None:
         c = model.config
         self.model, self.vocab_size, self._blocks = model, c.vocab_size, blocks
-        self.ops = ReferenceOps(c.num_hidden_layers, blocks, c.num_key_value_heads, c.head_dim, kv, False, c.value_dim)
+        self.ops = ReferenceOps(len(c.kv_layers), blocks, c.num_key_value_heads, c.head_dim, kv, False, c.value_dim)
         self._logits = np.zeros((0, c.vocab_size), np.float32)
 
     def room(self) -> int:
         return self._blocks
+
+    def states(self) -> int:
+        return places(self._blocks) if self.model.config.state_sizes else 0
 
     def run(self, batch: Batch, draws: Draws = NO_DRAWS) -> list[tuple[int, float]]:
         self._logits = self.model.forward(self.ops, np.asarray(batch.tokens), batch)

@@ -108,7 +108,7 @@ def profile(llm: LLM, prompts: Sequence[list[int]], new: int) -> Profile:
         raise ValueError(f"{new} tokens are too few to profile {len(prompts)} texts; give a larger new")
     seconds = (watched.stop - watched.start) / steps
     native, planned = watched.native / steps, watched.planned / steps
-    keys = runner.kv.block_bytes / (runner.block_size * llm.config.num_hidden_layers)  # bytes of a layer's token
+    keys = runner.kv.block_bytes / (runner.block_size * max(1, len(llm.config.kv_layers)))  # bytes of a layer's token
 
     def read(verb: Verb, weights: float) -> float:
         if verb.name != "attention":

@@ -16,7 +16,9 @@ class Batch:
     """T tokens of S sequences, R of whose rows want logits. All numbers fit in int32.
 
     The tokens of one sequence are adjacent and their positions ascend by one.
-    A token at position p of a sequence lives in slot p % block_size of block p // block_size of its table.
+    A token at position p of a sequence lives in slot p % block_size of block p // block_size of its table. Where the
+    model has states, those of a sequence's text before this step are read from one place, and those after it written to
+    another, which nobody else in the step reads or writes.
     """
 
     tokens: Ints  # (T,)
@@ -27,6 +29,8 @@ class Batch:
     logit_rows: Ints  # (R,) indices into tokens, ascending
     fresh: Ints  # blocks taken since the last step: cleared before anything is written
     spans: Ints = field(default_factory=list)  # (S,) Request.span of each sequence; empty means all 0
+    reads: Ints = field(default_factory=list)  # (S,) places of states, -1 for those of no text; empty without states
+    writes: Ints = field(default_factory=list)  # (S,) places of states; empty without states
 
 
 @dataclass(slots=True)

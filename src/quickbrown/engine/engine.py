@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quickbrown.engine.batch import Batch, Draws
-from quickbrown.engine.blocks import BlockPool
+from quickbrown.engine.blocks import BlockPool, StatePool
 from quickbrown.engine.decoder import Editor, Row
 from quickbrown.engine.runner import Runner
 from quickbrown.engine.scheduler import Scheduler, Work
@@ -47,7 +47,9 @@ class Engine:
     def reset(self) -> None:
         """Start with empty books: nobody is here, and nothing is known of what memory holds."""
         self.pool = BlockPool(self.runner.room(), self.runner.block_size)
-        self.scheduler = Scheduler(self.pool, self.budget)
+        places = self.runner.states()
+        self.states = StatePool(places) if places else None
+        self.scheduler = Scheduler(self.pool, self.budget, self.states)
         self.live: dict[int, list[Sequence]] = {}
         self.deadlines: dict[int, float] = {}
         self.events: list[Event] = []
@@ -199,7 +201,7 @@ class Engine:
             if rows:
                 self.extend(sequence, rows)
             else:
-                sequence.stored += count
+                self.scheduler.advance(sequence, count, count)
                 self.scheduler.settle(sequence)
 
     def extend(self, sequence: Sequence, rows: list[list[Row]]) -> None:
@@ -221,7 +223,8 @@ class Engine:
         new, finish = cut(sequence, new)
         right = agreement(new, sequence.draft)
         logprobs = chances(new, rows[: right + 1]) if sequence.request.params.logprobs else None
-        sequence.stored = min(length + right, length + len(new) - 1)
+        ran = length + len(sequence.draft) - sequence.stored
+        self.scheduler.advance(sequence, ran, min(length + right, length + len(new) - 1) - sequence.stored)
         sequence.tokens += new
         sequence.draft = []
         sequence.score = score
@@ -232,7 +235,7 @@ class Engine:
             self.report(sequence, sequence.samples, None, tuple(new), logprobs)
 
     def fork(self, sequence: Sequence, sample: int) -> Sequence:
-        """Another sequence with the same past, which holds the same blocks."""
+        """Another sequence with the same past, which holds the same blocks and states."""
         fork = Sequence(
             request=sequence.request,
             order=(sequence.order[0], sample),
@@ -240,6 +243,8 @@ class Engine:
             samples=(sample,),
             blocks=[self.pool.hold(block) for block in sequence.blocks],
             stored=sequence.stored,
+            state=self.share(sequence.state),
+            written=self.share(sequence.written),
             digests=list(sequence.digests),
             named=sequence.named,
             reused=sequence.reused,
@@ -247,6 +252,10 @@ class Engine:
         self.live[sequence.request.id].append(fork)
         self.scheduler.fork(fork)
         return fork
+
+    def share(self, state: int | None) -> int | None:
+        """Hold a place of states once more, where it is one."""
+        return state if state is None or self.states is None else self.states.hold(state)
 
     def accept(self, sequence: Sequence, rows: list[list[Row]]) -> list[tuple[list[int], float]]:
         """The tokens that the decoder continues each sample of a sequence with, and their score."""
@@ -339,7 +348,12 @@ class Engine:
                 f"{n} tokens need {needed} blocks of memory, but the texts being written leave {self.pool.available}; "
                 f"ask again when some have ended"
             )
+        if self.states is not None and self.states.available < 2:
+            raise ValueError(
+                "the texts being written leave no memory for another's states; ask again when some have ended"
+            )
         blocks, fresh = [self.pool.take() for _ in range(needed)], list(self.pool.fresh)
+        read, write = (None, None) if self.states is None else (self.states.take(), self.states.take())
         try:
             for first in range(0, n, size):
                 end = min(n, first + size)
@@ -354,15 +368,21 @@ class Engine:
                         logit_rows=[position - first for position in wanted],
                         fresh=fresh,
                         spans=[span] if span else [],
+                        reads=[] if read is None else [read if first else -1],
+                        writes=[] if write is None else [write],
                     )
                 )
                 fresh = []
                 self.pool.fresh.clear()
+                read, write = write, read
                 if wanted:
                     yield wanted.start, self.runner.logits()
         finally:
             for block in reversed(blocks):
                 self.pool.drop(block)
+            for place in (read, write):
+                if self.states is not None and place is not None:
+                    self.states.drop(place)
 
     def check(self) -> None:
         """Raise EngineError, with a sentence, unless everything that should hold between two steps does."""
@@ -415,6 +435,8 @@ def gather(work: Work, fresh: list[int], edits: Edits) -> tuple[Batch, Draws]:
     blocks: list[int] = []
     logit_rows: list[int] = []
     spans: list[int] = []
+    reads: list[int] = []
+    writes: list[int] = []
     draws = Draws()
     for sequence, count in work:
         first, last = sequence.stored, sequence.stored + count
@@ -423,13 +445,18 @@ def gather(work: Work, fresh: list[int], edits: Edits) -> tuple[Batch, Draws]:
         positions += range(first, last)
         blocks += sequence.blocks
         spans.append(sequence.request.span)
+        if sequence.written is not None:
+            reads.append(-1 if sequence.state is None else sequence.state)
+            writes.append(sequence.written)
         rows = decided(sequence, count)
         if sequence in edits:
             wish(draws, sequence, len(logit_rows), rows, edits[sequence])
         logit_rows += [starts[-1] + position - first for position in rows]
         starts.append(len(tokens))
         block_starts.append(len(blocks))
-    return Batch(tokens, positions, starts, blocks, block_starts, logit_rows, fresh, spans if any(spans) else []), draws
+    if not any(spans):
+        spans = []
+    return Batch(tokens, positions, starts, blocks, block_starts, logit_rows, fresh, spans, reads, writes), draws
 
 
 def decided(sequence: Sequence, count: int) -> range:

@@ -10,6 +10,12 @@ import numpy.typing as npt
 from quickbrown.engine.batch import NO_DRAWS, Batch, Draws
 
 
+def places(blocks: int) -> int:
+    """How many places for states go with so many blocks, where a model has states: two for each of four texts, and one
+    for every 16 blocks, so that of texts read some time ago there are states to go on from."""
+    return 8 + blocks // 16
+
+
 class Runner(Protocol):
     """Runs steps over paged KV memory of `room()` blocks of `block_size` slots."""
 
@@ -18,6 +24,10 @@ class Runner(Protocol):
 
     def room(self) -> int:
         """How many blocks there are; they are numbered from 0."""
+        ...
+
+    def states(self) -> int:
+        """How many places for the states of a text there are; 0 where the model has none."""
         ...
 
     def run(self, batch: Batch, draws: Draws = NO_DRAWS) -> list[tuple[int, float]]:

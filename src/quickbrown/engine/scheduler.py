@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import insort
 from operator import attrgetter
 
-from quickbrown.engine.blocks import BlockPool, digest, root
+from quickbrown.engine.blocks import BlockPool, StatePool, digest, root
 from quickbrown.engine.sequence import EngineError, Sequence
 
 Work = list[tuple[Sequence, int]]  # how many tokens of each sequence run, from its first that is not stored
@@ -14,17 +14,20 @@ by_order = attrgetter("order")
 
 
 class Scheduler:
-    """First come, first served, under a budget of tokens a step and the memory of `pool`.
+    """First come, first served, under a budget of tokens a step and the memory of `pool` and `states`.
 
     `running` and `waiting` are each in the order of arrival: only the head of `waiting` is admitted, and only the
     youngest running sequence is preempted. Every running sequence moves by at least one token a step, so reading a
     prompt holds up nobody's text.
+
+    states  where the model has such; None where it has not
     """
 
-    def __init__(self, pool: BlockPool, budget: int) -> None:
+    def __init__(self, pool: BlockPool, budget: int, states: StatePool | None = None) -> None:
         if budget < 1:
             raise ValueError(f"budget must be at least one token a step, not {budget}")
         self.pool = pool
+        self.states = states
         self.budget = budget
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
@@ -68,23 +71,40 @@ class Scheduler:
         return work
 
     def admit(self, sequence: Sequence) -> bool:
-        """Give a waiting sequence the known blocks that its text begins with, if memory has room for the rest of it."""
+        """Give a waiting sequence the known blocks that its text begins with, if memory has room for the rest of it and
+        for its states."""
         length, size = len(sequence.tokens), self.pool.size
         most = (length - 1) // size  # at least one token is left to run
         self.identify(sequence, most)
-        found = self.pool.find(sequence.digests[:most])
+        found, state = self.pool.find(sequence.digests[:most]), None
+        if self.states is not None:
+            if 2 * (len(self.running) + 1) > len(self.states.holders):  # to read from and to write to
+                return False
+            found, state = self.remembered(sequence, found, self.states)
         idle = sum(not self.pool.holders[block] for block in found)
         if -(-length // size) - len(found) > self.pool.available - idle:
             return False
         sequence.blocks = [self.pool.hold(block) for block in found]
+        if state is not None and self.states is not None:
+            sequence.state = self.states.hold(state)
         sequence.named = len(found)
         sequence.stored = len(found) * size
         if sequence.reused < 0:
             sequence.reused = sequence.stored
         return True
 
+    def remembered(self, sequence: Sequence, found: list[int], states: StatePool) -> tuple[list[int], int | None]:
+        """Of the known blocks that a text begins with, those up to the last behind which its states are known too, and
+        where those are."""
+        for count in range(len(found), 0, -1):
+            if (state := states.known.get(sequence.digests[count - 1])) is not None:
+                return found[:count], state
+        return [], None
+
     def space(self, sequence: Sequence) -> int:
         """How many more tokens of a running sequence memory could store."""
+        if self.states is not None and not self.states.available:
+            return 0
         free = self.pool.available - self.shares_its_end(sequence)
         return max(0, (len(sequence.blocks) + free) * self.pool.size - sequence.stored) if free >= 0 else 0
 
@@ -98,6 +118,9 @@ class Scheduler:
         del sequence.draft[sequence.left - 1 :]  # the row after the last guess writes a token too
         known = len(sequence.tokens) - sequence.stored
         count = min(known + len(sequence.draft), most, self.space(sequence))
+        if self.states is not None:
+            count = self.stop_at_block(sequence, count)
+            sequence.written = self.states.take()
         del sequence.draft[max(0, count - known) :]
         if self.shares_its_end(sequence):
             at = sequence.stored // self.pool.size
@@ -106,8 +129,33 @@ class Scheduler:
             sequence.blocks.append(self.pool.take())
         return count
 
+    def stop_at_block(self, sequence: Sequence, count: int) -> int:
+        """How many of the next `count` tokens run, so that the step ends with a block where it can: states are known
+        there only. So the last full block of a prompt always ends a step."""
+        size, first = self.pool.size, sequence.stored
+        end = min(first + count, len(sequence.tokens) - 1) // size * size
+        return end - first if end > first else count
+
+    def advance(self, sequence: Sequence, ran: int, right: int) -> None:
+        """After a step: of the `ran` tokens of a sequence in it, the first `right` are its text's, and stored.
+
+        States are those behind all that ran. Where not all of it was right, those before the step stand, and what was
+        right of it runs again.
+        """
+        if self.states is not None and sequence.written is not None:
+            gone: int | None = sequence.written
+            if right < ran:
+                right = 0
+            else:
+                gone, sequence.state = sequence.state, sequence.written
+            sequence.written = None
+            if gone is not None:
+                self.states.drop(gone)
+        sequence.stored += right
+
     def settle(self, sequence: Sequence) -> None:
-        """After a step: make the blocks known that are full now, and take back those that only guesses needed."""
+        """After a step: make known what is full now, blocks and the states behind them, and take back blocks that only
+        guesses needed."""
         size = self.pool.size
         full = sequence.stored // size
         if full > sequence.named:
@@ -115,6 +163,8 @@ class Scheduler:
             for i in range(sequence.named, full):
                 self.pool.name(sequence.blocks[i], sequence.digests[i])
             sequence.named = full
+            if self.states is not None and sequence.state is not None and sequence.stored == full * size:
+                self.states.name(sequence.state, sequence.digests[full - 1])
         while (len(sequence.blocks) - 1) * size >= len(sequence.tokens):
             self.pool.drop(sequence.blocks.pop())
 
@@ -139,13 +189,20 @@ class Scheduler:
         """Drop a sequence's blocks, the last one first: of those that stay known, it is the first to be taken."""
         for block in reversed(sequence.blocks):
             self.pool.drop(block)
+        if self.states is not None:
+            for place in (sequence.state, sequence.written):
+                if place is not None:
+                    self.states.drop(place)
         sequence.blocks = []
+        sequence.state = sequence.written = None
         sequence.stored = sequence.named = 0
         sequence.draft = []
 
     def check(self) -> None:
         """Raise EngineError unless everything above holds between two steps."""
         self.pool.check([*self.running, *self.waiting])
+        if self.states is not None:
+            self.states.check([*self.running, *self.waiting], self.pool.size)
         for what, sequences in (("run", self.running), ("wait", self.waiting)):
             if sequences != sorted(sequences, key=by_order):
                 raise EngineError(f"those that {what} are not in the order of arrival: {[s.name for s in sequences]}")

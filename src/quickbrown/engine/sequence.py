@@ -46,6 +46,8 @@ class Sequence:
     samples  which samples of the request it is: all of them until their first tokens are drawn, none once it has ended
     blocks   its block table
     stored   how many of `tokens` have keys and values in `blocks`; always short of all of them
+    state    the place of the states after those, where the model has such; None: those of no text
+    written  the place that the states of this step are written to
     digests  of the full blocks of `tokens`, as far as they were asked for
     named    how many of `blocks`, from the first, are full and known to others by their digest
     draft    guesses that run in this step
@@ -59,6 +61,8 @@ class Sequence:
     samples: tuple[int, ...]
     blocks: list[int] = field(default_factory=list)
     stored: int = 0
+    state: int | None = None
+    written: int | None = None
     digests: list[bytes] = field(default_factory=list)
     named: int = 0
     draft: list[int] = field(default_factory=list)

@@ -86,6 +86,16 @@ class Config:
         """Of a head's values, where q and k have head_dim."""
         return self.head_dim
 
+    @property
+    def kv_layers(self) -> tuple[int, ...]:
+        """The layers that keep keys and values of every token: those with attention, of all tokens or of a window."""
+        return tuple(range(self.num_hidden_layers))
+
+    @property
+    def state_sizes(self) -> tuple[int, ...]:
+        """How many numbers each state has: what the model keeps of a text however long it is, in the order of use."""
+        return ()
+
     @classmethod
     def published(cls, raw: Mapping[str, Any]) -> Mapping[str, Any]:
         """The fields of a config.json, older spellings of this family put into today's. Raises ValueError for those

@@ -75,6 +75,9 @@ class Gguf:
     raised    ends of published names of norms whose weights, not biases, the file holds with 1 added
     fused     ends of published names of q, k and v in one, which the file holds as all of q, all of k, all of v:
               published are, key head by key head, the queries that read it, the key, the value
+    keyless   type of the layers for which `attention.head_count_kv`, a list, says 0; the others are of full_attention,
+              and what it says for them is num_key_value_heads
+    squeezed  ends of published names of filters, (C, 1, L), which the file holds as (C, L)
     told      field, true or false -> the tensor by which a file tells it: "no NAME" where it is true without that
     unread    settings that may say anything
     partial   whether `rope.dimension_count` says how many values of a head turn: partial_rotary_factor
@@ -89,6 +92,8 @@ class Gguf:
     permuted: Mapping[str, str] = field(default_factory=dict)
     raised: tuple[str, ...] = ()
     fused: tuple[str, ...] = ()
+    keyless: str | None = None
+    squeezed: tuple[str, ...] = ()
     told: Mapping[str, str] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
     partial: bool = False

@@ -60,6 +60,18 @@ class Model(Decoder):
         return ops.scale(logits, 1 / self.config.logits_scaling)
 
 
+def networks(c: Any, weights: Weights, name: str) -> Networks:
+    """Gates lie above ups in one stack of all experts, downs in another."""
+    experts, inner, hidden = c.num_local_experts, c.intermediate_size, c.hidden_size
+    both = weights.take(name + ".input_linear.weight", experts, 2 * inner, hidden)
+    down = weights.take(name + ".output_linear.weight", experts, hidden, inner)
+    return Networks(
+        [both.part(e).rows(0, inner) for e in range(experts)],
+        [both.part(e).rows(inner, 2 * inner) for e in range(experts)],
+        [down.part(e) for e in range(experts)],
+    )
+
+
 class Layer:
     """x + r attention(norm(x)), then x + r mixture(norm(x)), r the residual multiplier."""
 
@@ -72,20 +84,8 @@ class Layer:
         self.mixture_norm = RMSNorm(weights, at + "post_attention_layernorm", c.hidden_size, c.rms_norm_eps)
         router = Router(top_k=c.num_experts_per_tok, renormalise=True)
         gate = Linear(weights, at + "block_sparse_moe.router.layer", c.num_local_experts, c.hidden_size)
-        self.mixture = Mixture(gate, self._networks(c, weights, at + "block_sparse_moe"), router)
+        self.mixture = Mixture(gate, networks(c, weights, at + "block_sparse_moe"), router)
         self.residual_multiplier = c.residual_multiplier
-
-    @staticmethod
-    def _networks(c: Config, weights: Weights, name: str) -> Networks:
-        """Gates lie above ups in one stack of all experts, downs in another."""
-        experts, inner, hidden = c.num_local_experts, c.intermediate_size, c.hidden_size
-        both = weights.take(name + ".input_linear.weight", experts, 2 * inner, hidden)
-        down = weights.take(name + ".output_linear.weight", experts, hidden, inner)
-        return Networks(
-            [both.part(e).rows(0, inner) for e in range(experts)],
-            [both.part(e).rows(inner, 2 * inner) for e in range(experts)],
-            [down.part(e) for e in range(experts)],
-        )
 
     def forward(self, ops: Ops[X], x: X, batch: Any) -> X:
         h = self.attention_norm(ops, x)

@@ -4,6 +4,9 @@ T tokens of all sequences lie in one flat array, R of its rows want logits. Acti
 border; what a verb rounds inside (activations of `linear`, keys and values of `attention`) belongs to the backend and
 the loaded model, and `backends/reference.py` simulates it. X is whatever the backend passes around: an array, a torch
 tensor, or a symbol while a plan is recorded.
+
+Verbs with a state keep numbers of each text, float32, as many however long it is: zeros before its first token, then
+what its tokens have made of them, one after the other. `layer` says whose they are.
 """
 
 from __future__ import annotations
@@ -95,6 +98,47 @@ class Ops(Protocol[X]):
         sinks (heads,): of each head a score more in the softmax, whose value is zero. Xiao et al. 2023; gpt-oss.
         In this order, on scale * q k^T; a sink is taken as it is.
         """
+        ...
+
+    def short_conv(self, layer: int, x: X, w: W, bias: W | None, batch: Any) -> X:
+        """Each channel's last L values, its own included, times their weights: y[t, c] = bias[c] + sum over j < L of
+        w[c, 0, j] * x[t - L + 1 + j, c], over the tokens of a text: x (T, C), w (C, 1, L), bias (C,) -> (T, C). Its
+        state is the last L - 1 of x. van den Oord et al. 2016; before linear attention: Fu et al. 2023.
+        """
+        ...
+
+    def recurrence(
+        self,
+        layer: int,
+        q: X,
+        k: X,
+        v: X,
+        beta: X,
+        decay: X,
+        batch: Any,
+        heads: int,
+        key_heads: int,
+        delta: bool = False,
+        skip: W | None = None,
+    ) -> X:
+        """Linear attention that forgets: the state of each head is a matrix S (K, V), and one token after the other
+
+            S = decay * S
+            S = S + k u^T  where u = beta * v, or with delta beta * (v - S^T k)
+            y = S^T q + skip * v
+
+        q and k (T, key_heads * K), of which head h reads h // (heads / key_heads), v (T, heads * V), beta and decay
+        (T, heads), skip (heads,) -> (T, heads * V). Katharopoulos et al. 2020; with delta Yang et al. 2024 (gated delta
+        networks); as a state space Dao & Gu 2024 (Mamba-2), where q is C, k is B and beta the time step.
+        """
+        ...
+
+    def decay(self, x: X, log_rate: W) -> X:
+        """exp(-exp(log_rate) * x), what is left after a time x: x (T, N), log_rate (N,) -> (T, N). Gu & Dao 2023."""
+        ...
+
+    def softplus(self, x: X) -> X:
+        """log(1 + exp(x)): (T, N) -> (T, N). Dugas et al. 2001."""
         ...
 
     def add(self, a: X, b: X) -> X:

@@ -7,7 +7,7 @@ from typing import Any
 
 from quickbrown.models.blocks import Attention, Decoder, Linear, RMSNorm, SwiGLU, Weights, projections
 from quickbrown.models.config import SILU, Count, LayerType, PerLayer, WindowConfig, all_heads, derived
-from quickbrown.models.experts import EXPERT_SETTINGS, EXPERT_TENSORS, Mixture, check_experts, separate
+from quickbrown.models.experts import EXPERT_SETTINGS, EXPERT_TENSORS, Mixture, Networks, check_experts, separate
 from quickbrown.models.gguf import SETTINGS, TENSORS, Gguf
 from quickbrown.models.ops import Ops, Router, X
 from quickbrown.models.rope import Rope
@@ -81,14 +81,17 @@ class Model(Decoder):
 class Shared:
     """mixture(x) + sigmoid(gate(x)) * network(x)."""
 
-    def __init__(self, config: Config, weights: Weights, name: str) -> None:
+    def __init__(self, config: Any, weights: Weights, name: str) -> None:
         c = config
         router = Router(top_k=c.num_experts_per_tok, renormalise=c.norm_topk_prob)
         gate = Linear(weights, name + ".gate", c.num_experts, c.hidden_size)
-        networks = separate(weights, name + ".experts", c.hidden_size, c.moe_intermediate_size, c.num_experts)
-        self.mixture = Mixture(gate, networks, router)
+        self.mixture = Mixture(gate, self.networks(c, weights, name + ".experts"), router)
         self.network = SwiGLU(weights, name + ".shared_expert", c.hidden_size, c.shared_expert_intermediate_size)
         self.open = Linear(weights, name + ".shared_expert_gate", 1, c.hidden_size)
+
+    @staticmethod
+    def networks(config: Any, weights: Weights, name: str) -> Networks:
+        return separate(weights, name, config.hidden_size, config.moe_intermediate_size, config.num_experts)
 
     def __call__(self, ops: Ops[X], x: X) -> X:
         return ops.add(self.mixture(ops, x), ops.gate_rows(self.network(ops, x), self.open(ops, x)))

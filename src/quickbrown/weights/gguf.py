@@ -29,6 +29,7 @@ from quickbrown.weights.strings import Strings
 _BIGGEST = 1 << 31  # of any size in a config: what int32 indices reach
 
 _DESCRIPTIVE = {"tensor_data_layout"}
+KEY_HEADS = "attention.head_count_kv"
 
 
 class GgufSource:
@@ -81,6 +82,8 @@ class GgufSource:
         if stem.endswith(self._gguf.fused):
             c = self.config
             return weight.picked(key_head_order(c["num_attention_heads"], c["num_key_value_heads"], c["head_dim"]))
+        if stem.endswith(self._gguf.squeezed):
+            return Weight(tensor.format, (tensor.shape[0], 1, tensor.shape[1]), data)
         if name.endswith(".weight") and stem.endswith(self._gguf.raised):
             return MovedWeight("f32", tensor.shape, lambda: (weight.decode() - 1).view(np.uint8).reshape(len(data), -1))
         return weight
@@ -140,6 +143,8 @@ class GgufSource:
                 at.setdefault("rope_type", "default")
             if key == "rope.freq_base":
                 at |= self._stretched.parameters
+        if self._gguf.keyless is not None:
+            given |= self._kinds(self._gguf.keyless)
         given |= self._embedding(tensors)
         for name, tensor in self._gguf.told.items():
             given[name] = (tensor.removeprefix("no ") in tensors) == (not tensor.startswith("no "))
@@ -199,6 +204,18 @@ class GgufSource:
             self.file.bad(f"the setting {key!r} must be a list of true and false, at most {MOST_LAYERS}")
         return tuple("sliding_attention" if windowed else "full_attention" for windowed in value)
 
+    def _kinds(self, keyless: str) -> dict[str, Any]:
+        """Of a list that says of each layer how many key heads it has."""
+        key = f"{self._architecture}.{KEY_HEADS}"
+        value = self.metadata.get(key)
+        if not isinstance(value, np.ndarray) or value.dtype.kind not in "iu" or len(value) > MOST_LAYERS:
+            self.file.bad(f"the setting {key!r} must be a list of whole numbers, at most {MOST_LAYERS}")
+        counts = {int(count) for count in value if count}
+        if len(counts) != 1 or not 0 < (count := counts.pop()) < _BIGGEST:
+            self.file.bad(f"the setting {key!r} must list 0 and one other number of heads")
+        kinds = tuple("full_attention" if of_layer else keyless for of_layer in value)
+        return {"num_key_value_heads": count, "layer_types": kinds}
+
     def _part(self, head_dim: int) -> float:
         """What of a head turns, so that its product with head_dim, cut to a whole number, is how many values do."""
         dims = self._size(f"{self._architecture}.rope.dimension_count", head_dim)
@@ -226,6 +243,8 @@ class GgufSource:
         partial = ["rope.dimension_count"] if self._gguf.partial else []
         read = {"vocab_size", *partial, *self._gguf.unread, *self._gguf.settings, *self._gguf.equal, *_DESCRIPTIVE}
         read |= self._stretched.settings
+        if self._gguf.keyless is not None:
+            read.add(KEY_HEADS)
         for key, value in self.metadata.items():
             room, _, name = key.partition(".")
             if room != self._architecture or name in read:
@@ -245,6 +264,8 @@ class GgufSource:
         shapes: dict[str, tuple[int, ...]] = {}
         for name, shape in needed.items():
             place = self._places.setdefault(name, Place(name, None))
+            if name.removesuffix(".weight").endswith(self._gguf.squeezed):
+                shape = (shape[0], shape[2])
             shapes[place.tensor] = shape if place.part is None else (parts[place.tensor], *shape)
         for name, shape in shapes.items():  # files may hold a matrix of one row as a vector
             if name in tensors and (1, *tensors[name].shape) == shape:

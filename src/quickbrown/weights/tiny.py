@@ -32,7 +32,7 @@ TINY: dict[str, Any] = {  # those that a family has
 class TinySource:
     """A model of random weights. The same arguments give the same bytes; a weight does not depend on the others.
 
-    format  of the embedding and the linear weights; norms and biases are f32
+    format  of the embedding and the linear weights; norms, biases and filters are f32
     seed    of the random numbers
     config  fields of the family's Config, in the place of those of `TINY`, and `model_type`; head_dim, unless given,
             is hidden_size / num_attention_heads
@@ -61,7 +61,7 @@ class TinySource:
         self._embedding = family.Model.EMBEDDING
         self._shapes = family.shapes(made)
         for shape in self._shapes.values():
-            if len(shape) >= 2:
+            if self._is_encoded(shape):
                 FORMATS[format].row_bytes(shape[-1])
 
     def names(self) -> list[str]:
@@ -73,11 +73,18 @@ class TinySource:
         values = draw.standard_normal(shape, np.float32)
         if name.endswith("bias"):
             return quantize(np.float32(0.3) * values, "f32")
+        if name.endswith("A_log"):  # so slow that a text of some tokens is remembered
+            return quantize(np.float32(0.5) * values - 2, "f32")
         if len(shape) == 1:
             return quantize(1 + np.float32(0.1) * values, "f32")
         # Linears strong enough that every layer moves the logits; the embedding may be the head too.
         spread = 0.3 if name == self._embedding else 0.5 * shape[-1] ** -0.5
-        return quantize(np.float32(spread) * values, self._format)
+        return quantize(np.float32(spread) * values, self._format if self._is_encoded(shape) else "f32")
+
+    @staticmethod
+    def _is_encoded(shape: tuple[int, ...]) -> bool:
+        """Whether it is a matrix, or a stack of some; a filter of a convolution is (channels, 1, length)."""
+        return len(shape) >= 2 and not (len(shape) == 3 and shape[1] == 1)
 
     def release(self, name: str) -> None:
         """Nothing is kept, so there is nothing to let go."""

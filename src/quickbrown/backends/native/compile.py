@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -228,6 +229,7 @@ def emit(
 ) -> tuple[dict[Symbol, int], Turns]:
     """Write the verbs into `plan`; the buffer of each symbol. Buffers are used again once nobody reads them."""
     turns = Turns(verbs, plan)
+    offsets = state_offsets(verbs)
     last = {s: i for i, v in enumerate(verbs) for s in v.reads()}
     last[result] = len(verbs)
     buffers: dict[Symbol, int] = {}
@@ -244,7 +246,7 @@ def emit(
         else:
             for symbol in verb.outputs:
                 place(symbol)
-        _emit(verb, plan, weights, turns, buffers)
+        _emit(verb, plan, weights, turns, buffers, offsets[i])
         for symbol in {s for s in verb.reads() if last[s] == i}:
             if symbol is not verb.residual:
                 free.setdefault((symbol.width, symbol.rows), []).append(buffers[symbol])
@@ -252,7 +254,19 @@ def emit(
     return buffers, turns
 
 
-def _emit(verb: Verb, plan: _native.Plan, weights: PackedWeights, turns: Turns, buffers: dict[Symbol, int]) -> None:
+def state_offsets(verbs: list[Verb]) -> list[int]:
+    """Where the state of each verb begins in a place; then the floats of a place."""
+    return list(itertools.accumulate((-(-verb.state // 16) * 16 for verb in verbs), initial=0))
+
+
+def _emit(
+    verb: Verb,
+    plan: _native.Plan,
+    weights: PackedWeights,
+    turns: Turns,
+    buffers: dict[Symbol, int],
+    state: int,
+) -> None:
     inputs, outputs = [buffers[s] for s in verb.inputs], [buffers[s] for s in verb.outputs]
     index = [weights.weight_index[id(w)] for w in verb.weights]
     biases = [weights.vector(None if bias is None else (bias, 0.0)) for bias in verb.biases]
@@ -294,6 +308,16 @@ def _emit(verb: Verb, plan: _native.Plan, weights: PackedWeights, turns: Turns, 
                 weights.vector(None if verb.sinks is None else (verb.sinks, 0.0)),
                 list(verb.slopes),
             )
+        case "short_conv":
+            plan.short_conv(inputs[0], weights.vector((verb.filter, 0.0)), biases[0], state, outputs[0])
+        case "recurrence":
+            q, k, v, beta, decay = inputs
+            sizes = verb.heads, verb.key_heads
+            plan.recurrence(q, k, v, beta, decay, outputs[0], *sizes, verb.delta, biases[0], state)
+        case "decay":
+            plan.decay(inputs[0], biases[0], outputs[0])
+        case "softplus":
+            plan.softplus(inputs[0], outputs[0])
         case "add":
             plan.add(inputs[0], inputs[1], outputs[0])
         case "columns":

@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from quickbrown import _native
-from quickbrown.backends.native.compile import PackedWeights, emit
-from quickbrown.backends.native.record import Recorder, Symbol
+from quickbrown.backends.native.compile import PackedWeights, emit, state_offsets
+from quickbrown.backends.native.record import Recorder, Symbol, Verb
 from quickbrown.engine.batch import Batch
+from quickbrown.engine.runner import places
 from quickbrown.models.ops import Rope, Router
 from quickbrown.quant.weight import Weight
 
@@ -37,6 +38,7 @@ class NativeOps:
         self.wide = wide
         self.pool = _native.Pool(threads)
         self.kv = _native.KvMemory(kv, blocks, layers, kv_heads, head_dim, value_dim or head_dim)
+        self.states: dict[tuple[str, int], _native.StateMemory] = {}  # of a verb and a layer
 
     def _run(
         self,
@@ -53,7 +55,8 @@ class NativeOps:
             inputs.append(recorder.embed(Weight("f32", data.shape, data.view(np.uint8)), None))
         result = record(recorder, inputs)
         weights = PackedWeights(recorder.verbs, self.pool)
-        plan = _native.Plan(self.pool, weights.arena, self.kv, self.wide)
+        memory = self._memory(recorder.verbs)
+        plan = _native.Plan(self.pool, weights.arena, self.kv, self.wide, memory)
         buffers, turns = emit(recorder.verbs, result, weights, plan)
         if tokens is None:
             tokens = np.arange(len(arrays[0]), dtype=np.int32)
@@ -62,8 +65,17 @@ class NativeOps:
             batch = Batch(range(count), range(count), [0, count], [0] * blocks, [0, blocks], [], [])
         b = batch
         turn = turns.of(b.spans)
-        plan.run(tokens.tolist(), b.positions, b.starts, b.blocks, b.block_starts, b.logit_rows, b.fresh, turn)
+        states = (b.reads, b.writes) if memory else ()
+        rest = b.logit_rows, b.fresh, turn, *states
+        plan.run(tokens.tolist(), b.positions, b.starts, b.blocks, b.block_starts, *rest)
         return plan.contents(buffers[result], -(-result.width // 16) * 16)[:, : result.width].copy()
+
+    def _memory(self, verbs: list[Verb]) -> _native.StateMemory | None:
+        """Where the last verb keeps its states, if it has any."""
+        key, floats = (verbs[-1].name, verbs[-1].layer), state_offsets(verbs)[-1]
+        if floats and key not in self.states:
+            self.states[key] = _native.StateMemory(places(self.kv.blocks), floats)
+        return self.states[key] if floats else None
 
     def embed(self, table: Weight, tokens: npt.NDArray[np.int32]) -> Array:
         return self._run(lambda r, _: r.embed(table, None), [], tokens=np.asarray(tokens, np.int32))
@@ -101,6 +113,34 @@ class NativeOps:
     ) -> Array:
         rest = (batch, heads, kv_heads, scale, window, softcap, sinks, slopes)
         return self._run(lambda r, s: r.attention(layer, s[0], s[1], s[2], *rest), [q, k, v], batch)
+
+    def short_conv(self, layer: int, x: Array, w: Weight, bias: Weight | None, batch: Batch) -> Array:
+        return self._run(lambda r, s: r.short_conv(layer, s[0], w, bias, batch), [x], batch)
+
+    def recurrence(
+        self,
+        layer: int,
+        q: Array,
+        k: Array,
+        v: Array,
+        beta: Array,
+        decay: Array,
+        batch: Batch,
+        heads: int,
+        key_heads: int,
+        delta: bool = False,
+        skip: Weight | None = None,
+    ) -> Array:
+        rest = (batch, heads, key_heads, delta, skip)
+        return self._run(
+            lambda r, s: r.recurrence(layer, s[0], s[1], s[2], s[3], s[4], *rest), [q, k, v, beta, decay], batch
+        )
+
+    def decay(self, x: Array, log_rate: Weight) -> Array:
+        return self._run(lambda r, s: r.decay(s[0], log_rate), [x])
+
+    def softplus(self, x: Array) -> Array:
+        return self._run(lambda r, s: r.softplus(s[0]), [x])
 
     def add(self, a: Array, b: Array) -> Array:
         return self._run(lambda r, s: r.add(s[0], s[1]), [a, b])

@@ -40,13 +40,17 @@ class Verb:
     inputs   symbols read, in the verb's order
     outputs  symbols written, in the order of `weights` for a linear
     weights  encoded weights it reads; of experts gate, up and down of each, one expert after the other
-    biases   of a linear and of experts, None or a vector for each of `weights`; of a route one or None
+    biases   of a linear and of experts, None or a vector for each of `weights`; of a route and a short_conv one or
+             None; the skip of a recurrence, or None; the log_rate of a decay
     norm     applied to the input first
     norms    of an attention, those of each head of q and of k
     sinks    of an attention, a vector
     kind     of `activate`, `gated` and `experts`
     factor   of `scale`; the cap of `softcap` and `attention`; the limit of `gated` and `experts`
     range    begin and end of a `part`; of `positions` the offset, and nothing
+    filter   of a `short_conv`: (C, 1, L)
+    state    how many floats it keeps of each text
+    delta    of a `recurrence`
     order    of columns: which column of the input each of the output is
     """
 
@@ -70,6 +74,10 @@ class Verb:
     kind: str = ""
     factor: float = 0.0
     range: tuple[int, int] = (0, 0)
+    filter: Any = None
+    state: int = 0
+    key_heads: int = 1
+    delta: bool = False
 
     def reads(self) -> list[Symbol]:
         return [*self.inputs, *([self.residual] if self.residual else [])]
@@ -84,11 +92,11 @@ class Verb:
         return [[weight] for weight in self.weights]
 
     def vectors(self) -> list[Vector]:
-        """Of every norm, every bias, and the sinks."""
+        """Of every norm, every bias, the sinks, and the filter."""
         norms = [self.norm] if self.norm else self.norms or []
         found = [vector for norm in norms for vector in (norm.weight, norm.bias) if vector is not None]
         found += [(bias, 0.0) for bias in self.biases if bias is not None]
-        return found + ([(self.sinks, 0.0)] if self.sinks is not None else [])
+        return found + [(vector, 0.0) for vector in (self.sinks, self.filter) if vector is not None]
 
 
 class Recorder:
@@ -169,6 +177,44 @@ class Recorder:
                 slopes=() if slopes is None else slopes,
             )
         )
+
+    def short_conv(self, layer: int, x: Symbol, w: Any, bias: Any, batch: Any) -> Symbol:
+        state = (w.shape[2] - 1) * (-(-x.width // 16) * 16)  # rows as buffers have them
+        return self._note(Verb("short_conv", [x], [Symbol(x.width)], biases=[bias], layer=layer, filter=w, state=state))
+
+    def recurrence(
+        self,
+        layer: int,
+        q: Symbol,
+        k: Symbol,
+        v: Symbol,
+        beta: Symbol,
+        decay: Symbol,
+        batch: Any,
+        heads: int,
+        key_heads: int,
+        delta: bool = False,
+        skip: Any = None,
+    ) -> Symbol:
+        return self._note(
+            Verb(
+                "recurrence",
+                [q, k, v, beta, decay],
+                [Symbol(v.width)],
+                biases=[skip],
+                layer=layer,
+                heads=heads,
+                key_heads=key_heads,
+                delta=delta,
+                state=k.width // key_heads * v.width,
+            )
+        )
+
+    def decay(self, x: Symbol, log_rate: Any) -> Symbol:
+        return self._note(Verb("decay", [x], [Symbol(x.width, x.rows)], biases=[log_rate]))
+
+    def softplus(self, x: Symbol) -> Symbol:
+        return self._note(Verb("softplus", [x], [Symbol(x.width, x.rows)]))
 
     def add(self, a: Symbol, b: Symbol) -> Symbol:
         return self._note(Verb("add", [a, b], [Symbol(a.width, a.rows)]))

@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from quickbrown import _native
-from quickbrown.backends.native.compile import Formats, PackedWeights, emit
+from quickbrown.backends.native.compile import Formats, PackedWeights, emit, state_offsets
 from quickbrown.backends.native.fuse import fuse
 from quickbrown.backends.native.record import Recorder
 from quickbrown.backends.native.threads import usable_threads
 from quickbrown.engine.batch import NO_DRAWS, Batch, Draws
+from quickbrown.engine.runner import places
 from quickbrown.quant.weight import Weight
 from quickbrown.weights.kept import Kept
 
@@ -55,13 +56,18 @@ class NativeRunner:
         self.pool = _native.Pool(threads or usable_threads())
         self.weights = PackedWeights(verbs, self.pool, held, packed, kept)
         kv = "f32" if dtype == "float32" else "bf16"
-        self.kv = _native.KvMemory(kv, blocks, c.num_hidden_layers, c.num_key_value_heads, c.head_dim, c.value_dim)
-        self.plan = _native.Plan(self.pool, self.weights.arena, self.kv, wide)
+        self.kv = _native.KvMemory(kv, blocks, len(c.kv_layers), c.num_key_value_heads, c.head_dim, c.value_dim)
+        floats = state_offsets(verbs)[-1]
+        self.memory = _native.StateMemory(places(blocks) if floats else 0, floats)
+        self.plan = _native.Plan(self.pool, self.weights.arena, self.kv, wide, self.memory)
         _, self.turns = emit(verbs, result, self.weights, self.plan)
         self.draws = _native.Draws(self.plan)
 
     def room(self) -> int:
         return self.kv.blocks
+
+    def states(self) -> int:
+        return self.memory.places
 
     def run(self, batch: Batch, draws: Draws = NO_DRAWS) -> list[tuple[int, float]]:
         return self.draws.run(
@@ -82,6 +88,8 @@ class NativeRunner:
             draws.logprobs,
             self.turns.of(batch.spans),
             draws.edits,
+            batch.reads,
+            batch.writes,
         )
 
     def redraw(self, draws: Draws, processed: npt.NDArray[np.float32]) -> list[tuple[int, float]]:
