@@ -244,7 +244,7 @@ for _ in range(3):
     def test_interrupted_qb_does_not_wait(self, path, home):
         """A writer that would never end: Ctrl-C in the middle of the text ends both, at once."""
         code = f"""
-import sys
+import signal, sys
 from quickbrown.cli import main
 from quickbrown.weights import kept
 copy = kept._copy
@@ -253,6 +253,7 @@ def endless(handle, views):
     while True:
         copy(handle, views)
 kept._copy = endless
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 sys.argv = ["qb", "generate", "-m", {str(path)!r}, "hello", "--max-new-tokens", "250", "--ignore-eos"]
 main.main()
 """
@@ -267,7 +268,7 @@ main.main()
     def test_qb_says_what_it_waits_for(self, path, home):
         """After a text, a writer that never ends: it is said, and Ctrl-C ends the process as a success."""
         code = f"""
-import sys
+import signal, sys
 from quickbrown.cli import main
 from quickbrown.weights import kept
 copy = kept._copy
@@ -275,6 +276,7 @@ def endless(handle, views):
     while True:
         copy(handle, views)
 kept._copy = endless
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 sys.argv = ["qb", "generate", "-m", {str(path)!r}, "hello", "--max-new-tokens", "2"]
 main.main()
 """

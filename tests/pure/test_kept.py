@@ -570,9 +570,10 @@ kept.later(lambda: (time.sleep(0.3), one.write({{}}, [b"abc"])))
     def test_ctrl_c_while_the_process_ends(self, source: Path, home: Path) -> None:
         """The writer would write for ever; one interrupt ends it and the process, and leaves no part."""
         code = f"""
-import sys
+import signal
 from pathlib import Path
 from quickbrown.weights import kept
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 copy = kept._copy
 def endless(handle, views):
     print("writing", flush=True)
