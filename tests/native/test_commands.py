@@ -182,6 +182,14 @@ class TestBatch:
             "a line is for one text, so it ",
         ]  # fmt: skip
 
+    def test_a_system_message_is_for_prompts_of_text(self, qb, llm, tmp_path):
+        (tmp_path / "in").write_text('"abc"\n{"messages": [{"role": "user", "content": "abc"}]}\n[5, 6]\n')
+        self.run(qb, tmp_path / "in", tmp_path / "out", "--system", "S")
+        first, *others = map(json.loads, (tmp_path / "out").read_text().splitlines())
+        want = llm.chat([SYSTEM, {"role": "user", "content": "abc"}], max_new_tokens=6)
+        assert first["text"] == want.text
+        assert all("--system and --chat go with prompts of text" in other["error"] for other in others)
+
     def test_it_goes_on_where_it_was_cut(self, qb, given, tmp_path, monkeypatch):
         """Cut at every line, and in the middle of each: the file becomes the same, byte for byte."""
         self.run(qb, given, whole := tmp_path / "whole.jsonl")
@@ -202,10 +210,10 @@ class TestBatch:
         self.run(qb, given, whole := tmp_path / "whole.jsonl")
         finish = batch.Run.finish
 
-        def interrupted(run, line, begun):
-            if line.number == 6:
+        def interrupted(run):
+            if run.waiting[0][0].number == 6:
                 raise KeyboardInterrupt
-            finish(run, line, begun)
+            finish(run)
 
         part = tmp_path / "part.jsonl"
         with monkeypatch.context() as patch:
