@@ -244,7 +244,7 @@ class TestBatch:
     def test_to_standard_output(self, path, given):
         """In a process of its own, since it writes bytes."""
         command = [sys.executable, "-m", "quickbrown.cli.main", "generate", "-m", path, "--jsonl", "-",
-                   "--max-new-tokens", "3"]  # fmt: skip
+                   "--max-new-tokens", "3", "--ignore-eos"]  # fmt: skip
         done = subprocess.run(command, input="\n".join(LINES[:3]).encode(), capture_output=True, check=True)
         assert [json.loads(line)["line"] for line in done.stdout.splitlines()] == [1, 3]
         assert done.stderr.decode().startswith("2 lines, 0 of them errors; 6 tokens, ")
