@@ -71,7 +71,8 @@ def is_whole(value: Any) -> bool:
 
 
 def whole(least: int, most: float = math.inf, note: str = "") -> Check:
-    return Check(lambda value: is_whole(value) and least <= value <= most, f"a whole number of at least {least}{note}")
+    bounds = f"of at least {least}" if most == math.inf else f"from {least} to {most:,}"
+    return Check(lambda value: is_whole(value) and least <= value <= most, f"a whole number {bounds}{note}")
 
 
 def is_number(value: Any) -> bool:

@@ -182,6 +182,14 @@ class TestBatch:
             "a line is for one text, so it ",
         ]  # fmt: skip
 
+    def test_a_system_message_is_for_prompts_of_text(self, qb, llm, tmp_path):
+        (tmp_path / "in").write_text('"abc"\n{"messages": [{"role": "user", "content": "abc"}]}\n[5, 6]\n')
+        self.run(qb, tmp_path / "in", tmp_path / "out", "--system", "S")
+        first, *others = map(json.loads, (tmp_path / "out").read_text().splitlines())
+        want = llm.chat([SYSTEM, {"role": "user", "content": "abc"}], max_new_tokens=6)
+        assert first["text"] == want.text
+        assert all("--system and --chat go with prompts of text" in other["error"] for other in others)
+
     def test_it_goes_on_where_it_was_cut(self, qb, given, tmp_path, monkeypatch):
         """Cut at every line, and in the middle of each: the file becomes the same, byte for byte."""
         self.run(qb, given, whole := tmp_path / "whole.jsonl")
@@ -202,10 +210,10 @@ class TestBatch:
         self.run(qb, given, whole := tmp_path / "whole.jsonl")
         finish = batch.Run.finish
 
-        def interrupted(run, line, begun):
-            if line.number == 6:
+        def interrupted(run):
+            if run.waiting[0][0].number == 6:
                 raise KeyboardInterrupt
-            finish(run, line, begun)
+            finish(run)
 
         part = tmp_path / "part.jsonl"
         with monkeypatch.context() as patch:
@@ -236,7 +244,7 @@ class TestBatch:
     def test_to_standard_output(self, path, given):
         """In a process of its own, since it writes bytes."""
         command = [sys.executable, "-m", "quickbrown.cli.main", "generate", "-m", path, "--jsonl", "-",
-                   "--max-new-tokens", "3"]  # fmt: skip
+                   "--max-new-tokens", "3", "--ignore-eos"]  # fmt: skip
         done = subprocess.run(command, input="\n".join(LINES[:3]).encode(), capture_output=True, check=True)
         assert [json.loads(line)["line"] for line in done.stdout.splitlines()] == [1, 3]
         assert done.stderr.decode().startswith("2 lines, 0 of them errors; 6 tokens, ")

@@ -130,18 +130,15 @@ class Run:
         self.written, self.tokens, self.errors = count.done, 0, 0
 
     def write(self, lines: Sequence[Line]) -> None:
-        waiting = self.waiting
         try:
             for line in lines:
-                waiting.append((line, self.begin(line)))
-                if len(waiting) == WINDOW:
-                    self.finish(*waiting[0])
-                    waiting.popleft()
-            while waiting:
-                self.finish(*waiting[0])
-                waiting.popleft()
+                self.waiting.append((line, self.begin(line)))
+                if len(self.waiting) == WINDOW:
+                    self.finish()
+            while self.waiting:
+                self.finish()
         finally:
-            for _, begun in waiting:
+            for _, begun in self.waiting:
                 if begun.stream is not None:
                     begun.stream.close()
 
@@ -165,6 +162,8 @@ class Run:
                 raise ValueError("a line is for one text, so it takes no n; repeat the line")
             if isinstance(prompt, str):
                 prompt = prompt_of(prompt, self.args)
+            elif self.args.system is not None or (self.args.chat and messages is None):
+                raise ValueError("--system and --chat go with prompts of text; give the line all its messages")
             options = self.options | said
             if "seed" in self.options and "seed" not in said:  # as in a call: a row's own follows from its number
                 options["seed"] = [hashed(self.options["seed"], line.number)]
@@ -178,8 +177,9 @@ class Run:
             begun.error = " ".join(str(error).split())
         return begun
 
-    def finish(self, line: Line, begun: Begun) -> None:
-        """Wait for a text, and write its line."""
+    def finish(self) -> None:
+        """Wait for the first text, and write its line."""
+        line, begun = self.waiting[0]
         said = {"line": line.number} | ({} if begun.name is None else {"id": begun.name})
         if begun.stream is None:
             said["error"] = begun.error
@@ -199,4 +199,6 @@ class Run:
         self.errors += "error" in said
         self.out.write((json.dumps(said, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass"))
         self.out.flush()
+        self.waiting.popleft()
         self.written += 1
+        self.tell()

@@ -144,9 +144,9 @@ def bits(nats: float) -> float:
 
 
 def chance(logprob: float) -> str:
-    """A probability in few letters: 97.3%, 0.45%, 1e-06."""
+    """A probability in few letters: 97.3%, 0.45%, <0.01%."""
     p = math.exp(logprob)
-    return f"{p:.1%}" if p >= 0.01 else f"{p:.2%}" if p >= 0.0001 else f"{p:.0e}"
+    return f"{p:.1%}" if p >= 0.01 else f"{p:.2%}" if p >= 0.0001 else "<0.01%"
 
 
 def page(score: Score, spell: Spell, model: str) -> str:
