@@ -28,7 +28,7 @@ KEYS = {"lfm2": 1, "qwen3_5_text": 1, "mamba2": 0, "nemotron_h": 1}  # layers th
 
 def folder(path, name):
     write_checkpoint(path, model_type="llama", tokenizer="bytelevel")
-    source = TinySource(**configs.ROWS[name], vocab_size=VOCABULARY)
+    source = TinySource(**configs.ROWS[name] | {"vocab_size": VOCABULARY, "tie_word_embeddings": False})
     spelled = of_model_type(source.config["model_type"]).Config.ALIASES
     (path / "config.json").write_text(json.dumps({spelled.get(k, k): v for k, v in source.config.items()}))
     weights = {name: source.get(name) for name in source.names()}
