@@ -233,9 +233,10 @@ ROWS: dict[str, dict[str, Any]] = {
     "qwen3": {"model_type": "qwen3"},
     "qwen3_5_text": {"model_type": "qwen3_5_text"} | DELTA | rotated("default", partial_rotary_factor=0.25),
     "qwen3_5_text, all": {
-        "model_type": "qwen3_5_text", "num_hidden_layers": 3, "full_attention_interval": 2, "attention_bias": True,
-        "linear_conv_kernel_dim": 3, "tie_word_embeddings": False,
-    } | {k: v for k, v in DELTA.items() if k != "layer_types"} | rotated("default", partial_rotary_factor=0.5),
+        "model_type": "qwen3_5_text", "num_hidden_layers": 3, "attention_bias": True, "linear_conv_kernel_dim": 3,
+        "tie_word_embeddings": False,
+    } | DELTA | {"layer_types": ("linear_attention", "full_attention", "linear_attention")}
+    | rotated("default", partial_rotary_factor=0.5),
     "qwen3_5_moe_text": {"model_type": "qwen3_5_moe_text", "shared_expert_intermediate_size": 64} | DELTA | MANY
     | rotated("default", partial_rotary_factor=0.25),
     "qwen3_next": {"model_type": "qwen3_next", "shared_expert_intermediate_size": 64} | DELTA | MANY

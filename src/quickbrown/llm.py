@@ -589,7 +589,9 @@ def state_bytes(config: Config) -> int:
 def fitting(memory: int, block_bytes: int, place_bytes: int) -> int:
     """How many blocks fit in so many bytes, with the places for states that go with them."""
     left = memory - place_bytes * places(0)
-    groups, rest = divmod(max(0, left), 16 * block_bytes + place_bytes)  # 16 blocks and the place that comes with them
+    if left < 0:
+        return 0
+    groups, rest = divmod(left, 16 * block_bytes + place_bytes)  # 16 blocks and the place that comes with them
     return 16 * groups + (min(15, rest // block_bytes) if block_bytes else 15)
 
 

@@ -39,6 +39,7 @@ inline const char* format_name(qb::Format f) {
 void test_linear();
 void test_quantize();
 void test_attention();
+void test_states();
 void test_sampler();
 void test_pool();
 void test_load();

@@ -18,6 +18,7 @@ int main() {
     run("linear", test_linear);
     run("quantize", test_quantize);
     run("attention", test_attention);
+    run("states", test_states);
     run("sampler", test_sampler);
     run("load", test_load);
     std::printf(failures ? "%d checks failed\n" : "all checks passed\n", failures);

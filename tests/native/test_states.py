@@ -8,7 +8,7 @@ import pytest
 
 import configs
 import tiny
-from checkpoints import write_safetensors
+from checkpoints import VOCABULARY, write_checkpoint, write_safetensors
 from quickbrown import LLM
 from quickbrown.describe import describe
 from quickbrown.engine.runner import places
@@ -27,7 +27,8 @@ KEYS = {"lfm2": 1, "qwen3_5_text": 1, "mamba2": 0, "nemotron_h": 1}  # layers th
 
 
 def folder(path, name):
-    source = TinySource(**configs.ROWS[name])
+    write_checkpoint(path, model_type="llama", tokenizer="bytelevel")
+    source = TinySource(**configs.ROWS[name] | {"vocab_size": VOCABULARY, "tie_word_embeddings": False})
     spelled = of_model_type(source.config["model_type"]).Config.ALIASES
     (path / "config.json").write_text(json.dumps({spelled.get(k, k): v for k, v in source.config.items()}))
     weights = {name: source.get(name) for name in source.names()}

@@ -26,7 +26,8 @@ LENGTH = 40
 def step(model, tokens, rows=None):
     """One batch of a whole text."""
     table = np.arange(-(-len(tokens) // tiny.BLOCK))
-    return tiny.batch([tiny.Part(tokens, 0, len(tokens), table, rows, tiny.span(model, len(tokens)))], table)
+    part = tiny.Part(tokens, 0, len(tokens), table, rows, tiny.span(model, len(tokens)), **tiny.states(model))
+    return tiny.batch([part], table)
 
 
 def side(model):

@@ -111,6 +111,8 @@ def profile(llm: LLM, prompts: Sequence[list[int]], new: int) -> Profile:
     keys = runner.kv.block_bytes / (runner.block_size * max(1, len(llm.config.kv_layers)))  # bytes of a layer's token
 
     def read(verb: Verb, weights: float) -> float:
+        if verb.state:
+            return 4.0 * verb.state * len(watched.lengths) / steps
         if verb.name != "attention":
             return weights
         return keys * sum(min(length, verb.window or length) for length in watched.lengths) / steps

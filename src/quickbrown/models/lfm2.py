@@ -14,13 +14,12 @@ from quickbrown.models.rope import Rope
 
 
 def attention_where_said(c: Config) -> tuple[str, ...]:
-    full = range(c.num_hidden_layers) if c.full_attn_idxs is None else c.full_attn_idxs
-    return tuple("full_attention" if i in full else "conv" for i in range(c.num_hidden_layers))
+    return tuple("full_attention" if i in c.full_attn_idxs else "conv" for i in range(c.num_hidden_layers))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(RopeConfig):
-    """layer_types: of each layer, "conv" or "full_attention"; those of `full_attn_idxs`, or all, unless listed.
+    """layer_types: of each layer, "conv" or "full_attention"; those of `full_attn_idxs`, or all, unless they are listed.
 
     conv_L_cache  how many values a convolution sees, the own included
     conv_bias     whether convolutions have biases, and the linears around them
@@ -44,7 +43,7 @@ class Config(RopeConfig):
     block_multiple_of: int = 256
     block_ffn_dim_multiplier: float | None = 1.0
     block_auto_adjust_ff_dim: bool = True
-    full_attn_idxs: tuple[Count, ...] | None = None
+    full_attn_idxs: tuple[Count, ...] = derived(lambda c: tuple(range(c.num_hidden_layers)))
     layer_types: PerLayer[Literal["conv", "full_attention"]] = derived(attention_where_said)
 
     @classmethod

@@ -10,6 +10,8 @@ from typing import Any
 from quickbrown.models.blocks import Decoder, Linear, RMSNorm, Weights
 from quickbrown.models.qwen3_next import DeltaConfig, DeltaLayer
 
+SECTIONS = ("mrope_section", "mrope_interleaved")  # of rope_parameters
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(DeltaConfig):
@@ -27,12 +29,10 @@ class Config(DeltaConfig):
     @classmethod
     def published(cls, raw: Mapping[str, Any]) -> Mapping[str, Any]:
         """Pairs of a head turn by positions in time, height and width, which are the same for texts."""
-        fields = dict(raw)
+        fields = dict(super().published(raw))
         for name in ("rope_parameters", "rope_scaling"):
-            if isinstance(fields.get(name), dict):
-                fields[name] = {
-                    k: v for k, v in fields[name].items() if k not in ("mrope_section", "mrope_interleaved")
-                }
+            if isinstance(turn := fields.get(name), dict):
+                fields[name] = {key: value for key, value in turn.items() if key not in SECTIONS}
         return fields
 
 

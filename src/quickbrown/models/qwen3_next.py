@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from quickbrown.models.blocks import Attention, Decoder, Linear, RMSNorm, SwiGLU, Weights
-from quickbrown.models.config import SILU, Count, PerLayer, RopeConfig, derived
+from quickbrown.models.config import MOST_LAYERS, SILU, Count, PerLayer, RopeConfig, derived
 from quickbrown.models.experts import check_experts
 from quickbrown.models.ops import Ops, X
 from quickbrown.models.qwen2_moe import Shared
@@ -19,17 +21,16 @@ LinearType = Literal["linear_attention", "full_attention"]
 LEAST = 1e-6  # added to the squared length of queries and keys
 
 
-def every_fourth(c: DeltaConfig) -> tuple[str, ...]:
-    step = c.full_attention_interval
-    return tuple("linear_attention" if (i + 1) % step else "full_attention" for i in range(c.num_hidden_layers))
+def every(step: int, layers: int) -> tuple[LinearType, ...]:
+    """Types of layers of which every `step`-th has attention."""
+    return tuple("linear_attention" if (i + 1) % step else "full_attention" for i in range(layers))
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeltaConfig(RopeConfig):
     """Of families with gated delta networks; attention_bias: whether q, k, v and o of attention have biases.
 
-    layer_types  of each layer, "linear_attention" for such a network; all but each `full_attention_interval`-th, unless
-                 listed
+    layer_types  of each layer, "linear_attention" for such a network; all but every fourth, unless listed
     linear_...   of these networks: heads of keys (and queries) and of values and how many numbers each has, and how
                  many values the convolution before them sees, the own included
     """
@@ -47,8 +48,18 @@ class DeltaConfig(RopeConfig):
     linear_value_head_dim: int = 128
     linear_num_key_heads: int = 16
     linear_num_value_heads: int = 32
-    full_attention_interval: int = 4
-    layer_types: PerLayer[LinearType] = derived(every_fourth)
+    layer_types: PerLayer[LinearType] = derived(lambda c: every(4, c.num_hidden_layers))
+
+    @classmethod
+    def published(cls, raw: Mapping[str, Any]) -> Mapping[str, Any]:
+        """full_attention_interval is a shorter spelling of layer_types."""
+        usual = {field.name: field.default for field in dataclasses.fields(cls)}["num_hidden_layers"]
+        step, layers = raw.get("full_attention_interval"), raw.get("num_hidden_layers", usual)
+        if step is None or raw.get("layer_types") is not None or type(layers) is not int or layers > MOST_LAYERS:
+            return raw
+        if type(step) is not int or step < 1:
+            raise ValueError(f"full_attention_interval must be a whole number from 1 on, not {step!r}")
+        return {**raw, "layer_types": list(every(step, layers))}
 
     @property
     def kv_layers(self) -> tuple[int, ...]:

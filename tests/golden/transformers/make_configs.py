@@ -201,6 +201,63 @@ CASES: dict[str, dict[str, Any]] = {
         "hidden_act": "gelu",
     },
     "gpt_neox by older names": SMALL | {"model_type": "gpt_neox", "rotary_emb_base": 500, "rotary_pct": 0.5},
+    "lfm2": {
+        "model_type": "lfm2", "hidden_size": 1024, "block_dim": 1024, "block_ff_dim": 6656, "num_attention_heads": 16,
+        "num_hidden_layers": 16, "num_key_value_heads": 8, "max_position_embeddings": 128000, "norm_eps": 1e-05,
+        "block_auto_adjust_ff_dim": True, "block_ffn_dim_multiplier": 1.0, "block_multiple_of": 256,
+        "block_norm_eps": 1e-05, "block_use_swiglu": True, "conv_L_cache": 3, "conv_bias": False, "conv_dim": 1024,
+        "full_attn_idxs": [2, 5, 8, 10, 12, 14], "rope_theta": 1000000.0, "tie_embedding": True, "vocab_size": 65536,
+    },
+    "nothing but a size, lfm2": SMALL | {"model_type": "lfm2", "num_key_value_heads": 4},
+    "qwen3.5": {
+        "model_type": "qwen3_5", "tie_word_embeddings": True, "image_token_id": 248056,
+        "vision_config": {"model_type": "qwen3_5", "depth": 12, "hidden_size": 768},
+        "text_config": {
+            "model_type": "qwen3_5_text", "hidden_size": 1024, "intermediate_size": 3584, "num_attention_heads": 8,
+            "num_hidden_layers": 24, "num_key_value_heads": 2, "head_dim": 256, "max_position_embeddings": 262144,
+            "rms_norm_eps": 1e-06, "full_attention_interval": 4, "linear_conv_kernel_dim": 4,
+            "linear_key_head_dim": 128, "linear_num_key_heads": 16, "linear_num_value_heads": 16,
+            "linear_value_head_dim": 128, "attention_bias": False, "hidden_act": "silu", "vocab_size": 248320,
+            "tie_word_embeddings": True,
+            "rope_parameters": {
+                "mrope_interleaved": True, "mrope_section": [11, 11, 10], "partial_rotary_factor": 0.25,
+                "rope_theta": 10000000, "rope_type": "default",
+            },
+        },
+    },
+    "nothing but a size, qwen3_5": SMALL | {"model_type": "qwen3_5_text"},
+    "qwen3 next": {
+        "model_type": "qwen3_next", "hidden_size": 2048, "intermediate_size": 5120, "num_attention_heads": 16,
+        "num_hidden_layers": 48, "num_key_value_heads": 2, "head_dim": 256, "max_position_embeddings": 262144,
+        "rms_norm_eps": 1e-06, "full_attention_interval": 4, "linear_conv_kernel_dim": 4, "linear_key_head_dim": 128,
+        "linear_num_key_heads": 16, "linear_num_value_heads": 32, "linear_value_head_dim": 128, "num_experts": 512,
+        "num_experts_per_tok": 10, "moe_intermediate_size": 512, "shared_expert_intermediate_size": 512,
+        "norm_topk_prob": True, "partial_rotary_factor": 0.25, "rope_theta": 10000000, "rope_scaling": None,
+        "mlp_only_layers": [], "decoder_sparse_step": 1, "hidden_act": "silu", "vocab_size": 151936,
+    },
+    "falcon h1": {
+        "model_type": "falcon_h1", "hidden_size": 1024, "intermediate_size": 2048, "num_attention_heads": 8,
+        "num_hidden_layers": 36, "num_key_value_heads": 2, "head_dim": 64, "max_position_embeddings": 16384,
+        "rms_norm_eps": 1e-05, "mamba_d_conv": 4, "mamba_d_head": 64, "mamba_d_ssm": 1536, "mamba_d_state": 128,
+        "mamba_expand": 2, "mamba_n_groups": 1, "mamba_n_heads": 24, "mamba_conv_bias": True, "mamba_proj_bias": False,
+        "mamba_norm_before_gate": False, "mamba_rms_norm": False, "projectors_bias": False, "vocab_size": 32784,
+        "embedding_multiplier": 5.656854249492381, "lm_head_multiplier": 0.0390625, "key_multiplier": 0.390625,
+        "attention_in_multiplier": 1.0, "attention_out_multiplier": 0.9375, "ssm_in_multiplier": 1.25,
+        "ssm_out_multiplier": 0.23570226039551587, "mlp_multipliers": [0.8838834764831844, 0.5859375],
+        "ssm_multipliers": [0.3535533905932738, 0.25, 0.3535533905932738, 0.5, 0.3535533905932738],
+        "rope_theta": 100000000000.0, "rope_scaling": None, "attention_bias": False, "mlp_bias": False,
+        "hidden_act": "silu", "tie_word_embeddings": True,
+    },
+    "granite 4 hybrid": {
+        "model_type": "granitemoehybrid", "hidden_size": 1536, "intermediate_size": 512, "num_attention_heads": 12,
+        "num_hidden_layers": 4, "num_key_value_heads": 4, "max_position_embeddings": 131072, "rms_norm_eps": 1e-05,
+        "layer_types": ["mamba", "mamba", "attention", "mamba"], "num_local_experts": 64, "num_experts_per_tok": 6,
+        "shared_intermediate_size": 1024, "position_embedding_type": "nope", "mamba_n_heads": 48, "mamba_d_head": 64,
+        "mamba_d_state": 128, "mamba_n_groups": 1, "mamba_d_conv": 4, "mamba_expand": 2, "mamba_conv_bias": True,
+        "mamba_proj_bias": False, "embedding_multiplier": 12, "attention_multiplier": 0.0078125,
+        "residual_multiplier": 0.22, "logits_scaling": 6, "rope_theta": 10000, "hidden_act": "silu",
+        "tie_word_embeddings": True, "vocab_size": 100352, "attention_bias": False,
+    },
     "heads of their own size": SMALL | {"model_type": "qwen2", "num_key_value_heads": 4, "head_dim": 8},
 }  # fmt: skip
 
@@ -223,7 +280,8 @@ def main() -> None:
             heads = config.num_attention_heads
             usual = {"head_dim": config.hidden_size // heads, "num_key_value_heads": heads}.get(field.name)
             means[field.name] = getattr(config, field.name, usual)
-        means["rope_parameters"] = {k: v for k, v in config.rope_parameters.items() if k != "type"}
+        same = ("type", "mrope_section", "mrope_interleaved")  # for texts
+        means["rope_parameters"] = {k: v for k, v in config.rope_parameters.items() if k not in same}
         cases.append({"name": name, "given": given, "means": means})
     golden = {
         "made_by": "tests/golden/transformers/make_configs.py",
