@@ -17,6 +17,7 @@ import pytest
 
 import quantized
 from checkpoints import write_checkpoint, write_tensors
+from quickbrown.describe import describe
 from quickbrown.quant.encodings import ENCODINGS, encoding, skipped
 from quickbrown.quant.published import Published
 from quickbrown.weights.safetensors import SafetensorsSource
@@ -274,7 +275,7 @@ def folder_of(tmp_path, name="gptq", **fields):
     return quantized.write(tmp_path, name, num_hidden_layers=1, **fields)[0]
 
 
-def rewrite(folder, change, config=None):
+def rewrite(folder, change, config=None, shards=1):
     """The tensors of a folder after `change` has had them."""
     source = folder / "model.safetensors"
     data = source.read_bytes()
@@ -286,7 +287,8 @@ def rewrite(folder, change, config=None):
         start, stop = entry["data_offsets"]
         tensors[name] = (entry["dtype"], tuple(entry["shape"]), data[8 + length + start : 8 + length + stop])
     change(tensors)
-    write_tensors(folder, tensors)
+    source.unlink()
+    write_tensors(folder, tensors, shards)
     if config is not None:
         quantized.described(folder, config)
     return folder
@@ -303,6 +305,54 @@ def test_a_folder(tmp_path):
     source.release(Q + ".weight")
     again = SafetensorsSource(folder).get(Q + ".weight").decode()
     assert source.get(Q + ".weight").decode().tobytes() == again.tobytes()
+
+
+@pytest.mark.parametrize("base", [None, "weights"])
+@pytest.mark.parametrize("shards", [1, 2])
+def test_files_as_autogptq_called_them(tmp_path, base, shards):
+    """quantize_config.json beside a config.json that says nothing, and names of weights that follow from it."""
+    folder, _ = quantized.write(tmp_path, "gptq")
+    want = SafetensorsSource(folder)
+    quantized.described(folder, None)
+    said = {"bits": 4, "group_size": 32, "desc_act": False, "sym": False, "model_file_base_name": base}
+    (folder / "quantize_config.json").write_text(json.dumps(said), "utf-8")
+    stem = base or "gptq_model-4bit-32g"
+    rewrite(folder, lambda tensors: None, shards=shards)
+    for path in folder.glob("model*.safetensors*"):
+        text = path.read_bytes()
+        (folder / path.name.replace("model", stem, 1)).write_bytes(text.replace(b'"model-0', f'"{stem}-0'.encode()))
+        path.unlink()
+    source = SafetensorsSource(folder)
+    assert source.quantization == "gptq, 4 bits, groups of 32"
+    assert source.formats == want.formats
+    for name in want.names():
+        assert (source.get(name).decode() == want.get(name).decode()).all()
+    assert describe(folder)["runs"]
+    (folder / "quantize_config.json").write_text('{"bits": 4', "utf-8")
+    with pytest.raises(BadFile, match=r"quantize_config\.json.*is not valid JSON"):
+        SafetensorsSource(folder)
+
+
+@pytest.mark.parametrize("name", ["../model", "a/b", "", 3, None, "x" * 300])
+def test_a_name_of_weights_that_leads_elsewhere_is_not_followed(tmp_path, name):
+    folder, _ = quantized.write(tmp_path / "in", "gptq")
+    quantized.described(folder, None)
+    (folder / "model.safetensors").rename(tmp_path / "in" / "model.safetensors")
+    said = {"bits": 4, "group_size": "/../..", "model_file_base_name": name}
+    (folder / "quantize_config.json").write_text(json.dumps(said), "utf-8")
+    with pytest.raises(BadFile, match=r"holds no model\.safetensors"):
+        SafetensorsSource(folder)
+
+
+def test_a_file_as_autoawq_wrote_it(tmp_path):
+    folder, _ = quantized.write(tmp_path, "awq")
+    want = SafetensorsSource(folder)
+    quantized.described(folder, None)
+    said = {"zero_point": True, "q_group_size": 32, "w_bit": 4, "version": "GEMM"}
+    (folder / "quant_config.json").write_text(json.dumps(said), "utf-8")
+    source = SafetensorsSource(folder)
+    assert source.quantization == want.quantization
+    assert all((source.get(name).decode() == want.get(name).decode()).all() for name in want.names())
 
 
 def test_a_plain_module_is_read_as_it_is(tmp_path):
