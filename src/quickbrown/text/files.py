@@ -134,9 +134,10 @@ def _other_kind(folder: Path, settings: dict[str, Any]) -> tokenizers.Tokenizer:
     if begins and bos is not None:
         from tokenizers.processors import TemplateProcessing
 
-        text = content(settings["bos_token"]) or ""
+        # by a name: a text may mean something else in a template, as "$s" or "a:1" do
+        first = {"id": "bos", "ids": [bos], "tokens": [content(settings["bos_token"])]}
         raw.post_processor = TemplateProcessing(
-            single=[text, "$A"], pair=[text, "$A", f"{text}:1", "$B:1"], special_tokens=[(text, bos)]
+            single=["bos", "$A"], pair=["bos", "$A", "bos:1", "$B:1"], special_tokens=[first]
         )
     _add(raw, settings, folder)
     return raw
