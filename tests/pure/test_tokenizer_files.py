@@ -241,7 +241,7 @@ NOTHING = {"type": "Replace", "pattern": {"String": ""}, "content": "x"}
         ({"tokenizer": {"decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True}}}, r"\(WordPiece\)"),
         ({"tokenizer": {"model": NO_UNKNOWN, "normalizer": None}}, "cannot encode a text"),
         ({"tokenizer": {"post_processor": TWO}}, "begins every text with 2 tokens"),
-        ({"tokenizer": {"post_processor": UNLISTED}}, "post_processor has a special token that it does not list: '<q>'"),
+        ({"tokenizer": {"post_processor": UNLISTED}}, "has a special token that it does not list: '<q>'"),
         ({"tokenizer": {"post_processor": {"type": "Sequence", "processors": [UNLISTED]}}}, "not list: '<q>'"),
         ({"tokenizer": {"normalizer": NOTHING}}, "puts a text in the place of none"),
         ({"tokenizer": {"normalizer": {"type": "Sequence", "normalizers": [NOTHING]}}}, "in the place of none"),
