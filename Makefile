@@ -9,11 +9,11 @@ SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc src -type f ! -name '
 CPP := $(shell find csrc tests/native -name '*.cpp' -o -name '*.h' -o -name '*.inl')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-torch check soak fuzz sanitize bench build-time clean
+.PHONY: help demo test test-torch check soak fuzz fuzz-native sanitize bench build-time clean
 .DELETE_ON_ERROR:
 
 help:  ## show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/.installed  ## install, fetch the default model, stream a continuation of "The quick brown"
 	@.venv/bin/qb pull $(MODEL)
@@ -42,6 +42,23 @@ soak: .venv/.test  ## drive the engine at random and run the whole matrix of pro
 
 fuzz: .venv/.fuzz  ## search for files that a reader cannot bear: SECONDS (600) for each of a dozen kinds
 	.venv/bin/python tests/fuzz/run.py all $(SECONDS)
+
+fuzz-native: build/fuzz/built  ## the same for what C++ is handed, with clang and its sanitizers: SECONDS (600) each
+	@for target in weights step draws; do \
+	    mkdir -p build/fuzz/$$target tests/native/fuzz/corpus/$$target && \
+	    build/fuzz/fuzz_$$target -max_total_time=$(SECONDS) -max_len=4096 -len_control=0 -print_final_stats=1 \
+	        -artifact_prefix=tests/native/fuzz/corpus/$$target/ build/fuzz/$$target tests/native/fuzz/corpus/$$target || \
+	    exit 1; \
+	done
+
+build/fuzz/built: .venv/.cmake CMakeLists.txt $(CPP)
+	@command -v clang++ >/dev/null || \
+	    { echo "clang++ was not found, and only clang can search so; install it, like: apt install clang"; exit 1; }
+	@echo "building the targets with clang (some minutes)"
+	@.venv/bin/cmake -S . -B $(@D) -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath .venv/bin/ninja) \
+	    -DCMAKE_CXX_COMPILER=clang++ -DQB_FUZZ=ON -DQB_SANITIZE=fuzzer-no-link,address,undefined --log-level=WARNING
+	@.venv/bin/cmake --build $(@D)
+	@touch $@
 
 sanitize: build/asan/sanitized build/tsan/sanitized  ## run the native tests under address, undefined and thread sanitizers
 

@@ -3,6 +3,10 @@
 #include <stdexcept>
 #include <string>
 
+#ifdef QB_X86
+#include <cpuid.h>
+#endif
+
 #include "table.h"
 
 namespace qb {
@@ -21,6 +25,14 @@ extern const Kernels table;
 
 namespace {
 
+#ifdef QB_X86
+// clang knows the name "f16c" from its version 18 on.
+bool has_f16c() {
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
+
 struct Variant {
     const Kernels* table;
     bool runnable;
@@ -32,11 +44,10 @@ const Variant* variants(size_t& count) {
     static const Variant all[] = {
         {&scalar::table, true, "nothing special"},
 #ifdef QB_X86
-        {&avx2::table,
-         __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"),
+        {&avx2::table, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c(),
          "AVX2, FMA and F16C"},
         {&avx512::table,
-         __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c") &&
+         __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c() &&
              __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
              __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16"),

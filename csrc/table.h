@@ -27,9 +27,11 @@ enum class Format : uint8_t {
     u8z,
     e4m3,
     s8_k,
-    q2_k
+    q2_k,
+    q3_k,
+    iq4_xs
 };
-constexpr int kFormats = 20, kEncodable = 8;
+constexpr int kFormats = 22, kEncodable = 8;
 
 // What the input of a linear is rounded to; it follows from the weight's format and from what its model asks of those
 // that take int8: int8, or bf16_groups, which is bf16 in the order and with the sums that their kernels need.
@@ -73,7 +75,7 @@ inline constexpr float kFp4[16] = {
     -0.0f, -0.005208333333f, -2.0f / 3, -1.0f, -1.0f / 3, -0.5f, -1.0f / 6, -0.25f,
 };
 
-// What the nibbles of iq4_nl stand for, plus 128, and those of mxfp4, doubled, plus 16: as unsigned bytes.
+// What the nibbles of iq4_nl and iq4_xs stand for, plus 128, and those of mxfp4, doubled, plus 16: as unsigned bytes.
 inline constexpr uint8_t kIq4Nl[16] = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
 inline constexpr uint8_t kMxfp4[16] = {16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4};
 

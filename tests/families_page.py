@@ -43,8 +43,8 @@ FORMATS_ABOUT = """
 ## Formats of tensors
 
 How weights are encoded. A format has a packed kernel, compiled for each instruction set from the same source, or is
-held in the smallest format with a kernel that has all of its values. *Bits* are those of a value in the file, scales
-included. *Encoded* are those that other weights can be quantized to while loading.
+held in the smallest format with a kernel that has all of its values, or is rounded to `f32` where none has. *Bits* are
+those of a value in the file, scales included. *Encoded* are those that other weights can be quantized to while loading.
 """
 ENCODINGS_ABOUT = """
 ## Published quantizations
@@ -82,7 +82,7 @@ def formats() -> list[str]:
     native, encoded = native_formats()
     rows = []
     for form in FORMATS.values():
-        kernel = "yes" if form.name in native else f"held in `{form.held}`"
+        kernel = "yes" if form.name in native else f"{'held in' if form.exact else 'rounded to'} `{form.held}`"
         number = "" if form.ggml_type is None else str(form.ggml_type)
         can = "yes" if form.name in encoded else ""
         rows.append([f"`{form.name}`", f"{form.bits:g}", str(form.block), number, *[kernel] * len(isas), can])

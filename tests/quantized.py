@@ -64,6 +64,24 @@ def awq(q: Numbers, zeros: Numbers, scales: Numbers) -> Tensors:
     return made | {".scales": tensor("F16", scales.T.astype("<f2"))}
 
 
+def awq_rows(q: Numbers, zeros: Numbers, scales: Numbers, spare: int = 0) -> Tensors:
+    """Version "gemv", with room for so many words of zeros more than are needed."""
+    count = -(-zeros.shape[1] // 8) + spare
+    room = ((0, 0), (0, 8 * count - zeros.shape[1]))
+    made = {".qweight": tensor("I32", words(q, 4)), ".qzeros": tensor("I32", words(np.pad(zeros, room), 4))}
+    return made | {".scales": tensor("F16", np.pad(scales, room).astype("<f2"))}
+
+
+def nvfp4(codes: Numbers, scales: Numbers, whole: float) -> Tensors:
+    """Codes of 4-bit floats (out, in), scales as codes of E4M3 (out, in / 16)."""
+    made = {".weight_packed": tensor("U8", (codes[:, 0::2] | codes[:, 1::2] << 4).astype(np.uint8))}
+    made[".weight_scale"] = tensor("F8_E4M3", scales.astype(np.uint8))
+    return made | {".weight_global_scale": tensor("F32", np.array([whole], "<f4"))}
+
+
+FLOATS4 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
+
+
 def nf4(values: Numbers) -> tuple[Tensors, Numbers]:
     """The nearest of what nf4 can be, with double quantization left out, and what that is: blocks of 64."""
     blocks = values.reshape(-1, 64)
@@ -122,6 +140,20 @@ def _gptq(values: Numbers, bits: int, group: int, ordered: bool = False, zero: i
 def _awq(values: Numbers) -> Any:
     q, zeros, scales = rounded(values, 4, 32)
     return awq(q, zeros, scales), meant(q, zeros, scales, np.arange(values.shape[1]) // 32)
+
+
+def _awq_rows(values: Numbers) -> Any:
+    q, zeros, scales = rounded(values, 4, 32)
+    return awq_rows(q, zeros, scales, 2), meant(q, zeros, scales, np.arange(values.shape[1]) // 32)
+
+
+def _nvfp4(values: Numbers) -> Any:
+    groups = values.reshape(len(values), -1, 16)
+    whole = np.float32(448 * 6 / np.abs(values).max())
+    scales = to_e4m3(np.abs(groups).max(-1) / 6 * whole)
+    each = E4M3[scales] / whole
+    codes = np.abs(groups[..., None] / np.maximum(each, 1e-30)[..., None, None] - FLOATS4).argmin(-1)
+    return nvfp4(codes.reshape(values.shape), scales, whole), (FLOATS4[codes] * each[..., None]).reshape(values.shape)
 
 
 def _int8(values: Numbers) -> Any:
@@ -196,10 +228,12 @@ CHECKPOINTS: dict[str, tuple[dict[str, Any], Any, str]] = {
     "gptq 8": ({"quant_method": "gptq", "bits": 8, "group_size": 32}, lambda w: _gptq(w, 8, 32), "u8z"),
     "gptq 16 in a group": ({"quant_method": "gptq", "bits": 4, "group_size": 16}, lambda w: _gptq(w, 4, 16), "f32"),
     "awq": ({"quant_method": "awq", "bits": 4, "group_size": 32, "version": "gemm"}, _awq, "u4z"),
+    "awq rows": ({"quant_method": "awq", "bits": 4, "group_size": 32, "version": "gemv"}, _awq_rows, "u4z"),
     "nf4": ({"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}, nf4, "nf4"),
     "int8": ({"quant_method": "bitsandbytes", "load_in_8bit": True}, _int8, "u8z"),
     "packed": (_scheme("pack-quantized", **_PACKED), _packed, "q4_0"),
     "channel": (_scheme("int-quantized", **_CHANNEL), _channel, "q8_0"),
+    "nvfp4": (_scheme("nvfp4-pack-quantized", num_bits=4, type="float", group_size=16), _nvfp4, "f32"),
     "fp8": (
         {"quant_method": "fp8", "weight_block_size": [64, 64], "modules_to_not_convert": ["lm_head"]},
         _fp8,

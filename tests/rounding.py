@@ -108,7 +108,7 @@ def widest(w: Weight) -> Floats:
 
     In a group that uses its range, d times that is at most 24 times the largest weight (iq4_nl: 17 * 128 + 241 d, and
     its largest entries are 104, 113 and 127 d; all others less). Groups of s8_k need not use theirs: 17 * 128 + 255 d.
-    Those of q2_k are small beside 128: 131 d.
+    Those of q2_k and q3_k are small beside 128: 131 d and 135 d.
     """
     if w.format == "s8_k":
         blocks = w.data.reshape(w.shape[0], -1, 276)
@@ -118,6 +118,12 @@ def widest(w: Weight) -> Floats:
         blocks = w.data.reshape(w.shape[0], -1, 84)
         d, s = blocks[..., 80:82].copy().view("<f2"), blocks[..., :16] & 15
         return parts(w) + np.repeat(np.abs(d.astype(np.float64) * s) * 131, 16, -1).reshape(w.shape)
+    if w.format == "q3_k":
+        blocks = w.data.reshape(w.shape[0], -1, 110)
+        d, packed = blocks[..., 108:].copy().view("<f2"), blocks[..., 96:108, None]
+        lower, upper = packed[..., :8, :] >> [0, 4] & 15, packed[..., 8:, :] >> [0, 2, 4, 6] & 3
+        s = np.concatenate([*np.moveaxis(lower, -1, 0)], -1) + 16.0 * np.concatenate([*np.moveaxis(upper, -1, 0)], -1)
+        return parts(w) + np.repeat(np.abs(d.astype(np.float64) * (s - 32)) * 135, 16, -1).reshape(w.shape)
     values = np.abs(_held(w, w.decode().astype(np.float64)))
     groups = values.reshape(*w.shape[:-1], -1, 16 if w.format == "q6_k" else 32)
     most = np.broadcast_to(24 * groups.max(-1, keepdims=True), groups.shape)
@@ -139,7 +145,7 @@ def linear(x: Floats, w: Weight, bias: Weight | None = None, any_order: bool = F
         # a group: two chains of 8 units of 2, their join (and that of two halves of a byte), the sum of x (a tree of
         # 5 and a join) and its product, the scale and its product; sums over groups; the reference's three
         sums = 2 if w.format in MINIMA or w.format in ZEROS else 1
-        sums *= 2 if w.format in ("q6_k", "s8_k", "q2_k") else 1
+        sums *= 2 if w.format in ("q6_k", "s8_k", "q2_k", "q3_k") else 1
         steps = 2 * 8 + 2 + 6 + 1 + 3 + inputs // 32 * sums + 3
     elif rounded == "int8":
         # a group: its scale, its product and the sums over groups (twice where a minimum is added);

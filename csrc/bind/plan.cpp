@@ -31,9 +31,9 @@ template <class T> using Matrix = nb::ndarray<const T, nb::ndim<2>, nb::c_contig
 template <class A> auto view(const A& a) { return std::span(a.data(), a.size()); }
 
 Format format_of(const std::string& name) {
-    static const char* const names[kFormats] = {"f32",   "f16",  "bf16", "q8_0", "q4_0", "q4_1", "nf4",
-                                                "fp4",   "q4_k", "q6_k", "q5_0", "q5_1", "q5_k", "iq4_nl",
-                                                "mxfp4", "u4z",  "u8z",  "e4m3", "s8_k", "q2_k"};
+    static const char* const names[kFormats] = {"f32",  "f16",  "bf16", "q8_0", "q4_0", "q4_1",   "nf4",   "fp4",
+                                                "q4_k", "q6_k", "q5_0", "q5_1", "q5_k", "iq4_nl", "mxfp4", "u4z",
+                                                "u8z",  "e4m3", "s8_k", "q2_k", "q3_k", "iq4_xs"};
     for (int i = 0; i < kFormats; i++)
         if (name == names[i]) return static_cast<Format>(i);
     throw std::invalid_argument("no packed kernel for weights of format '" + name + "'");

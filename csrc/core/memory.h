@@ -3,6 +3,13 @@
 
 #include <sys/mman.h>
 
+#ifdef QB_GUARDED  // a build with the address sanitizer, which by itself does not know where a region ends
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(begin, bytes)
+#define ASAN_UNPOISON_MEMORY_REGION(begin, bytes)
+#endif
+
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -26,15 +33,18 @@ public:
     Pages() = default;
     explicit Pages(size_t bytes) : bytes_(bytes) {
         if (!bytes) return;
-        void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        void* p = mmap(nullptr, taken(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (p == MAP_FAILED) throw std::bad_alloc();
         data_ = static_cast<uint8_t*>(p);
+        ASAN_POISON_MEMORY_REGION(data_ + bytes, taken() - bytes);
 #if defined(MADV_HUGEPAGE)
         if (bytes >= kLargePage) madvise(p, bytes, MADV_HUGEPAGE);
 #endif
     }
     ~Pages() {
-        if (data_) munmap(data_, bytes_);
+        if (!data_) return;
+        ASAN_UNPOISON_MEMORY_REGION(data_, taken());
+        munmap(data_, taken());
     }
     Pages(Pages&& other) noexcept
         : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
@@ -48,6 +58,12 @@ public:
 
 private:
     static constexpr size_t kLargePage = 2 << 20;
+
+#ifdef QB_GUARDED
+    size_t taken() const { return (bytes_ / 4096 + 2) * 4096; }
+#else
+    size_t taken() const { return bytes_; }
+#endif
 
     uint8_t* data_ = nullptr;
     size_t bytes_ = 0;

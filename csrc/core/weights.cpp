@@ -14,7 +14,9 @@ namespace {
 
 constexpr size_t kAlign = 64;
 
-size_t aligned(size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
+// How many of `unit` n takes. None of these sums can overflow: sizes may be whatever a file says.
+size_t whole(size_t n, size_t unit) { return n / unit + (n % unit != 0); }
+size_t aligned(size_t bytes) { return product(whole(bytes, kAlign), kAlign); }
 
 float half_to_float(uint16_t h) {
     uint32_t sign = static_cast<uint32_t>(h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 1023, bits;
@@ -55,6 +57,8 @@ Layout layout(Format format) {
         case Format::e4m3: return {64, 68, 1088};
         case Format::s8_k: return {256, 276, 64 + 8 * 544};
         case Format::q2_k: return {256, 84, 64 + 8 * 192};
+        case Format::q3_k: return {256, 110, 32 + 8 * 224};
+        case Format::iq4_xs: return {256, 136, 32 + 8 * 272};
     }
     throw std::invalid_argument("unknown weight format");
 }
@@ -145,18 +149,51 @@ void pack_q6_k(const uint8_t* source, uint8_t* panel, size_t r) {
     }
 }
 
+// Of q2_k and q3_k: group s of numbers of two bits, into row r of its two vectors.
+void pack_two_bits(const uint8_t* source, size_t s, uint8_t* vectors, size_t r) {
+    for (size_t half = 0; half < 2; half++) {
+        uint32_t bits = 0;
+        for (size_t f = 0; f < 4; f++)
+            bits |= (word(source + s / 4 * 32 + half * 16 + f * 4) >> s % 4 * 2 & 0x03030303) << f * 2;
+        put(vectors + half * 64 + r * 4, bits);
+    }
+}
+
 void pack_q2_k(const uint8_t* source, uint8_t* panel, size_t r) {
     std::memcpy(panel + r * 2, source + 80, 2);
     panel[32 + r * 2] = source[82], panel[33 + r * 2] = source[83] ^ 0x80;  // -dmin
     for (size_t s = 0; s < 8; s++) {
         uint8_t* group = panel + 64 + s * 192;
-        for (size_t half = 0; half < 2; half++) {
+        for (size_t half = 0; half < 2; half++)
             group[half * 16 + r] = source[2 * s + half] & 15, group[32 + half * 16 + r] = source[2 * s + half] >> 4;
-            uint32_t bits = 0;
-            for (size_t f = 0; f < 4; f++)
-                bits |= (word(source + 16 + s / 4 * 32 + half * 16 + f * 4) >> s % 4 * 2 & 0x03030303) << f * 2;
-            put(group + 64 + half * 64 + r * 4, bits);
+        pack_two_bits(source + 16, s, group + 64, r);
+    }
+}
+
+void pack_q3_k(const uint8_t* source, uint8_t* panel, size_t r) {
+    const uint8_t* scales = source + 96;  // of 6 bits: four in the first 8 bytes, two in the last 4
+    std::memcpy(panel + r * 2, source + 108, 2);
+    for (size_t s = 0; s < 8; s++) {
+        uint8_t* group = panel + 32 + s * 224;
+        for (size_t half = 0; half < 2; half++) {
+            const size_t i = 2 * s + half;
+            const int scale = (scales[i % 8] >> i / 8 * 4 & 15) | (scales[8 + i % 4] >> i / 4 * 2 & 3) << 4;
+            group[half * 16 + r] = static_cast<uint8_t>(scale - 32);
         }
+        pack_two_bits(source + 32, s, group + 32, r);
+        uint32_t thirds = 0;
+        for (size_t u = 0; u < 8; u++) thirds |= (word(source + u * 4) >> s & 0x01010101) << u;
+        put(group + 160 + r * 4, thirds);
+    }
+}
+
+void pack_iq4_xs(const uint8_t* source, uint8_t* panel, size_t r) {
+    std::memcpy(panel + r * 2, source, 2);
+    for (size_t s = 0; s < 8; s++) {
+        uint8_t* group = panel + 32 + s * 272;
+        const int upper = source[2 + s / 4] >> s % 4 * 2 & 3, lower = source[4 + s / 2] >> s % 2 * 4 & 15;
+        group[r] = static_cast<uint8_t>((lower | upper << 4) - 32);
+        pack_nibbles(source + 8 + s * 16, group + 16, r);
     }
 }
 
@@ -224,6 +261,12 @@ void pack_row(Format format, const uint8_t* source, size_t inputs, uint8_t* pane
             return;
         case Format::q2_k:
             for (size_t b = 0; b < blocks; b++) pack_q2_k(source + b * l.block_bytes, panel + b * l.group_bytes, r);
+            return;
+        case Format::q3_k:
+            for (size_t b = 0; b < blocks; b++) pack_q3_k(source + b * l.block_bytes, panel + b * l.group_bytes, r);
+            return;
+        case Format::iq4_xs:
+            for (size_t b = 0; b < blocks; b++) pack_iq4_xs(source + b * l.block_bytes, panel + b * l.group_bytes, r);
             return;
         case Format::s8_k:
             for (size_t b = 0; b < blocks; b++) pack_s8_k(source + b * l.block_bytes, panel + b * l.group_bytes, r);
@@ -297,15 +340,17 @@ size_t source_row_bytes(Format format, size_t inputs) {
 
 size_t panel_bytes(Format format, size_t inputs) {
     const Layout l = layout(format);
+    if (inputs == 0) return 0;
+    source_row_bytes(format, inputs);  // refuses more inputs than there can be, and those that are not whole blocks
     const size_t padded = padded_inputs(activation_of(format, false), inputs);
     return product(padded / l.block, l.group_bytes);
 }
 
 size_t Weights::packed_size(Format format, size_t rows, size_t inputs) {
-    return aligned(product((rows + kLanes - 1) / kLanes, panel_bytes(format, inputs)));
+    return aligned(product(whole(rows, kLanes), panel_bytes(format, inputs)));
 }
 
-size_t Weights::vector_size(size_t length) { return aligned(product((length + kLanes - 1) / kLanes * kLanes, 4)); }
+size_t Weights::vector_size(size_t length) { return aligned(product(product(whole(length, kLanes), kLanes), 4)); }
 
 Weights::Weights(size_t capacity, Pool& pool) : arena_(capacity), room_(arena_.data(), capacity), pool_(pool) {}
 
@@ -327,9 +372,8 @@ uint8_t* Weights::own(const void* at) {
 }
 
 size_t Weights::reserve(Format format, size_t rows, size_t inputs, size_t parts) {
-    if (rows == 0 || parts == 0) throw std::invalid_argument("nothing to pack");
-    source_row_bytes(format, inputs);  // refuses inputs that are not whole blocks
-    const size_t panels = (rows + kLanes - 1) / kLanes, panel = panel_bytes(format, inputs);
+    if (rows == 0 || inputs == 0 || parts == 0) throw std::invalid_argument("nothing to pack");
+    const size_t panels = whole(rows, kLanes), panel = panel_bytes(format, inputs);
     const uint8_t* base = take(aligned(product(product(panels, panel), parts)));
     for (size_t i = 0; i < parts; i++)
         weights_.push_back({format, rows, inputs, panels, panel * parts, base + i * panel});
@@ -346,7 +390,7 @@ void Weights::fill(size_t index, size_t first_row, std::span<const uint8_t> byte
     if (first_row > w.rows || rows > w.rows - first_row || !whole_panels)
         throw std::invalid_argument(std::to_string(rows) + " rows from " + std::to_string(first_row) +
                                     " on are not whole panels of a weight of " + std::to_string(w.rows) + " rows");
-    const size_t panels = (rows + kLanes - 1) / kLanes;
+    const size_t panels = whole(rows, kLanes);
     uint8_t* data = own(w.data);
     pool_.run([&](int thread, int threads) {
         for (size_t p = panels * thread / threads; p < panels * (thread + 1) / threads; p++)
@@ -480,6 +524,20 @@ void decode_row(const PackedWeight& w, size_t row, float* out) {
                 const float min = half_to_float(half(group + 32 + r * 2)) * part[32 + second + r];
                 const int q = part[64 + second * 4 + r * 4 + i % 4] >> i % 16 / 4 * 2 & 3;
                 out[k] = scale * static_cast<float>(q) + min;
+                break;
+            }
+            case Format::q3_k: {
+                const uint8_t* part = group + 32 + i / 32 * 224;
+                const float scale = half_to_float(half(group + r * 2)) * static_cast<int8_t>(part[i / 16 % 2 * 16 + r]);
+                const size_t byte = r * 4 + i % 4, half_of = i / 16 % 2 * 64;
+                const int two = part[32 + half_of + byte] >> i % 16 / 4 * 2 & 3, third = part[160 + byte] >> i % 32 / 4;
+                out[k] = scale * static_cast<float>((two | (third & 1) << 2) - 4);
+                break;
+            }
+            case Format::iq4_xs: {
+                const uint8_t* part = group + 32 + i / 32 * 272;
+                const float scale = half_to_float(half(group + r * 2)) * static_cast<int8_t>(part[r]);
+                out[k] = scale * static_cast<float>(kIq4Nl[quant(part + 16, 0, i % 32, r)] - 128);
                 break;
             }
             case Format::s8_k: {

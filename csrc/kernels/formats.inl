@@ -22,6 +22,9 @@
 //         bits 2f, 2f+1 of byte r*4+b of vector h: the upper ones of k = 16h+4f+b
 //   q2_k  [16 d][16 -dmin]  [2 x 16 u8 s][2 x 16 u8 m][2 x 64 B]     a scale and a minimum for each 16 k, value
 //         d * s * u2 + -dmin * m; bits 2f, 2f+1 of byte r*4+b of vector h: k = 16h+4f+b
+//   q3_k  [16 d]            [2 x 16 s8 s][2 x 64 B][64 B]            a scale for each 16 k, value d * s * (u3 - 4); the
+//         lower two bits as in q2_k; bit 4h+f of byte r*4+b of the last vector: the third
+//   iq4_xs  [16 d]          [16 s8 s][4 x 64 B]                      nibbles as in q4_0, value d * s * book[u4]
 //   s8_k  [16 f32 d]        [16 s8 s][16 s8 s][8 x 64 B]             a scale for each 16 k, value d * s * (u8 - 128);
 //         two halves' scaled dots stay below 2^24 while |s q| <= 2^12, as in all that is held so
 
@@ -82,8 +85,8 @@ struct U4z : Q4_1 {
 // The vectors of nibbles at `at`, each with its fifth bit from the vector behind them.
 QB_INLINE void five_bits(const uint8_t* at, int j, Bytes& first4, Bytes& next4) {
     const Bytes both = load_bytes(at + j * 64), fifth = load_bytes(at + 256);
-    first4 = join_bits(low_nibbles(both), fifth, 2 * j, 1);
-    next4 = join_bits(high_nibbles(both), fifth, 2 * j + 1, 1);
+    first4 = join_bits<4>(low_nibbles(both), fifth, 2 * j, 1);
+    next4 = join_bits<4>(high_nibbles(both), fifth, 2 * j + 1, 1);
 }
 template <bool Min> struct Fives : Scales {
     static constexpr int kScaleBytes = Min ? 64 : 32;
@@ -166,21 +169,46 @@ struct Q6_K : Super<32, 416> {
     static constexpr int kHalfZeroShift = 5;
     QB_INLINE void vectors(const uint8_t* group, int j, Bytes& first4, Bytes& next4) {
         const Bytes both = load_bytes(group + 32 + j * 64), upper = load_bytes(group + 288 + j / 2 * 64);
-        first4 = join_bits(low_nibbles(both), upper, j % 2 * 4, 3);
-        next4 = join_bits(high_nibbles(both), upper, j % 2 * 4 + 2, 3);
+        first4 = join_bits<4>(low_nibbles(both), upper, j % 2 * 4, 3);
+        next4 = join_bits<4>(high_nibbles(both), upper, j % 2 * 4 + 2, 3);
     }
     QB_INLINE I dot(I acc, Bytes w, I x) { return dot4_narrow(acc, w, x); }
 };
 
+// Numbers of two bits, four in a byte of the two vectors at `at`.
+QB_INLINE void two_bits(const uint8_t* at, int j, Bytes& first4, Bytes& next4) {
+    const Bytes four = load_bytes(at + j / 2 * 64), both = j % 2 ? high_nibbles(four) : low_nibbles(four);
+    first4 = choose_bytes(kLowerTwo, both);
+    next4 = choose_bytes(kUpperTwo, both);
+}
 struct Q2_K : Super<64, 192> {
     static constexpr int kHalfZeroShift = -1;
     static constexpr bool kHalfMin = true;
     QB_INLINE void vectors(const uint8_t* group, int j, Bytes& first4, Bytes& next4) {
-        const Bytes four = load_bytes(group + 64 + j / 2 * 64), both = j % 2 ? high_nibbles(four) : low_nibbles(four);
-        first4 = choose_bytes(kLowerTwo, both);
-        next4 = choose_bytes(kUpperTwo, both);
+        two_bits(group + 64, j, first4, next4);
     }
     QB_INLINE I dot(I acc, Bytes w, I x) { return dot4_narrow(acc, w, x); }
+};
+
+struct Q3_K : Super<32, 224> {
+    static constexpr int kHalfZeroShift = 2;
+    QB_INLINE void vectors(const uint8_t* group, int j, Bytes& first4, Bytes& next4) {
+        const Bytes third = load_bytes(group + 160);
+        two_bits(group + 32, j, first4, next4);
+        first4 = join_bits<2>(first4, third, 2 * j, 1);
+        next4 = join_bits<2>(next4, third, 2 * j + 1, 1);
+    }
+    QB_INLINE I dot(I acc, Bytes w, I x) { return dot4_narrow(acc, w, x); }
+};
+
+struct Iq4Xs : Super<32, 272> {
+    static constexpr int kZeroShift = 7;
+    static constexpr bool kHasMin = false;
+    QB_INLINE F scale(const uint8_t* group, Head head) { return mul(head.factor, to_float(load_s8(group))); }
+    QB_INLINE void vectors(const uint8_t* group, int j, Bytes& first4, Bytes& next4) {
+        Iq4Nl::vectors(group - 16, j, first4, next4);
+    }
+    QB_INLINE I dot(I acc, Bytes w, I x) { return dot4_wide(acc, w, x); }
 };
 
 struct S8_K : Super<64, 544> {

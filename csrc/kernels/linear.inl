@@ -1,9 +1,9 @@
 // The one GEMM core. Each output element is one chain of operations, ascending k, the same for every number of tokens:
 //   quantized: per group of 32 an exact integer dot, then f = fma(dot, w_scale * x_scale, f) and for formats with a
-//              minimum f = fma(min, x_scale * x_sum, f); for q6_k, s8_k and q2_k the dot is that of two halves,
+//              minimum f = fma(min, x_scale * x_sum, f); for q6_k, s8_k, q2_k and q3_k the dot is that of two halves,
 //              times their scales, and the minimum likewise
 //   on bf16:   per group two chains over units 0 and 1 mod 2, joined, less what every w + offset has too much, then
-//              f = fma(dot, w_scale, f) and f = fma(min, x_sum, f); for q6_k, s8_k and q2_k per half of a group
+//              f = fma(dot, w_scale, f) and f = fma(min, x_sum, f); for q6_k, s8_k, q2_k and q3_k per half of a group
 //   float:     four chains over units 0,1,2,3 mod 4, joined as (0 + 1) + (2 + 3)
 //   scaled:    per block of 64 four such chains over its floats, then f = fma(scale, joined, f)
 
@@ -151,10 +151,11 @@ QB_INLINE void halves_tile(const uint8_t* panels, size_t stride, const uint8_t* 
 template <class Quantized> struct Wide {
     static constexpr bool kHalves = requires { Quantized::kHalfZeroShift; };  // a scale for each 16 of a group
     static constexpr int kZero = [] {
+        const auto zero = [](int shift) { return shift < 0 ? 0 : 1 << shift; };
         if constexpr (kHalves)
-            return Quantized::kHalfZeroShift < 0 ? 0 : 1 << Quantized::kHalfZeroShift;
+            return zero(Quantized::kHalfZeroShift);
         else
-            return Quantized::kZeroShift < 0 ? 0 : 1 << Quantized::kZeroShift;
+            return zero(Quantized::kZeroShift);
     }();
     static constexpr bool kBytes = kZero == 128;
     static constexpr float kOffset = 128.0f * (kBytes ? 17 : 1) + kZero;

@@ -217,7 +217,8 @@ def _formats(tensors: Tensors) -> dict[str, str]:
     found = {}
     for name, count in Counter(format for format, _ in tensors.values()).most_common():
         form = FORMATS[name]
-        as_what = "" if form.held is None else f", held in {form.held}: {FORMATS[form.held].bits:g} bits"
+        how = "held in" if form.exact else "rounded to"
+        as_what = "" if form.held is None else f", {how} {form.held}: {FORMATS[form.held].bits:g} bits"
         found[name] = f"{count} tensors, {form.bits:g} bits a weight{as_what}"
     return found
 

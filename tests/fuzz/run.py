@@ -39,6 +39,7 @@ def main(name: str, seconds: str) -> None:
         (found / f"seed{i}").write_bytes(seed)
 
     def once(data: bytes) -> None:
+        targets.SAID.clear()
         shutil.rmtree(inside, ignore_errors=True)
         inside.mkdir()
         targets.TARGETS[name](data, inside)

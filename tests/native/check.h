@@ -30,9 +30,9 @@ inline std::vector<const qb::Kernels*> variants() {
 }
 
 inline const char* format_name(qb::Format f) {
-    static const char* const names[] = {"f32",   "f16",  "bf16", "q8_0", "q4_0", "q4_1", "nf4",
-                                        "fp4",   "q4_k", "q6_k", "q5_0", "q5_1", "q5_k", "iq4_nl",
-                                        "mxfp4", "u4z",  "u8z",  "e4m3", "s8_k", "q2_k"};
+    static const char* const names[] = {"f32",  "f16",  "bf16", "q8_0", "q4_0", "q4_1",   "nf4",   "fp4",
+                                        "q4_k", "q6_k", "q5_0", "q5_1", "q5_k", "iq4_nl", "mxfp4", "u4z",
+                                        "u8z",  "e4m3", "s8_k", "q2_k", "q3_k", "iq4_xs"};
     return names[static_cast<int>(f)];
 }
 

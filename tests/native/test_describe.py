@@ -29,7 +29,7 @@ def model(tmp_path_factory) -> Path:
     dice = np.random.default_rng(1)
     for name in tensors:
         if "ffn" in name and "norm" not in name:
-            tensors[name] = random_weight("q2_k" if "down" in name else "q3_k", tensors[name].shape, dice, 0.03)
+            tensors[name] = random_weight("q2_k" if "down" in name else "iq3_s", tensors[name].shape, dice, 0.03)
     more = {"general.license": "apache-2.0", "general.size_label": "1M"}
     return write_gguf(tmp_path_factory.mktemp("describe") / "m.gguf", metadata | more, tensors)
 
@@ -50,7 +50,7 @@ def test_a_model_that_runs(model):
     assert facts["formats"] == {
         "q4_1": "9 tensors, 5 bits a weight",
         "f32": "5 tensors, 32 bits a weight",
-        "q3_k": "4 tensors, 3.4375 bits a weight, held in q6_k: 6.5625 bits",
+        "iq3_s": "4 tensors, 3.4375 bits a weight, held in q6_k: 6.5625 bits",
         "q2_k": "2 tensors, 2.625 bits a weight",
     }
     memory = facts["memory"]
@@ -59,6 +59,20 @@ def test_a_model_that_runs(model):
     assert memory["kv_bytes"] == 100 * memory["kv_bytes_per_token"]
     assert memory["bytes_together"] == memory["kv_bytes"] + memory["weights_bytes"]
     assert describe(model)["memory"]["context"] == facts["context"]
+
+
+def test_what_is_rounded_is_said(tmp_path, capsys):
+    metadata, tensors = tiny_llama("f32")
+    wide = {"blk.0.ffn_up.weight": "f64", "blk.0.ffn_down.weight": "i32", "blk.0.ffn_gate.weight": "i16"}
+    for name, format in wide.items():
+        tensors[name] = random_weight(format, tensors[name].shape, np.random.default_rng(1))
+    path = write_gguf(tmp_path / "m.gguf", metadata, tensors)
+    formats = describe(path)["formats"]
+    assert formats["f64"] == "1 tensors, 64 bits a weight, rounded to f32: 32 bits"
+    assert formats["i32"] == "1 tensors, 32 bits a weight, rounded to f32: 32 bits"
+    assert formats["i16"] == "1 tensors, 16 bits a weight, held in f32: 32 bits"
+    assert main.call(["info", str(path)]) == 0
+    assert "64 bits a weight, rounded to f32" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -160,7 +174,7 @@ def test_the_command(model, capsys):
     assert facts == describe(model, 64)
     assert main.call(["info", str(model)]) == 0
     shown = capsys.readouterr().out
-    assert "  q3_k  4 tensors, 3.4375 bits a weight, held in q6_k: 6.5625 bits\n" in shown
+    assert "  iq3_s  4 tensors, 3.4375 bits a weight, held in q6_k: 6.5625 bits\n" in shown
     assert "runs           yes\n" in shown
     assert main.call(["info", str(model), "--context", "-1"]) == 1
     assert "positive number" in capsys.readouterr().err

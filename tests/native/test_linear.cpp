@@ -22,6 +22,8 @@ size_t block_of(Format format) {
         case Format::q5_k:
         case Format::s8_k:
         case Format::q2_k:
+        case Format::q3_k:
+        case Format::iq4_xs:
         case Format::q6_k: return 256;
         default: return 32;
     }
@@ -59,6 +61,7 @@ std::vector<uint8_t> encoded(Format format, size_t rows, size_t inputs, std::mt1
                 break;
             }
             case Format::q2_k: half(&data[i + 80]), half(&data[i + 82]), i += 84; break;
+            case Format::q3_k: half(&data[i + 108]), i += 110; break;
             case Format::s8_k: {  // scales of up to 31: its dots are exact as far as 2^24
                 const float d = normal(random);
                 std::memcpy(&data[i], &d, 4);

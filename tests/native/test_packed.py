@@ -347,6 +347,8 @@ LAYOUTS = {
     "e4m3": "5711369e1dce91c5",
     "s8_k": "4fedbdbc4e0ca3bb",
     "q2_k": "165b37b50680c7ae",
+    "q3_k": "e1e5627eb5175855",
+    "iq4_xs": "3b6cc62dbbf736d7",
     "numbers in bf16": "1640ce544fa2fb5e",
     "numbers in q4_1": "77e4c66fbbad3e52",
     "numbers in q8_0": "2ab1473be5d118eb",

@@ -106,7 +106,7 @@ def value(name: str, data: bytes, i: int) -> float:
     raise AssertionError(name)
 
 
-@pytest.mark.parametrize("name", [*BLOCKS, "s8_k", "q2_k"])
+@pytest.mark.parametrize("name", [*BLOCKS, "s8_k", "q2_k", "q3_k", "iq4_xs"])
 def test_values_one_by_one(name):
     f = FORMATS[name]
     w = random_weight(name, (5, 3 * f.block), np.random.default_rng(1))

@@ -17,6 +17,7 @@ import pytest
 
 import quantized
 from checkpoints import write_checkpoint, write_tensors
+from quickbrown.describe import describe
 from quickbrown.quant.encodings import ENCODINGS, encoding, skipped
 from quickbrown.quant.published import Published
 from quickbrown.weights.safetensors import SafetensorsSource
@@ -45,7 +46,8 @@ HELD = {
     "hqq 8": "u8z", "hqq": "u4z", "compressed-tensors int4 float32": "u8z", "compressed-tensors int4 zeros": "u4z",
     "compressed-tensors int4": "q4_0", "compressed-tensors int3": "u4z", "compressed-tensors int8 packed": "q8_0",
     "compressed-tensors int8 zeros": "u8z", "compressed-tensors int8 tensor": "q8_0", "compressed-tensors int8": "u8z",
-    "compressed-tensors float8": "e4m3", "torchao int8": "u8z", "torchao intx": "u8z", "torchao float8": "e4m3",
+    "compressed-tensors float8": "e4m3", "compressed-tensors float4": "f32",
+    "torchao int8": "u8z", "torchao intx": "u8z", "torchao float8": "e4m3",
 }  # fmt: skip
 
 
@@ -160,6 +162,94 @@ def test_awq(zero_point):
         assert np.concatenate(list(weight.slices(rows))).tobytes() == np.ascontiguousarray(weight.data).tobytes()
 
 
+@pytest.mark.parametrize("spare", [0, 3])
+def test_awq_by_rows(spare):
+    """Outputs first, nibbles in their order, and more zeros and scales than groups."""
+    q, zeros, scales = numbers(4)
+    tensors = published(quantized.awq_rows(q, zeros, scales, spare))
+    weight = encoding({"quant_method": "awq", "w_bit": 4, "q_group_size": 32, "version": "GEMV"}).weight(tensors)
+    assert weight.decode().tobytes() == quantized.meant(q, zeros, scales, np.arange(96) // 32).tobytes()
+    assert weight.format == "u4z"
+    assert np.concatenate(list(weight.slices(24))).tobytes() == np.ascontiguousarray(weight.data).tobytes()
+
+
+NVFP4 = {"quant_method": "compressed-tensors", "format": "nvfp4-pack-quantized", "config_groups": {}}
+
+
+def floats_of_4_bits(exponents, whole, shape=(24, 512)):
+    """Every code, in groups whose scales have exponents of E4M3 out of a range: tensors and values."""
+    dice = np.random.default_rng(7)
+    codes = dice.integers(0, 16, shape)
+    scales = dice.integers(*exponents, (shape[0], shape[1] // 16)) << 3 | dice.integers(
+        0, 8, (shape[0], shape[1] // 16)
+    )
+    scales[::3, 5] = 0
+    values = quantized.FLOATS4[codes] * np.repeat(quantized.E4M3[scales] / np.float32(whole), 16, 1)
+    return quantized.nvfp4(codes, scales, whole), values
+
+
+@pytest.mark.parametrize("exponents", [(0, 6), (7, 12), (11, 15)])
+@pytest.mark.parametrize("whole", [1024.0, 3.0, 1537.5, 1e-3])
+def test_nvfp4(exponents, whole):
+    """In s8_k where a block's scales are near each other: to the last bit by a power of two, else but for a rounding of
+    the scale of the tensor. All of the range of q and s is used, and not left."""
+    tensors, values = floats_of_4_bits(exponents, whole)
+    weight = encoding(NVFP4).weight(published(tensors))
+    assert weight.format == "s8_k"
+    if np.log2(whole) % 1 == 0:
+        np.testing.assert_array_equal(weight.decode(), values)
+    else:
+        np.testing.assert_allclose(weight.decode(), values, rtol=2.0**-22, atol=0)
+    blocks = weight.data.reshape(24, 2, 276).view(np.int8)
+    s, q = blocks[..., 4:20].astype(int), blocks[..., 20:].astype(int)
+    most = (np.abs(s[..., None]) * np.abs(q.reshape(*s.shape, 16))).max()
+    assert most <= 1 << 12
+    assert np.concatenate(list(weight.slices(8))).tobytes() == np.ascontiguousarray(weight.data).tobytes()
+
+
+@pytest.mark.parametrize(("exponents", "shape"), [((1, 15), (24, 512)), ((7, 10), (24, 384))])
+def test_nvfp4_that_is_held_in_float32(exponents, shape):
+    """Scales far from each other, or rows that are no whole blocks: exact."""
+    tensors, values = floats_of_4_bits(exponents, 1537.5, shape)
+    weight = encoding(NVFP4).weight(published(tensors))
+    assert weight.format == "f32"
+    np.testing.assert_array_equal(weight.decode(), values)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({".weight_global_scale": quantized.tensor("F32", np.array([0], "<f4"))}, "is 0.0, not a positive number"),
+        ({".weight_global_scale": quantized.tensor("F32", np.array([np.inf], "<f4"))}, "is inf, not a positive"),
+        ({".weight_global_scale": quantized.tensor("F32", np.ones(2, "<f4"))}, "holds 2 numbers, not one"),
+        ({".weight_scale": quantized.tensor("F8_E4M3", np.full((24, 32), 127, np.uint8))}, "are no number or below 0"),
+        ({".weight_scale": quantized.tensor("F8_E4M3", np.full((24, 32), 200, np.uint8))}, "are no number or below 0"),
+        ({".weight_scale": quantized.tensor("U8", np.full((24, 32), 20, np.uint8))}, "not F8_E4M3 of shape"),
+        (
+            {".weight_zero_point": quantized.tensor("I8", np.zeros((24, 32), np.int8))},
+            "zero points, which are not read",
+        ),
+    ],
+)
+def test_nvfp4_that_is_refused(change, said):
+    tensors, _ = floats_of_4_bits((7, 9), 2.0)
+    with pytest.raises(ValueError, match=said):
+        encoding(NVFP4).weight(published(tensors | change))
+    with pytest.raises(ValueError, match="the format is not nvfp4"):
+        encoding(NVFP4 | {"format": "mxfp4-pack-quantized"}).weight(published(tensors))
+
+
+def test_torchaos_int4_is_refused():
+    """Groups stand before outputs in its scales: read as another class of torchao it would be noise."""
+    tensors = {
+        "._weight_qdata": quantized.tensor("I8", np.ones((32, 64), np.int8)),
+        "._weight_scale": quantized.tensor("BF16", np.ones((4, 32), "<u2")),
+        "._weight_zero_point": quantized.tensor("BF16", np.ones((4, 32), "<u2")),
+    }
+    with pytest.raises(ValueError, match=r"scale has shape \(4, 32\), and qdata \(32, 64\)"):
+        encoding({"quant_method": "torchao"}).weight(published(tensors))
+
+
 def test_scales_that_are_no_float16():
     """One of bfloat16 is, unless it is very small or large: then 4 bits are held in 8, with a scale of float32."""
     q, zeros, _ = numbers(4)
@@ -189,11 +279,14 @@ def test_scales_that_are_no_float16():
         ),
         ({"quant_method": "gptq", "bits": 4, "group_size": 32, "is_marlin_format": True}, "is_marlin_format is True"),
         ({"quant_method": "awq", "bits": 8}, "'awq': bits is 8; 4 are read"),
-        ({"quant_method": "awq", "bits": 4, "version": "gemv"}, "'awq': version is 'gemv'; read is 'gemm'"),
+        (
+            {"quant_method": "awq", "bits": 4, "version": "marlin"},
+            "'awq': version is 'marlin'; read is 'gemm' or 'gemv'",
+        ),
         ({"quant_method": "bitsandbytes"}, "one of load_in_4bit and load_in_8bit must be true"),
         (
-            {"quant_method": "compressed-tensors", "format": "nvfp4-pack-quantized"},
-            "'compressed-tensors': format is 'nvfp4-pack-quantized'; read are pack-quantized",
+            {"quant_method": "compressed-tensors", "format": "marlin-24"},
+            "'compressed-tensors': format is 'marlin-24'; read are pack-quantized",
         ),
         (
             {"quant_method": "compressed-tensors", "format": "dense", "sparsity_config": {"format": "sparse-24"}},
@@ -232,6 +325,8 @@ def test_odd_fields(name):
 EXAMPLES = {
     "gptq": lambda: quantized.gptq(*numbers(4), 4, g_idx=np.arange(96) // 32),
     "awq": lambda: quantized.awq(*numbers(4)),
+    "awq gemv": lambda: quantized.awq_rows(*numbers(4)),
+    "nvfp4": lambda: floats_of_4_bits((7, 12), 3.0)[0],
 }
 
 
@@ -240,7 +335,9 @@ def test_damaged_tensors_are_refused(name):
     """Each tensor missing, of another type, of another shape, cut: a ValueError when it is opened or read, or values of
     the right shape, never anything else."""
     if name in EXAMPLES:
-        config = {"quant_method": name, "bits": 4, "group_size": 32}
+        method, _, version = name.partition(" ")
+        config = {"quant_method": method, "bits": 4, "group_size": 32} | ({"version": version} if version else {})
+        config = NVFP4 if name == "nvfp4" else config
         parts = published(EXAMPLES[name]())
     else:
         config, parts = CASES[name]["config"], golden(CASES[name])
@@ -274,7 +371,7 @@ def folder_of(tmp_path, name="gptq", **fields):
     return quantized.write(tmp_path, name, num_hidden_layers=1, **fields)[0]
 
 
-def rewrite(folder, change, config=None):
+def rewrite(folder, change, config=None, shards=1):
     """The tensors of a folder after `change` has had them."""
     source = folder / "model.safetensors"
     data = source.read_bytes()
@@ -286,7 +383,8 @@ def rewrite(folder, change, config=None):
         start, stop = entry["data_offsets"]
         tensors[name] = (entry["dtype"], tuple(entry["shape"]), data[8 + length + start : 8 + length + stop])
     change(tensors)
-    write_tensors(folder, tensors)
+    source.unlink()
+    write_tensors(folder, tensors, shards)
     if config is not None:
         quantized.described(folder, config)
     return folder
@@ -303,6 +401,54 @@ def test_a_folder(tmp_path):
     source.release(Q + ".weight")
     again = SafetensorsSource(folder).get(Q + ".weight").decode()
     assert source.get(Q + ".weight").decode().tobytes() == again.tobytes()
+
+
+@pytest.mark.parametrize("base", [None, "weights"])
+@pytest.mark.parametrize("shards", [1, 2])
+def test_files_as_autogptq_called_them(tmp_path, base, shards):
+    """quantize_config.json beside a config.json that says nothing, and names of weights that follow from it."""
+    folder, _ = quantized.write(tmp_path, "gptq")
+    want = SafetensorsSource(folder)
+    quantized.described(folder, None)
+    said = {"bits": 4, "group_size": 32, "desc_act": False, "sym": False, "model_file_base_name": base}
+    (folder / "quantize_config.json").write_text(json.dumps(said), "utf-8")
+    stem = base or "gptq_model-4bit-32g"
+    rewrite(folder, lambda tensors: None, shards=shards)
+    for path in folder.glob("model*.safetensors*"):
+        text = path.read_bytes()
+        (folder / path.name.replace("model", stem, 1)).write_bytes(text.replace(b'"model-0', f'"{stem}-0'.encode()))
+        path.unlink()
+    source = SafetensorsSource(folder)
+    assert source.quantization == "gptq, 4 bits, groups of 32"
+    assert source.formats == want.formats
+    for name in want.names():
+        assert (source.get(name).decode() == want.get(name).decode()).all()
+    assert describe(folder)["runs"]
+    (folder / "quantize_config.json").write_text('{"bits": 4', "utf-8")
+    with pytest.raises(BadFile, match=r"quantize_config\.json.*is not valid JSON"):
+        SafetensorsSource(folder)
+
+
+@pytest.mark.parametrize("name", ["../model", "a/b", "", 3, None, "x" * 300])
+def test_a_name_of_weights_that_leads_elsewhere_is_not_followed(tmp_path, name):
+    folder, _ = quantized.write(tmp_path / "in", "gptq")
+    quantized.described(folder, None)
+    (folder / "model.safetensors").rename(tmp_path / "in" / "model.safetensors")
+    said = {"bits": 4, "group_size": "/../..", "model_file_base_name": name}
+    (folder / "quantize_config.json").write_text(json.dumps(said), "utf-8")
+    with pytest.raises(BadFile, match=r"holds no model\.safetensors"):
+        SafetensorsSource(folder)
+
+
+def test_a_file_as_autoawq_wrote_it(tmp_path):
+    folder, _ = quantized.write(tmp_path, "awq")
+    want = SafetensorsSource(folder)
+    quantized.described(folder, None)
+    said = {"zero_point": True, "q_group_size": 32, "w_bit": 4, "version": "GEMM"}
+    (folder / "quant_config.json").write_text(json.dumps(said), "utf-8")
+    source = SafetensorsSource(folder)
+    assert source.quantization == want.quantization
+    assert all((source.get(name).decode() == want.get(name).decode()).all() for name in want.names())
 
 
 def test_a_plain_module_is_read_as_it_is(tmp_path):

@@ -338,7 +338,7 @@ def with_places(folder: Path, change: Callable[[dict[str, Any]], object]) -> Pat
             lambda index: index["weight_map"].update({UP: "model-00003.safetensors"}),
             "model-00003.safetensors is missing",
         ),
-        (lambda index: index["weight_map"].update({UP: SECOND}), f"holds the tensor '{UP}', which {INDEX} places else"),
+        (lambda index: index["weight_map"].update({UP: SECOND}), f"tensor '{UP}', which the index places else"),
     ],
 )
 def test_wrong_indexes(sharded, change, sentence):

@@ -223,6 +223,9 @@ TWO = {
 NO_UNKNOWN = {"type": "BPE", "vocab": {"b": 0}, "merges": [], "unk_token": "<none>"}
 EMPTY = {"model": {"type": "BPE", "vocab": {}, "merges": []}, "added_tokens": [], "post_processor": None}
 
+UNLISTED = TWO | {"single": [{"SpecialToken": {"id": "<q>", "type_id": 0}}, *TWO["single"]]}
+NOTHING = {"type": "Replace", "pattern": {"String": ""}, "content": "x"}
+
 
 @pytest.mark.parametrize(
     ("changed", "sentence"),
@@ -238,6 +241,10 @@ EMPTY = {"model": {"type": "BPE", "vocab": {}, "merges": []}, "added_tokens": []
         ({"tokenizer": {"decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True}}}, r"\(WordPiece\)"),
         ({"tokenizer": {"model": NO_UNKNOWN, "normalizer": None}}, "cannot encode a text"),
         ({"tokenizer": {"post_processor": TWO}}, "begins every text with 2 tokens"),
+        ({"tokenizer": {"post_processor": UNLISTED}}, "has a special token that it does not list: '<q>'"),
+        ({"tokenizer": {"post_processor": {"type": "Sequence", "processors": [UNLISTED]}}}, "not list: '<q>'"),
+        ({"tokenizer": {"normalizer": NOTHING}}, "puts a text in the place of none"),
+        ({"tokenizer": {"normalizer": {"type": "Sequence", "normalizers": [NOTHING]}}}, "in the place of none"),
         ({"tokenizer_config": b"[]"}, "must hold a JSON object"),
         ({"tokenizer_config": b"{"}, "is not valid JSON"),
         ({"tokenizer_config": {"eos_token": 5}}, "'eos_token' must be a token's text"),
@@ -252,11 +259,13 @@ EMPTY = {"model": {"type": "BPE", "vocab": {}, "merges": []}, "added_tokens": []
         ({"config": b"\xff"}, "is not valid UTF-8"),
     ],
 )  # fmt: skip
-def test_damaged_files(changed, sentence, tmp_path):
+def test_damaged_files(changed, sentence, tmp_path, capfd):
+    """In a sentence, and without a word of the library's, which writes of its panics by itself."""
     with pytest.raises(BadFile, match=sentence) as caught:
         tokenizer_from_folder(write(tmp_path, **changed))
     assert str(caught.value).startswith(str(tmp_path))
     assert "\n" not in str(caught.value)
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("name", ["vocab.txt", "encoder.json", "vocab.json"])

@@ -178,13 +178,13 @@ QB_INLINE I dot4_nibbles(I acc, Bytes u4, I s8) {
 
 QB_INLINE I dot4_narrow(I acc, Bytes u6, I s8) { return dot4_nibbles(acc, u6, s8); }  // for u8 <= 63
 QB_INLINE I dot4_wide(I acc, Bytes u8, I s8) { return dot4(acc, u8, s8); }
-// `low` with two or one bits of each byte of `high` on top: bits `shift` and up of it, as far as `mask` goes.
-QB_INLINE __m256i join_bits_half(__m256i low, __m256i high, int shift, int mask) {
+// `low`, of At bits, with two or one bits of each byte of `high` on top: bits `shift` and up, as far as `mask` goes.
+template <int At> QB_INLINE __m256i join_bits_half(__m256i low, __m256i high, int shift, int mask) {
     const __m256i wanted = _mm256_and_si256(_mm256_srli_epi32(high, shift), _mm256_set1_epi8(static_cast<char>(mask)));
-    return _mm256_or_si256(low, _mm256_slli_epi32(wanted, 4));
+    return _mm256_or_si256(low, _mm256_slli_epi32(wanted, At));
 }
-QB_INLINE Bytes join_bits(Bytes low, Bytes high, int shift, int mask) {
-    return {join_bits_half(low.a, high.a, shift, mask), join_bits_half(low.b, high.b, shift, mask)};
+template <int At> QB_INLINE Bytes join_bits(Bytes low, Bytes high, int shift, int mask) {
+    return {join_bits_half<At>(low.a, high.a, shift, mask), join_bits_half<At>(low.b, high.b, shift, mask)};
 }
 // Each byte, of 0 to 15, names one of 16.
 QB_INLINE Bytes choose_bytes(const uint8_t* table, Bytes x) {

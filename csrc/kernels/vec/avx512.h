@@ -109,12 +109,12 @@ QB_INLINE I dot4_nibbles(I acc, Bytes u4, I s8) { return dot4(acc, u4, s8); }
 
 QB_INLINE I dot4_narrow(I acc, Bytes u6, I s8) { return dot4_nibbles(acc, u6, s8); }  // for u8 <= 63
 QB_INLINE I dot4_wide(I acc, Bytes u8, I s8) { return dot4(acc, u8, s8); }
-// `low` with two or one bits of each byte of `high` on top: bits `shift` and up of it, as far as `mask` goes.
-QB_INLINE Bytes join_bits(Bytes low, Bytes high, int shift, int mask) {
+// `low`, of At bits, with two or one bits of each byte of `high` on top: bits `shift` and up, as far as `mask` goes.
+template <int At> QB_INLINE Bytes join_bits(Bytes low, Bytes high, int shift, int mask) {
     typedef uint32_t Words __attribute__((vector_size(64)));
     const __m512i wanted =
         _mm512_and_si512((__m512i)((Words)high.v >> shift), _mm512_set1_epi8(static_cast<char>(mask)));
-    return {_mm512_or_si512(low.v, _mm512_slli_epi32(wanted, 4))};
+    return {_mm512_or_si512(low.v, _mm512_slli_epi32(wanted, At))};
 }
 // Each byte, of 0 to 15, names one of 16.
 QB_INLINE Bytes choose_bytes(const uint8_t* table, Bytes x) {

@@ -163,9 +163,9 @@ QB_INLINE I dot4_nibbles(I acc, Bytes u4, I s8) { return dot4(acc, u4, s8); }
 // Not inlined: without vector instructions each is hundreds of plain ones, in dozens of tiles.
 static __attribute__((noinline)) I dot4_wide(I acc, Bytes u8, I s8) { return dot4(acc, u8, s8); }
 QB_INLINE I dot4_narrow(I acc, Bytes u6, I s8) { return dot4_wide(acc, u6, s8); }  // for u8 <= 63
-// `low` with two or one bits of each byte of `high` on top: bits `shift` and up of it, as far as `mask` goes.
-static __attribute__((noinline)) Bytes join_bits(Bytes low, Bytes high, int shift, int mask) {
-    return {low.v | (high.v >> shift & static_cast<uint32_t>(mask) * 0x01010101u) << 4};
+// `low`, of At bits, with two or one bits of each byte of `high` on top: bits `shift` and up, as far as `mask` goes.
+template <int At> static __attribute__((noinline)) Bytes join_bits(Bytes low, Bytes high, int shift, int mask) {
+    return {low.v | (high.v >> shift & static_cast<uint32_t>(mask) * 0x01010101u) << At};
 }
 // Each byte, of 0 to 15, names one of 16.
 static __attribute__((noinline)) Bytes choose_bytes(const uint8_t* table, Bytes x) {

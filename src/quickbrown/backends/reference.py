@@ -31,7 +31,7 @@ ACTIVATION = {
     "f32": "f32", "f16": "f32", "bf16": "bf16", "q8_0": "int8", "q4_0": "int8", "q4_1": "int8",
     "nf4": "f32", "fp4": "f32", "q4_k": "int8", "q6_k": "int8", "q5_0": "int8", "q5_1": "int8", "q5_k": "int8",
     "iq4_nl": "int8", "mxfp4": "int8", "u4z": "int8", "u8z": "int8", "e4m3": "f32",
-    "s8_k": "int8", "q2_k": "int8",
+    "s8_k": "int8", "q2_k": "int8", "q3_k": "int8", "iq4_xs": "int8",
 }  # fmt: skip
 
 

@@ -1,10 +1,13 @@
-"""Linears as AWQ's tools publish them (Lin et al. 2023; AutoAWQ, GPTQModel), 4 bits, version "gemm".
+"""Linears as AWQ's tools publish them (Lin et al. 2023; AutoAWQ, GPTQModel), 4 bits.
 
     qweight  int32 (in, out / 8)      nibble k of word c is of output 8c + (0, 2, 4, 6, 1, 3, 5, 7)[k]
     qzeros   int32 (groups, out / 8)  the same; missing where zero_point is false: then 8
     scales   float (groups, out)
 
     W[o, i] = (q[i, o] - zero[i // group_size, o]) * scales[i // group_size, o]
+
+That is version "gemm". Version "gemv" has outputs first, and nibbles in their order: qweight (out, in / 8), qzeros
+(out, words), scales (out, 8 words), where there may be more words than the groups need.
 
 Values are exact.
 """
@@ -20,7 +23,7 @@ import numpy.typing as npt
 from quickbrown.quant import settings
 from quickbrown.quant.formats import Bytes, Floats
 from quickbrown.quant.integers import Grid, constant, unpack
-from quickbrown.quant.published import Parts, take
+from quickbrown.quant.published import Parts, Published, take
 from quickbrown.quant.weight import Weight
 
 _OUTPUTS = np.array([0, 2, 4, 6, 1, 3, 5, 7])  # of each nibble
@@ -38,7 +41,7 @@ class Awq:
         if bits != 4:
             raise ValueError(f"bits is {bits}; 4 are read")
         version = "version" if "version" in config else "format" if "format" in config else "checkpoint_format"
-        settings.one_of(config, version, ("gemm",), "gemm")
+        self.version = settings.one_of(config, version, ("gemm", "gemv"), "gemm")
         self.group_size = settings.whole(config, "group_size", "q_group_size", missing=128)
         if self.group_size != -1 and self.group_size < 1:
             raise ValueError(f"group_size is {self.group_size}; -1 and positive sizes are read")
@@ -51,6 +54,8 @@ class Awq:
         words = qweight.of("qweight", "I32", -1, -1)
         if not words.size:
             raise ValueError("qweight is empty")
+        if self.version == "gemv":
+            return self._rows(parts, words, scales)
         inputs, outputs = words.shape[0], words.shape[1] * 8
         group = inputs if self.group_size == -1 else self.group_size
         groups = -(-inputs // group)
@@ -74,6 +79,26 @@ class Awq:
             raise ValueError(f"it has {inputs} inputs, and only even numbers of them are read")
         zeros = constant(8, groups) if stored is None else own_zeros
         return Grid((outputs, inputs), 4, q, own_scales, zeros, group).weight()
+
+    def _rows(self, parts: Parts, words: npt.NDArray[Any], scales: Published) -> Weight:
+        """Of version "gemv"."""
+        outputs, inputs = words.shape[0], words.shape[1] * 8
+        group = inputs if self.group_size == -1 else self.group_size
+        groups = -(-inputs // group)
+        stored = take(parts, ".qzeros")[0].of("qzeros", "I32", outputs, -1)
+        if stored.shape[1] * 8 < groups or scales.shape != (outputs, stored.shape[1] * 8):
+            raise ValueError(f"scales of shape {scales.shape} and qzeros of {stored.shape} do not fit {groups} groups")
+
+        def q(first: int, last: int) -> Bytes:
+            return np.ascontiguousarray(words[first:last]).view(np.uint8)
+
+        def own_scales(first: int, last: int) -> Floats:
+            return scales.floats("scales")[first:last, :groups]
+
+        def own_zeros(first: int, last: int) -> Floats:
+            return unpack(np.ascontiguousarray(stored[first:last]).view(np.uint8), 4)[:, :groups].astype(np.float32)
+
+        return Grid((outputs, inputs), 4, q, own_scales, own_zeros, group).weight()
 
 
 def _columns(words: npt.NDArray[Any], first: int, last: int) -> Bytes:

@@ -7,13 +7,14 @@
     naive-quantized   one of those two
     mxfp4-pack-quantized   weight_packed bytes (out, in / 2): 4-bit floats, the first of two in the low half;
                       weight_scale bytes (out, in / 32): powers of two, plus 127
+    nvfp4-pack-quantized   the same; weight_scale F8_E4M3 (out, in / 16), weight_global_scale float32 (1)
     all others        weight_scale float: (1) for the tensor, (out, 1) for rows, (out, groups), or blocks of rows and
                       columns; weight_g_idx int32 (in), with actorder "group": the group of each column
 
-    W = (q - zero) * scale; where no zero point is published it is 0
+    W = (q - zero) * scale; where no zero point is published it is 0; of nvfp4 q * (scale / global scale)
 
-Values are exact. How inputs, keys and values were to be rounded (input_activations, kv_cache_scheme) is not read: they
-are rounded as every model's are here.
+Values are exact, those of nvfp4 to a rounding of float32. How inputs, keys and values were to be rounded
+(input_activations, kv_cache_scheme) is not read: they are rounded as every model's are here.
 """
 
 from __future__ import annotations
@@ -28,10 +29,14 @@ from quickbrown.quant.floats import scaled, whole_tensor
 from quickbrown.quant.formats import Bytes, Floats
 from quickbrown.quant.integers import Grid, constant, nibbles, side_by_side, unpack
 from quickbrown.quant.mxfp4 import mxfp4
+from quickbrown.quant.nvfp4 import nvfp4
 from quickbrown.quant.published import Parts, Published, take
 from quickbrown.quant.weight import Columns, Weight
 
-_READ = ("pack-quantized", "int-quantized", "float-quantized", "naive-quantized", "mxfp4-pack-quantized", "dense")
+_READ = (
+    "pack-quantized", "int-quantized", "float-quantized", "naive-quantized", "mxfp4-pack-quantized",
+    "nvfp4-pack-quantized", "dense",
+)  # fmt: skip
 
 
 class CompressedTensors:
@@ -39,9 +44,11 @@ class CompressedTensors:
 
     suffixes = (
         ".weight", ".weight_packed", ".weight_scale", ".weight_zero_point", ".weight_shape", ".weight_g_idx",
+        ".weight_global_scale",
     )  # fmt: skip
     unread = (
         ".input_scale", ".input_zero_point", ".output_scale", ".output_zero_point", ".k_scale", ".v_scale", ".q_scale",
+        ".input_global_scale",
     )  # fmt: skip
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -59,10 +66,10 @@ class CompressedTensors:
             weights = group.get("weights")
             if isinstance(weights, dict):
                 schemes.append(weights)
-        for format in sorted(formats or {default}):
+        self.formats = formats or {default}
+        for format in sorted(self.formats):
             if format not in _READ:
                 raise ValueError(f"format is {format!r}; read are {', '.join(_READ)}")
-        self.mxfp4 = "mxfp4-pack-quantized" in formats
         self.bits = {settings.whole(scheme, "num_bits") for scheme in schemes}
         if not all(1 <= bits <= 8 for bits in self.bits):
             raise ValueError(f"num_bits is {max(self.bits)}; 1 to 8 are read")
@@ -76,7 +83,7 @@ class CompressedTensors:
         if ".weight_packed" in parts:
             if ".weight" in parts:
                 raise ValueError("is there both packed and as it was")
-            return self._mxfp4(parts) if parts[".weight_packed"].dtype == "U8" else self._packed(parts)
+            return self._floats(parts) if parts[".weight_packed"].dtype == "U8" else self._packed(parts)
         weight, scale = take(parts, ".weight", ".weight_scale")
         if weight.dtype == "I8":
             return self._bytes(parts, weight)
@@ -89,16 +96,26 @@ class CompressedTensors:
             return scaled("weight", weight, scales, (1, size))
         return scaled("weight", weight, *whole_tensor(weight.shape, scales))
 
-    def _mxfp4(self, parts: Parts) -> Weight:
+    def _floats(self, parts: Parts) -> Weight:
         packed, scale = take(parts, ".weight_packed", ".weight_scale")
-        if not self.mxfp4 or len(packed.shape) != 2:
-            raise ValueError(f"weight_packed is {packed.dtype} of shape {packed.shape}, and the format is not mxfp4")
+        kind, group = ("nvfp4", 16) if ".weight_global_scale" in parts else ("mxfp4", 32)
+        if f"{kind}-pack-quantized" not in self.formats or len(packed.shape) != 2:
+            raise ValueError(f"weight_packed is {packed.dtype} of shape {packed.shape}, and the format is not {kind}")
+        if ".weight_zero_point" in parts:
+            raise ValueError("its floats have zero points, which are not read")
         outputs, inputs = packed.shape[0], packed.shape[1] * 2
-        if inputs % 32 or not packed.data.size:
-            raise ValueError(f"weight_packed of shape {packed.shape} holds no whole groups of 32 values")
+        if inputs % group or not packed.data.size:
+            raise ValueError(f"weight_packed of shape {packed.shape} holds no whole groups of {group} values")
         pairs = packed.of("weight_packed", "U8", *packed.shape).view(np.uint8)
-        powers = scale.of("weight_scale", "U8", outputs, inputs // 32).view(np.uint8)
-        return mxfp4((outputs, inputs), pairs, powers)
+        if kind == "mxfp4":
+            powers = scale.of("weight_scale", "U8", outputs, inputs // group).view(np.uint8)
+            return mxfp4((outputs, inputs), pairs, powers)
+        whole = parts[".weight_global_scale"].floats("weight_global_scale")
+        if whole.size != 1:
+            raise ValueError(f"weight_global_scale holds {whole.size} numbers, not one")
+        return nvfp4(
+            pairs, scale.of("weight_scale", "F8_E4M3", outputs, inputs // group), np.float32(whole.reshape(()))
+        )
 
     def _packed(self, parts: Parts) -> Weight:
         packed, said = take(parts, ".weight_packed", ".weight_shape")

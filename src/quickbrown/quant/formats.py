@@ -26,8 +26,9 @@ high half; in the 32 bytes of nf4 and fp4 it is the other way round. e4m3 is a s
 times 32 bytes: low halves 32 values, high halves the next 32 (q6_k: twice 64 bytes, low halves 64 values, high ones
 the next).
 
-q2_k and the last rows of the table are plain numbers, or described in `ggml.py`. The last ones have no kernels: weights
-of such a type are held in a format that has some, the smallest that has all of their values.
+q2_k, q3_k, iq4_xs and the last rows of the table are plain numbers, or described in `ggml.py`. The last ones have no
+kernels: weights of such a type are held in a format that has some, the smallest that has all of their values, or f32
+where none has.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ class Format:
     decode       uint8 (rows, blocks * block_bytes) -> float32 (rows, blocks * block)
     held         of a format without kernels: the one that its weights are held in
     transcode    the bytes of the same values in that one; unless given, what `decode` gives is encoded
+    exact        whether `decode` gives all of its values: float32 has fewer digits than some numbers
     """
 
     name: str
@@ -86,6 +88,7 @@ class Format:
     decode: Callable[[Bytes], Floats]
     held: str | None = None
     transcode: Callable[[Bytes], Bytes] | None = None
+    exact: bool = True
 
     @property
     def bits(self) -> float:
@@ -318,22 +321,22 @@ FORMATS: dict[str, Format] = {
         Format("e4m3", None, 64, 68, _e4m3),
         Format("s8_k", None, 256, 276, _s8_k),
         Format("q2_k", 10, 256, 84, _ggml("q2_k")),
-        Format("f64", 28, 1, 8, _number("<f8"), "f32"),
+        Format("q3_k", 11, 256, 110, _ggml("q3_k")),
+        Format("iq4_xs", 23, 256, 136, _ggml("iq4_xs")),
+        Format("f64", 28, 1, 8, _number("<f8"), "f32", exact=False),
         Format("f8_e4m3", None, 1, 1, _f8_e4m3, "bf16", _as_bf16(_f8_e4m3)),
         Format("f8_e5m2", None, 1, 1, _f8_e5m2, "bf16", _as_bf16(_f8_e5m2)),
         Format("u8", None, 1, 1, _number("u1"), "bf16", _as_bf16(_number("u1"))),
         Format("i8", 24, 1, 1, _number("i1"), "bf16", _as_bf16(_number("i1"))),
         Format("i16", 25, 1, 2, _number("<i2"), "f32"),
-        Format("i32", 26, 1, 4, _number("<i4"), "f32"),
-        Format("i64", 27, 1, 8, _number("<i8"), "f32"),
-        Format("q3_k", 11, 256, 110, _ggml("q3_k"), "q6_k", _ggml("q3_k_as_q6_k")),
+        Format("i32", 26, 1, 4, _number("<i4"), "f32", exact=False),
+        Format("i64", 27, 1, 8, _number("<i8"), "f32", exact=False),
         Format("iq2_xxs", 16, 256, 66, _ggml("iq2_xxs"), "s8_k", _ggml("iq2_xxs_as_s8_k")),
         Format("iq2_xs", 17, 256, 74, _ggml("iq2_xs"), "s8_k", _ggml("iq2_xs_as_s8_k")),
         Format("iq3_xxs", 18, 256, 98, _ggml("iq3_xxs"), "s8_k", _ggml("iq3_xxs_as_s8_k")),
         Format("iq1_s", 19, 256, 50, _ggml("iq1_s"), "s8_k", _ggml("iq1_s_as_s8_k")),
         Format("iq3_s", 21, 256, 110, _ggml("iq3_s"), "q6_k", _ggml("iq3_s_as_q6_k")),
         Format("iq2_s", 22, 256, 82, _ggml("iq2_s"), "s8_k", _ggml("iq2_s_as_s8_k")),
-        Format("iq4_xs", 23, 256, 136, _ggml("iq4_xs"), "s8_k", _ggml("iq4_xs_as_s8_k")),
         Format("iq1_m", 29, 256, 56, _ggml("iq1_m"), "s8_k", _ggml("iq1_m_as_s8_k")),
         Format("tq1_0", 34, 256, 54, _ggml("tq1_0"), "q4_0", _ggml("tq1_0_as_q4_0")),
         Format("tq2_0", 35, 256, 66, _ggml("tq2_0"), "q4_0", _ggml("tq2_0_as_q4_0")),

@@ -1,5 +1,5 @@
-"""The finer types of GGUF files: what their bytes mean, and for those without kernels (all but q2_k) the same values in
-formats that have some.
+"""The finer types of GGUF files: what their bytes mean, and for those without kernels (all but q2_k, q3_k and iq4_xs)
+the same values in formats that have some.
 
 Blocks are of 256 values (nvfp4: 64), multi-byte numbers little-endian, d and n float16. Most have a scale for each
 16 or 32 values, and value = scale * q with small whole q, which float32 holds exactly:
@@ -76,36 +76,14 @@ def q2_k(data: Bytes) -> Floats:
     return values.reshape(len(data), -1)
 
 
-def _q3_k(blocks: Bytes) -> tuple[Quants, Quants]:
-    """Scales (n, 16) and q (n, 256). Byte j of the upper bits has one for value j of each group of 32; byte j of the
-    last four of s has the upper two bits of scales j, j + 4, j + 8 and j + 12."""
+def q3_k(data: Bytes) -> Floats:
+    """Byte j of the upper bits has one for value j of each group of 32; byte j of the last four of s has the upper two
+    bits of scales j, j + 4, j + 8 and j + 12."""
+    blocks = _blocks(data, 110)
     low = _fields(blocks[:, 96:104], 4, 8)
     scales = (low | _fields(blocks[:, 104:108], 2, 4) << 4).view(np.int8) - np.int8(32)
     q = _fields(blocks[:, 32:96], 2, 32) | _fields(blocks[:, :32], 1, 32) << 2
-    return scales, q.view(np.int8) - np.int8(4)
-
-
-def q3_k(data: Bytes) -> Floats:
-    blocks = _blocks(data, 110)
-    scales, q = _q3_k(blocks)
-    return _join(data, _half(blocks, 108) * scales, q)
-
-
-def q3_k_as_q6_k(data: Bytes) -> Bytes:
-    blocks = _blocks(data, 110)
-    return _q6_k(data, blocks[:, 108:], *_q3_k(blocks))
-
-
-def _q6_k(data: Bytes, d: Bytes, scales: Quants, q: Quants) -> Bytes:
-    """Blocks of q6_k of d (n, 2), scales (n, 16) and q from -32 to 31 (n, 256), as rows like those of `data`."""
-    u = (q + np.int8(32)).view(np.uint8)
-    out = np.empty((len(u), 210), np.uint8)
-    halves = (u & np.uint8(15)).reshape(-1, 2, 2, 64)
-    out[:, :128] = (halves[:, :, 0] | halves[:, :, 1] << 4).reshape(-1, 128)
-    four = (u >> 4).reshape(-1, 2, 4, 32)
-    out[:, 128:192] = (four[:, :, 0] | four[:, :, 1] << 2 | four[:, :, 2] << 4 | four[:, :, 3] << 6).reshape(-1, 64)
-    out[:, 192:208], out[:, 208:] = scales.view(np.uint8), d
-    return out.reshape(len(data), -1)
+    return _join(data, _half(blocks, 108) * scales, q.view(np.int8) - np.int8(4))
 
 
 def _tq1_0(blocks: Bytes) -> Quants:
@@ -173,10 +151,11 @@ def _reader(size: int, parts: Callable[[Bytes], Parts]) -> tuple[Callable[[Bytes
     return decode, as_s8_k
 
 
-def _iq4_xs(blocks: Bytes) -> Parts:
+def iq4_xs(data: Bytes) -> Floats:
+    blocks = _blocks(data, 136)
     upper = _words(blocks, 2, 4, "<u2") >> np.arange(0, 16, 2, dtype=np.uint32) & 3
     scales = (_fields(blocks[:, 4:8], 4, 1) | upper.astype(np.uint8) << 4).view(np.int8) - np.int8(32)
-    return _half(blocks, 0), scales, IQ4_NL.astype(np.int8)[_fields(blocks[:, 8:], 4, 16)]
+    return _join(data, _half(blocks, 0) * scales, IQ4_NL.astype(np.int8)[_fields(blocks[:, 8:], 4, 16)])
 
 
 def _points(book: str, index: npt.NDArray[np.integer], minus: Bytes | None = None) -> Quants:
@@ -237,7 +216,14 @@ def iq3_s(data: Bytes) -> Floats:
 def iq3_s_as_q6_k(data: Bytes) -> Bytes:
     blocks = _blocks(data, 110)
     _, scales, q = _iq3_s(blocks)
-    return _q6_k(data, blocks[:, :2], np.repeat(scales, 2, 1), q)
+    u = (q + np.int8(32)).view(np.uint8)
+    out = np.empty((len(u), 210), np.uint8)
+    halves = (u & np.uint8(15)).reshape(-1, 2, 2, 64)
+    out[:, :128] = (halves[:, :, 0] | halves[:, :, 1] << 4).reshape(-1, 128)
+    four = (u >> 4).reshape(-1, 2, 4, 32)
+    out[:, 128:192] = (four[:, :, 0] | four[:, :, 1] << 2 | four[:, :, 2] << 4 | four[:, :, 3] << 6).reshape(-1, 64)
+    out[:, 192:208], out[:, 208:] = np.repeat(scales, 2, 1).view(np.uint8), blocks[:, :2]
+    return out.reshape(len(data), -1)
 
 
 def _shifted(index: npt.NDArray[np.integer], down: npt.NDArray[np.bool_]) -> Quants:
@@ -264,7 +250,6 @@ def _iq1_m(blocks: Bytes) -> Parts:
     return d.astype("<u2").view("<f2").astype(np.float32) * _SIXTYFOURTH, _odd(s), q
 
 
-iq4_xs, iq4_xs_as_s8_k = _reader(136, _iq4_xs)
 iq3_xxs, iq3_xxs_as_s8_k = _reader(98, _iq3_xxs)
 iq2_s, iq2_s_as_s8_k = _reader(82, _iq2_s)
 iq2_xs, iq2_xs_as_s8_k = _reader(74, _iq2_xs)

@@ -6,7 +6,8 @@
 
     W = (q - zero) * scale
 
-Values are exact. Packings for one kernel (Int4Tensor, Int4TilePackedTo4dTensor, ...) are not read.
+Values are exact. Packings for one kernel (Int4TilePackedTo4dTensor, ...) are not read, nor is Int4Tensor, whose scales
+have groups before outputs: it means q * scale + zero, which no packed format holds exactly.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ class TorchAo:
         q = numbers.of("qdata", "I8", -1, -1)
         outputs, inputs = q.shape
         groups = max(scale.floats("scale").size // max(outputs, 1), 1)
-        if not q.size or scale.floats("scale").size not in (1, outputs * groups) or inputs % groups:
+        found = scale.floats("scale")
+        alone = found.size == 1 or (found.size == outputs * groups and scale.shape[0] == outputs)
+        if not q.size or not alone or inputs % groups:
             raise ValueError(f"scale has shape {scale.shape}, and qdata {numbers.shape}")
 
         def each(what: str, tensor: Published, first: int, last: int) -> Floats:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +97,7 @@ def raw_tokenizer(folder: Path, settings: dict[str, Any]) -> tokenizers.Tokenize
         if not of_library(error):
             raise
         raise bad_file(path, f"is no vocabulary that can be read: {str(error).rstrip('.')}") from None
+    _sound(raw, path)
     if raw.padding is not None:
         settings.setdefault("pad_token", raw.padding["pad_token"])
         settings.setdefault("padding_side", raw.padding["direction"])
@@ -102,6 +105,27 @@ def raw_tokenizer(folder: Path, settings: dict[str, Any]) -> tokenizers.Tokenize
     raw.no_padding()
     _add(raw, settings, folder)
     return raw
+
+
+def _sound(raw: tokenizers.Tokenizer, path: Path) -> None:
+    """Raise BadFile for parts at which the library would panic later: it writes that on stderr before it is caught."""
+    for part in _parts(raw.normalizer):
+        if part.get("type") == "Replace" and part["pattern"].get("String") == "":
+            raise bad_file(path, "its normalizer puts a text in the place of none")
+    for part in _parts(raw.post_processor):
+        if part.get("type") == "TemplateProcessing":
+            used = {p["SpecialToken"]["id"] for p in part["single"] + part["pair"] if "SpecialToken" in p}
+            if unknown := used - part["special_tokens"].keys():
+                raise bad_file(path, f"its post_processor has a special token that it does not list: {min(unknown)!r}")
+
+
+def _parts(whole: Any) -> Iterator[dict[str, Any]]:
+    """What a normalizer or a post-processor is, piece by piece."""
+    stack = [json.loads(whole.__getstate__())] if whole is not None else []
+    while stack:
+        part = stack.pop()
+        yield part
+        stack += part.get("normalizers", part.get("processors", []))
 
 
 def vocabulary_in(folder: Path) -> Path | None:
@@ -134,9 +158,10 @@ def _other_kind(folder: Path, settings: dict[str, Any]) -> tokenizers.Tokenizer:
     if begins and bos is not None:
         from tokenizers.processors import TemplateProcessing
 
-        text = content(settings["bos_token"]) or ""
+        # by a name: a text may mean something else in a template, as "$s" or "a:1" do
+        first = {"id": "bos", "ids": [bos], "tokens": [content(settings["bos_token"])]}
         raw.post_processor = TemplateProcessing(
-            single=[text, "$A"], pair=[text, "$A", f"{text}:1", "$B:1"], special_tokens=[(text, bos)]
+            single=["bos", "$A"], pair=["bos", "$A", "bos:1", "$B:1"], special_tokens=[first]
         )
     _add(raw, settings, folder)
     return raw

@@ -19,6 +19,7 @@ from quickbrown.models.families import MODEL_TYPES, Family, listed, of_model_typ
 from quickbrown.weights.source import bad_file, read_json
 
 CONFIG = "config.json"
+QUANTIZED_BY = {"quantize_config.json": "gptq", "quant_config.json": "awq"}  # what wrote such a file
 _LARGEST = 1 << 24  # bytes of a config.json
 _BIGGEST = 1 << 31  # of any size in a config: what int32 indices reach
 _MOST_FACTORS = 1 << 16
@@ -41,6 +42,17 @@ def raw_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     if not path.exists():
         raise bad_file(folder, f"holds no {CONFIG}")
     return read_json(path, _LARGEST)
+
+
+def quantization(folder: str | os.PathLike[str], raw: Mapping[str, Any]) -> Any:
+    """The quantization_config of a folder whose config.json says `raw`, or what tools of the first years wrote beside
+    it in its place; None where there is none. Raises BadFile, OSError where a file cannot be opened."""
+    if said := raw.get("quantization_config"):
+        return said
+    for name, method in QUANTIZED_BY.items():
+        if (path := Path(folder) / name).is_file():
+            return {"quant_method": method} | read_json(path, _LARGEST)
+    return None
 
 
 def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:

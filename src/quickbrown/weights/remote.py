@@ -27,8 +27,8 @@ _TOKENIZER = [
     "chat_templates/*.jinja", "additional_chat_templates/*.jinja",
 ]  # fmt: skip
 _OTHER_VOCABULARIES = ["tokenizer.model", "tiktoken.model", "*.tiktoken", "tekken.json"]  # where no tokenizer.json is
-_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
-_WANTED = {"config": _CONFIG, "tokenizer": _CONFIG + _TOKENIZER, "model": [*_CONFIG, *_TOKENIZER, _INDEX]}
+_WEIGHTS = ["model.safetensors.index.json", "quantize_config.json", "quant_config.json"]  # what describes them
+_WANTED = {"config": _CONFIG, "tokenizer": _CONFIG + _TOKENIZER, "model": _CONFIG + _TOKENIZER + _WEIGHTS}
 
 
 class Repository:
@@ -81,24 +81,28 @@ class Repository:
         return folder
 
     def _weights(self, commit: str, folder: Path, before: str) -> None:
-        from quickbrown.weights.safetensors import index
+        from quickbrown.weights.safetensors import INDEX, STEM, WEIGHTS, index, stems
         from quickbrown.weights.source import BadFile
 
-        names = [_WEIGHTS]
-        if (folder / _INDEX).is_file():
-            try:
-                names = sorted(set(index(folder / _INDEX).values()))
-            except BadFile as error:
-                raise HubError(str(error)) from None
-        self._snapshot([before + name for name in names], commit)
-        for name in names:
-            if not (folder / name).is_file():
-                if self.offline:
-                    raise HubError(self._not_here())
-                raise HubError(
-                    f"{self.name} has no {before}{name}; weights in other files, such as pickled ones "
-                    "(pytorch_model.bin), are not read: take a revision, or a conversion, that has safetensors."
-                )
+        missing: list[str] = []
+        try:
+            for stem in stems(folder):
+                places = folder / (stem + INDEX)
+                if stem != STEM:
+                    self._snapshot([before + places.name], commit)
+                names = sorted(set(index(places).values())) if places.is_file() else [stem + WEIGHTS]
+                self._snapshot([before + name for name in names], commit)
+                missing = [name for name in names if not (folder / name).is_file()]
+                if not missing:
+                    return
+        except BadFile as error:
+            raise HubError(str(error)) from None
+        if self.offline:
+            raise HubError(self._not_here())
+        raise HubError(
+            f"{self.name} has no {before}{missing[0]}; weights in other files, such as pickled ones "
+            "(pytorch_model.bin), are not read: take a revision, or a conversion, that has safetensors."
+        )
 
     def _snapshot(self, patterns: list[str], commit: str | None = None) -> Path:
         """The folder of the repository in the cache, with the files of these patterns in it, as far as it has them."""

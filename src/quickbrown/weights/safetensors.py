@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -24,13 +24,13 @@ from quickbrown.models.families import of_model_type
 from quickbrown.quant.formats import FORMATS
 from quickbrown.quant.published import Published
 from quickbrown.quant.weight import MovedWeight, Weight, inputs_last
-from quickbrown.weights.config import CONFIG, raw_config, resolve
+from quickbrown.weights.config import CONFIG, QUANTIZED_BY, quantization, raw_config, resolve
 from quickbrown.weights.names import unfitting
 from quickbrown.weights.quantized import quantized
 from quickbrown.weights.source import bad_file, parse_json, read_json
 
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-FILES = ("config.json", "*.safetensors", INDEX)  # of a folder, all that a source may read
+STEM, WEIGHTS, INDEX = "model", ".safetensors", ".safetensors.index.json"
+FILES = (CONFIG, *QUANTIZED_BY, "*" + WEIGHTS, "*" + INDEX)  # of a folder, all that a source may read
 HEADER = 1 << 24  # bytes, the most that the header of one file may take
 _MOST_AXES = 8
 _MOST_FILES = 4096
@@ -104,7 +104,7 @@ class SafetensorsSource:
         raw = raw_config(self.path)
         self.config = resolve(raw, self.path / CONFIG)
         found = _found(self.path)
-        method = raw.get("quantization_config")
+        method = quantization(self.path, raw)
         self._weights = self._check(self._gather(found, method) if method else dict(found))
         self.bytes = sum(t.bytes for t in self._weights.values())
         names = [str(t.format) for t in self._weights.values()]
@@ -200,11 +200,11 @@ def stored(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
 def _found(folder: Path) -> dict[str, _Tensor]:
     """Every tensor in a folder's files, each where the index has it."""
     found: dict[str, _Tensor] = {}
-    places = _places(folder)
-    for file in sorted(set(places.values())) if places else [WEIGHTS]:
+    files, places = _files(folder)
+    for file in files:
         for name, tensor in _tensors(folder / file).items():
-            if places is not None and places.get(name, file) != file:
-                raise bad_file(folder / file, f"holds the tensor {name!r}, which {INDEX} places elsewhere")
+            if places.get(name, file) != file:
+                raise bad_file(folder / file, f"holds the tensor {name!r}, which the index places elsewhere")
             if name in found:
                 raise bad_file(folder / file, f"holds the tensor {name!r}, which another file holds too")
             found[name] = tensor
@@ -240,17 +240,30 @@ def _equal(a: _Entry, b: _Entry) -> bool:
     return same
 
 
-def _places(folder: Path) -> dict[str, str] | None:
-    """Tensor name -> file name, or None where all are in one file."""
-    if (folder / WEIGHTS).is_file():
-        return None
-    if not (folder / INDEX).is_file():
-        _none(folder)
-    places = index(folder / INDEX)
-    for file in sorted(set(places.values())):
-        if not (folder / file).is_file():
-            raise bad_file(folder, f"the file {file} is missing, which {INDEX} names")
-    return places
+def stems(folder: Path) -> list[str]:
+    """What the names of a folder's weights may begin with; the first that is there counts. Raises BadFile."""
+    config = folder / CONFIG
+    said = quantization(folder, raw_config(folder)) if config.is_file() else None
+    if not isinstance(said, dict):
+        return [STEM]
+    # as AutoGPTQ calls them, unless told otherwise
+    name = said.get("model_file_base_name") or f"gptq_model-{said.get('bits')}bit-{said.get('group_size')}g"
+    return [STEM, name] if isinstance(name, str) and _PLAIN.fullmatch(name + WEIGHTS) else [STEM]
+
+
+def _files(folder: Path) -> tuple[list[str], dict[str, str]]:
+    """The names of a folder's files of weights; and which of them has which tensor, where an index says so."""
+    for stem in stems(folder):
+        if (folder / (stem + WEIGHTS)).is_file():
+            return [stem + WEIGHTS], {}
+        if (folder / (stem + INDEX)).is_file():
+            places = index(folder / (stem + INDEX))
+            files = sorted(set(places.values()))
+            for file in files:
+                if not (folder / file).is_file():
+                    raise bad_file(folder, f"the file {file} is missing, which {stem}{INDEX} names")
+            return files, places
+    _none(folder)
 
 
 def index(path: Path) -> dict[str, str]:
@@ -266,7 +279,7 @@ def index(path: Path) -> dict[str, str]:
     return places
 
 
-def _none(folder: Path) -> None:
+def _none(folder: Path) -> NoReturn:
     """Raises the BadFile that says why a folder has no weights that can be read."""
     pickled = [*folder.glob("pytorch_model*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth"), *folder.glob("*.ckpt")]
     if pickled:
@@ -276,7 +289,7 @@ def _none(folder: Path) -> None:
             f"its weights are pickled ({name}), and pickles are not read because they can run code; convert them to "
             "safetensors, or take a revision that has those",
         )
-    raise bad_file(folder, f"holds no {WEIGHTS} and no {INDEX}")
+    raise bad_file(folder, f"holds no {STEM}{WEIGHTS} and no {STEM}{INDEX}")
 
 
 def _tensors(path: Path) -> dict[str, _Tensor]:

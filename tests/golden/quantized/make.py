@@ -138,6 +138,29 @@ def compressed_tensors_() -> None:
     one("float8 tensor", "float-quantized", brain, num_bits=8, strategy="tensor", type="float", symmetric=True)
     block = {"strategy": "block", "block_structure": [16, 64], "type": "float"}
     one("float8 blocks", "float-quantized", single, num_bits=8, symmetric=True, **block)
+    nvfp4_()
+
+
+def nvfp4_() -> None:
+    """Which compressed-tensors gives in bfloat16 only; its own `dequantize` has the float32 before that."""
+    from compressed_tensors.compressors import BaseCompressor
+    from compressed_tensors.compressors.nvfp4.helpers import unpack_fp4_from_uint8
+    from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
+    from compressed_tensors.quantization.lifecycle.forward import dequantize
+
+    fields = {"num_bits": 4, "type": "float", "strategy": "tensor_group", "group_size": 16, "symmetric": True}
+    args = QuantizationArgs(**fields)
+    w = weights(3)
+    whole = (448 * 6 / w.abs().max()).reshape(1)
+    scale = (w.reshape(SHAPE[0], -1, 16).abs().amax(-1) / 6 * whole).to(torch.float8_e4m3fn).float()
+    state = {"weight": w, "weight_scale": scale, "weight_global_scale": whole}
+    compressor = BaseCompressor.get_value_from_registry("nvfp4-pack-quantized")
+    tensors = compressor.compress(state, QuantizationScheme(targets=["Linear"], weights=args))
+    q = unpack_fp4_from_uint8(tensors["weight_packed"], *SHAPE, torch.float32)
+    values = dequantize(q, tensors["weight_scale"].float(), args=args, global_scale=whole, dtype=torch.float32)
+    group_0 = {"targets": ["Linear"], "weights": fields, "format": "nvfp4-pack-quantized"}
+    config = {"quant_method": "compressed-tensors", "config_groups": {"group_0": group_0}, "ignore": ["lm_head"]}
+    case("compressed-tensors float4", config, {f".{key}": t for key, t in tensors.items()}, values)
 
 
 def hqq_() -> None:

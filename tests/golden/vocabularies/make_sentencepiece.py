@@ -1,6 +1,6 @@
 """Makes sentencepiece.json and the .model files: run it where sentencepiece 0.2 is.
 
-Small vocabularies of each kind, trained on the hard texts and some plain ones, and what sentencepiece makes of every
+Small vocabularies of each kind, trained on the hard texts and plain.txt, and what sentencepiece makes of every
 hard text with them.
 """
 
@@ -62,7 +62,7 @@ def main() -> None:
     from hard_texts import TEXTS
 
     plain = [text for text in TEXTS if "\0" not in text]
-    plain += (HERE.parents[2] / "docs" / "architecture.md").read_text("utf-8").splitlines()[:60]
+    plain += (HERE / "plain.txt").read_text("utf-8").splitlines()
     made: dict[str, Any] = {"sentencepiece": sentencepiece.__version__, "kinds": {}}
     rules = Path(tempfile.mkdtemp(), "rules.tsv")
     rules.write_text(RULES)

@@ -20,7 +20,7 @@ from quickbrown.quant.weight import Weight
 from quickbrown.types import size
 from quickbrown.weights.kept import Kept
 
-LAYOUT = "1"  # of packed weights: another once the same weights become other bytes (tests/native/test_packed.py)
+LAYOUT = "2"  # of packed weights: another once the same weights become other bytes (tests/native/test_packed.py)
 SLICE = 4 << 20  # bytes of a weight that are read before they are given back; as float32 where it is encoded anew
 LINEARS = ("linear", "gated_linear")
 LOOKED_UP = ("embed", "positions")  # verbs that read rows of a weight
