@@ -28,6 +28,10 @@ TURNS = {
 }  # fmt: skip
 WINDOWS = {"sliding_window": 7, "layer_types": ("full_attention", "sliding_attention")}
 MANY = {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
+LATENT = {
+    "num_key_value_heads": 4, "kv_lora_rank": 64, "qk_nope_head_dim": 24, "qk_rope_head_dim": 8, "v_head_dim": 16,
+    "n_routed_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 64,
+}  # fmt: skip
 
 ROWS: dict[str, dict[str, Any]] = {
     "bloom": {"model_type": "bloom"},
@@ -36,6 +40,19 @@ ROWS: dict[str, dict[str, Any]] = {
     "cohere, biases": {"model_type": "cohere", "attention_bias": True, "tie_word_embeddings": False},
     "cohere2": {"model_type": "cohere2", "num_hidden_layers": 4, "sliding_window": 7, "logit_scale": 0.25},
     "cohere2, all": {"model_type": "cohere2", "attention_bias": True, "tie_word_embeddings": False} | WINDOWS,
+    "deepseek_v2": {"model_type": "deepseek_v2", "first_k_dense_replace": 1, "q_lora_rank": None} | LATENT,
+    "deepseek_v2, groups": {
+        "model_type": "deepseek_v2", "topk_method": "group_limited_greedy", "n_group": 3, "topk_group": 2,
+        "routed_scaling_factor": 2.5, "q_lora_rank": 64, "attention_bias": True, "mlp_bias": True,
+    } | LATENT | rotated("yarn", factor=4.0, mscale=0.7, mscale_all_dim=0.4, **TRAINED),
+    "deepseek_v3": {
+        "model_type": "deepseek_v3", "topk_method": "noaux_tc", "n_group": 2, "topk_group": 1, "norm_topk_prob": True,
+        "routed_scaling_factor": 2.5, "q_lora_rank": 64, "first_k_dense_replace": 1,
+    } | LATENT | rotated("yarn", factor=4.0, mscale=1.0, mscale_all_dim=1.0, **TRAINED),
+    "deepseek_v3, in halves": {
+        "model_type": "deepseek_v3", "topk_method": "noaux_tc", "q_lora_rank": None, "rope_interleave": False,
+        "attention_bias": True, "n_group": 1, "topk_group": 1,
+    } | LATENT,
     "ernie4_5": {"model_type": "ernie4_5", "head_dim": 32},
     "ernie4_5, biases": {"model_type": "ernie4_5", "use_bias": True},
     "exaone4": {

@@ -37,7 +37,7 @@ def made(name, format, **more):
 
 def reference_ops(kind, model, blocks, kv="bf16"):
     c = model.config
-    return kind(c.num_hidden_layers, blocks, c.num_key_value_heads, c.head_dim, kv)
+    return kind(c.num_hidden_layers, blocks, c.num_key_value_heads, c.head_dim, kv, value_dim=c.value_dim)
 
 
 def one_step(model, tokens):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from quickbrown.models.blocks import Linear, Weights
+from quickbrown.models.blocks import Linear, SwiGLU, Weights
 from quickbrown.models.ops import Ops, Router, W, X
 
 EXPERT_SETTINGS = {  # of GGUF files (models/gguf.py), beside SETTINGS
@@ -25,6 +25,14 @@ def check_experts(experts: int, chosen: int) -> None:
     """Raises ValueError where there are not so many."""
     if chosen > experts:
         raise ValueError(f"a token is to take {chosen} experts and there are {experts}")
+
+
+def check_groups(experts: int, groups: int, chosen: int, top_k: int, best: int = 2) -> None:
+    """Raises ValueError for groups out of which experts cannot be chosen by the best so many of each."""
+    if experts % groups or chosen > groups or (groups > 1 and experts // groups < best):
+        raise ValueError(f"{experts} experts cannot be chosen from in {chosen} of {groups} groups")
+    if top_k > chosen * (experts // groups):
+        raise ValueError(f"{chosen} of {groups} groups of {experts} experts do not hold {top_k}")
 
 
 @dataclass(frozen=True)
@@ -74,3 +82,13 @@ class Mixture:
         n = self.networks
         routing = ops.route(self.gate(ops, x), self.router, self.bias)
         return ops.experts(x, routing, n.gate, n.up, n.down, n.biases, n.kind, n.limit)
+
+
+class Shared:
+    """mixture(x) + network(x): every token takes the network too (DeepSeek-AI 2024)."""
+
+    def __init__(self, mixture: Mixture, network: SwiGLU) -> None:
+        self.mixture, self.network = mixture, network
+
+    def __call__(self, ops: Ops[X], x: X) -> X:
+        return ops.add(self.mixture(ops, x), self.network(ops, x))

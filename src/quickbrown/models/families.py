@@ -19,6 +19,7 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "bloom": (("bloom",), ("bloom",)),
     "cohere": (("cohere",), ("command-r",)),
     "cohere2": (("cohere2",), ("cohere2",)),
+    "deepseek_v2": (("deepseek_v2", "deepseek_v3"), ()),
     "ernie4_5": (("ernie4_5",), ("ernie4_5",)),
     "exaone4": (("exaone4",), ("exaone4",)),
     "falcon": (("falcon",), ("falcon",)),
