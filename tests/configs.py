@@ -28,6 +28,13 @@ TURNS = {
 }  # fmt: skip
 WINDOWS = {"sliding_window": 7, "layer_types": ("full_attention", "sliding_attention")}
 MANY = {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
+GLOBAL = {
+    "sliding_window": 7, "global_head_dim": 32,
+    "rope_parameters": {
+        "full_attention": {"rope_type": "proportional", "rope_theta": 20000.0, "partial_rotary_factor": 0.25},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 500.0},
+    },
+}  # fmt: skip
 LATENT = {
     "num_key_value_heads": 4, "kv_lora_rank": 64, "qk_nope_head_dim": 24, "qk_rope_head_dim": 8, "v_head_dim": 16,
     "n_routed_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 64,
@@ -92,6 +99,22 @@ ROWS: dict[str, dict[str, Any]] = {
         "model_type": "gemma3_text", "query_pre_attn_scalar": 4, "attention_bias": True, "tie_word_embeddings": False,
         "final_logit_softcapping": 2.0, "rope_parameters": TURNS,
     } | WINDOWS,
+    "gemma4_text": {
+        "model_type": "gemma4_text", "hidden_size_per_layer_input": 64, "vocab_size_per_layer_input": 320,
+    } | GLOBAL,
+    "gemma4_text, shared": {  # as the small ones
+        "model_type": "gemma4_text", "num_hidden_layers": 6, "num_kv_shared_layers": 3, "use_double_wide_mlp": True,
+        "hidden_size_per_layer_input": 32, "vocab_size_per_layer_input": 320, "final_logit_softcapping": 2.0,
+        "layer_types": ("sliding_attention", "full_attention") * 3,
+    } | GLOBAL,
+    "gemma4_text, keys as values": {  # as the large ones
+        "model_type": "gemma4_text", "attention_k_eq_v": True, "num_global_key_value_heads": 1,
+        "hidden_size_per_layer_input": 0, "attention_bias": True, "tie_word_embeddings": False,
+    } | GLOBAL,
+    "gemma4_text, experts": {
+        "model_type": "gemma4_text", "hidden_size_per_layer_input": 0, "enable_moe_block": True, "num_experts": 6,
+        "top_k_experts": 2, "moe_intermediate_size": 64,
+    } | GLOBAL,
     "glm4": {"model_type": "glm4"} | rotated("default", partial_rotary_factor=0.5),
     "glm4, without biases": {"model_type": "glm4", "attention_bias": False, "head_dim": 32}
     | rotated("default", partial_rotary_factor=0.25),

@@ -67,7 +67,7 @@ def angle_steps(rope_parameters: Mapping[str, Any], head_dim: int) -> float:
     """
     factor = rope_parameters.get("factor") or 1
     ramp = 6 + 6 * factor
-    extra = {"default": 0, "linear": 1, "longrope": 2, "dynamic": 9, "yarn": ramp, "llama3": ramp}
+    extra = {"default": 0, "linear": 1, "proportional": 1, "longrope": 2, "dynamic": 9, "yarn": ramp, "llama3": ramp}
     turning = int(head_dim * rope_parameters.get("partial_rotary_factor", 1))
     exponent = math.log(rope_parameters["rope_theta"]) if turning & (turning - 1) else 0
     return 4 + exponent + extra[rope_parameters["rope_type"]]

@@ -20,6 +20,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_type_hints
 
+from quickbrown.models.ops import KvLayer
+
 T = TypeVar("T")
 Count = Annotated[int, "from 0 on"]
 Number = Annotated[float, "any"]
@@ -85,6 +87,11 @@ class Config:
     def value_dim(self) -> int:
         """Of a head's values, where q and k have head_dim."""
         return self.head_dim
+
+    @property
+    def kv_layers(self) -> tuple[KvLayer, ...]:
+        """The keys and values that are stored of a token, of each layer that stores any."""
+        return (KvLayer(self.num_key_value_heads, self.head_dim, self.value_dim),) * self.num_hidden_layers
 
     @classmethod
     def published(cls, raw: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -129,8 +129,13 @@ class Model(Decoder):
 
     def turns(self) -> list[Any]:
         c = self.config
-        where = {"start": c.qk_nope_head_dim, "interleaved": c.rope_interleave}
-        turn = rope(c.rope_parameters, c.qk_rope_head_dim, c.max_position_embeddings, **where)
+        turn = rope(
+            c.rope_parameters,
+            c.qk_rope_head_dim,
+            c.max_position_embeddings,
+            start=c.qk_nope_head_dim,
+            interleaved=c.rope_interleave,
+        )
         return [turn] * c.num_hidden_layers
 
 

@@ -71,16 +71,21 @@ def separate(
 class Mixture:
     """The sum of what a token's experts make of it, by the weights of its routing.
 
-    gate  a logit of each expert
-    bias  on the scores, while experts are chosen
+    gate    a logit of each expert
+    bias    on the scores, while experts are chosen
+    scales  times the weights, of each expert
     """
 
-    def __init__(self, gate: Linear, networks: Networks, router: Router, bias: W | None = None) -> None:
-        self.gate, self.networks, self.router, self.bias = gate, networks, router, bias
+    def __init__(
+        self, gate: Linear, networks: Networks, router: Router, bias: W | None = None, scales: W | None = None
+    ) -> None:
+        self.gate, self.networks, self.router, self.bias, self.scales = gate, networks, router, bias, scales
 
-    def __call__(self, ops: Ops[X], x: X) -> X:
+    def __call__(self, ops: Ops[X], x: X, asked: X | None = None) -> X:
+        """asked: what the gate reads in the place of x."""
         n = self.networks
-        routing = ops.route(self.gate(ops, x), self.router, self.bias)
+        logits = self.gate(ops, x if asked is None else asked)
+        routing = ops.route(logits, self.router, self.bias, self.scales)
         return ops.experts(x, routing, n.gate, n.up, n.down, n.biases, n.kind, n.limit)
 
 

@@ -26,6 +26,7 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "gemma": (("gemma",), ("gemma",)),
     "gemma2": (("gemma2",), ("gemma2",)),
     "gemma3": (("gemma3", "gemma3_text"), ("gemma3",)),
+    "gemma4": (("gemma4", "gemma4_text"), ()),
     "glm4": (("glm4",), ("glm4",)),
     "glm4_moe": (("glm4_moe",), ()),
     "gpt2": (("gpt2",), ("gpt2",)),
