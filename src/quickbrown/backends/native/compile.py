@@ -288,8 +288,9 @@ def _emit(verb: Verb, plan: _native.Plan, weights: PackedWeights, turns: Turns, 
         case "route":
             r = verb.router
             assert r is not None
-            groups = r.groups, r.top_groups, r.group_best
-            plan.route(inputs[0], r.top_k, r.sigmoid, r.renormalise, r.scale, r.least, *groups, *biases, outputs[0])
+            [bias, scales] = biases
+            chosen = r.top_k, r.sigmoid, r.renormalise, r.scale, r.least, r.groups, r.top_groups, r.group_best
+            plan.route(inputs[0], *chosen, bias, scales, outputs[0])
         case "experts":
             parts = list(zip(index, biases, strict=True))
             plan.experts(inputs[0], inputs[1], parts, verb.kind, verb.factor, outputs[0])
