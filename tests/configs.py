@@ -164,6 +164,10 @@ ROWS: dict[str, dict[str, Any]] = {
         "model_type": "gpt_oss", "num_local_experts": 5, "num_experts_per_tok": 2, "intermediate_size": 64,
         "sliding_window": 7, "swiglu_limit": 1.0,
     } | rotated("yarn", factor=4.0, truncate=False, **TRAINED),
+    "gpt_oss, without biases": {
+        "model_type": "gpt_oss", "num_local_experts": 4, "num_experts_per_tok": 2, "intermediate_size": 64,
+        "sliding_window": 7, "attention_bias": False,
+    },
     "granitemoe": {
         "model_type": "granitemoe", "num_local_experts": 5, "intermediate_size": 64, "embedding_multiplier": 3.0,
         "attention_multiplier": 0.2, "residual_multiplier": 0.6, "logits_scaling": 0.5,

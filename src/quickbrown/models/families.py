@@ -31,10 +31,10 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "glm4_moe": (("glm4_moe",), ()),
     "gpt2": (("gpt2",), ("gpt2",)),
     "gpt_neox": (("gpt_neox",), ("gptneox",)),
-    "gpt_oss": (("gpt_oss",), ()),
+    "gpt_oss": (("gpt_oss",), ("gpt-oss",)),
     "gptj": (("gptj",), ()),
     "granite": (("granite",), ("granite",)),
-    "granitemoe": (("granitemoe",), ()),
+    "granitemoe": (("granitemoe",), ("granitemoe",)),
     "llama": (("llama",), ("llama",)),
     "mistral": (("mistral",), ()),  # GGUF files of it say llama
     "mixtral": (("mixtral",), ("llama of experts",)),  # llama, with an expert_count
@@ -44,7 +44,7 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "olmo3": (("olmo3",), ()),
     "olmoe": (("olmoe",), ("olmoe",)),
     "opt": (("opt",), ()),
-    "phi": (("phi",), ()),
+    "phi": (("phi",), ("phi2",)),
     "phi3": (("phi3",), ("phi3",)),
     "qwen2": (("qwen2",), ("qwen2",)),
     "qwen2_moe": (("qwen2_moe",), ("qwen2moe",)),

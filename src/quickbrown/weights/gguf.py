@@ -20,10 +20,11 @@ import numpy as np
 from quickbrown.models.config import MOST_LAYERS, Count, LayerType, Number, PerLayer, hints
 from quickbrown.models.families import Family, of_architecture
 from quickbrown.models.gguf import Gguf
-from quickbrown.quant.weight import MovedWeight, Weight
+from quickbrown.quant.formats import Bytes
+from quickbrown.quant.weight import JoinedWeight, MovedWeight, Weight
 from quickbrown.weights.gguf_file import READABLE, GgufFile, Tensor
 from quickbrown.weights.gguf_rope import Stretched, stretched
-from quickbrown.weights.names import Place, halves, key_head_order, places, unfitting
+from quickbrown.weights.names import Place, halves, halves_of, key_head_order, places, unfitting
 from quickbrown.weights.strings import Strings
 
 _BIGGEST = 1 << 31  # of any size in a config: what int32 indices reach
@@ -67,6 +68,8 @@ class GgufSource:
 
     def get(self, name: str) -> Weight:
         """A view of the mapped file; a copy, in Hugging Face's layout, of what the file keeps in another."""
+        if name in self._halves:
+            return self._joined(name)
         tensor, place = self._weights[name], self._places[name]
         data = self.file.view(tensor)
         weight = Weight(tensor.format, tensor.shape, data)
@@ -85,9 +88,24 @@ class GgufSource:
             return MovedWeight("f32", tensor.shape, lambda: (weight.decode() - 1).view(np.uint8).reshape(len(data), -1))
         return weight
 
+    def _joined(self, name: str) -> Weight:
+        """Of the tensors that hold its halves."""
+        one, other = (Weight(t.format, t.shape, self.file.view(t)) for t in self._halves[name])
+        alternate = self._gguf.alternate
+        if len(one.shape) == 3:
+            return JoinedWeight((one, other), alternate)
+        experts, rows = one.shape
+
+        def read() -> Bytes:
+            both = np.stack([one.decode(), other.decode()], 2 if alternate else 1)
+            return both.reshape(experts, 2 * rows).view(np.uint8)
+
+        return MovedWeight("f32", (experts, 2 * rows), read)
+
     def release(self, name: str) -> None:
         """Tell the system that the file's pages of this weight may leave memory, where it can be told."""
-        self.file.release(self._weights[name])
+        for tensor in self._halves.get(name) or (self._weights[name],):
+            self.file.release(tensor)
 
     def forget_vocabulary(self) -> None:
         """Drop the large settings of the vocabulary, for when a tokenizer has been made of them."""
@@ -139,7 +157,7 @@ class GgufSource:
             if "rope_parameters" in path:
                 at.setdefault("rope_type", "default")
             if key == "rope.freq_base":
-                at |= self._stretched.parameters
+                at |= self._stretched.parameters and {**self._gguf.turning, **self._stretched.parameters}
         given |= self._embedding(tensors)
         for name, tensor in self._gguf.told.items():
             given[name] = (tensor.removeprefix("no ") in tensors) == (not tensor.startswith("no "))
@@ -243,7 +261,11 @@ class GgufSource:
         self._places = places(self._gguf, needed)
         parts = Counter(place.tensor for place in self._places.values())
         shapes: dict[str, tuple[int, ...]] = {}
+        halves = halves_of(self._gguf, needed)
         for name, shape in needed.items():
+            if name in halves:
+                shapes |= dict.fromkeys(halves[name], (shape[0], shape[1] // 2, *shape[2:]))
+                continue
             place = self._places.setdefault(name, Place(name, None))
             shapes[place.tensor] = shape if place.part is None else (parts[place.tensor], *shape)
         for name, shape in shapes.items():  # files may hold a matrix of one row as a vector
@@ -252,4 +274,5 @@ class GgufSource:
         held = {name: tensor.shape for name, tensor in tensors.items() if name not in self._stretched.tensors}
         if wrong := unfitting(shapes, held, str, f"this {self._architecture}"):
             self.file.bad(wrong)
-        return {name: tensors[self._places[name].tensor] for name in needed}
+        self._halves = {name: (tensors[one], tensors[other]) for name, (one, other) in halves.items()}
+        return {name: tensors[(halves.get(name) or self._places[name])[0]] for name in needed}
