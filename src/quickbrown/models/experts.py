@@ -20,6 +20,24 @@ EXPERT_TENSORS = {  # beside TENSORS
     "blk.{}.ffn_down_exps": "model.layers.{}.mlp.experts.{}.down_proj",
 }
 
+CHOSEN_SETTINGS = {  # the same where experts are chosen by sigmoids and a bias, beside a network of all
+    "expert_count": "n_routed_experts",
+    "expert_used_count": "num_experts_per_tok",
+    "expert_feed_forward_length": "moe_intermediate_size",
+    "expert_shared_count": "n_shared_experts",
+    "expert_group_count": "n_group",
+    "expert_group_used_count": "topk_group",
+    "expert_weights_norm": "norm_topk_prob",
+    "expert_weights_scale": "routed_scaling_factor",
+    "leading_dense_block_count": "first_k_dense_replace",
+}
+CHOSEN_TENSORS = {
+    "blk.{}.exp_probs_b.bias": "model.layers.{}.mlp.gate.e_score_correction_bias",
+    "blk.{}.ffn_gate_shexp": "model.layers.{}.mlp.shared_experts.gate_proj",
+    "blk.{}.ffn_up_shexp": "model.layers.{}.mlp.shared_experts.up_proj",
+    "blk.{}.ffn_down_shexp": "model.layers.{}.mlp.shared_experts.down_proj",
+}
+
 
 def check_experts(experts: int, chosen: int) -> None:
     """Raises ValueError where there are not so many."""

@@ -28,7 +28,7 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "gemma3": (("gemma3", "gemma3_text"), ("gemma3",)),
     "gemma4": (("gemma4", "gemma4_text"), ()),
     "glm4": (("glm4",), ("glm4",)),
-    "glm4_moe": (("glm4_moe",), ()),
+    "glm4_moe": (("glm4_moe",), ("glm4moe",)),
     "gpt2": (("gpt2",), ("gpt2",)),
     "gpt_neox": (("gpt_neox",), ("gptneox",)),
     "gpt_oss": (("gpt_oss",), ("gpt-oss",)),

@@ -82,6 +82,8 @@ class Gguf:
     turning   entries of rope_parameters that the file does not say where rotations are stretched
     told      field, true or false -> the tensor by which a file tells it: "no NAME" where it is true without that
     unread    settings that may say anything
+    ahead     whether `block_count` counts layers behind the last, so many as `nextn_predict_layers` says, that predict
+              more tokens: they are passed over
     partial   whether `rope.dimension_count` says how many values of a head turn: partial_rotary_factor
     """
 
@@ -99,4 +101,5 @@ class Gguf:
     turning: Mapping[str, Any] = field(default_factory=dict)
     told: Mapping[str, str] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
+    ahead: bool = False
     partial: bool = False

@@ -8,7 +8,17 @@ from typing import Any
 
 from quickbrown.models.blocks import Attention, Decoder, Linear, RMSNorm, SwiGLU, Weights, projections
 from quickbrown.models.config import SILU, Count, RopeConfig
-from quickbrown.models.experts import Mixture, Shared, check_experts, check_groups, separate
+from quickbrown.models.experts import (
+    CHOSEN_SETTINGS,
+    CHOSEN_TENSORS,
+    EXPERT_TENSORS,
+    Mixture,
+    Shared,
+    check_experts,
+    check_groups,
+    separate,
+)
+from quickbrown.models.gguf import HEAD_NORMS, IDLE, SETTINGS, TENSORS, Gguf, without
 from quickbrown.models.ops import Ops, Router, X
 from quickbrown.models.rope import Rope
 
@@ -53,6 +63,22 @@ class Config(RopeConfig):
         super().check()
         check_experts(self.n_routed_experts, self.num_experts_per_tok)
         check_groups(self.n_routed_experts, self.n_group, self.topk_group, self.num_experts_per_tok)
+
+
+GGUF = Gguf(
+    settings=SETTINGS | CHOSEN_SETTINGS,
+    defaults={"rope.freq_base": 10000.0, "expert_group_count": 1, "expert_group_used_count": 1},
+    equal={"attention.value_length": "head_dim"},
+    idle=IDLE | {"expert_gating_func": 2},  # sigmoids
+    tensors=without(TENSORS, "blk.{}.ffn_norm")
+    | HEAD_NORMS
+    | EXPERT_TENSORS
+    | CHOSEN_TENSORS
+    | {"blk.{}.post_attention_norm": "model.layers.{}.post_attention_layernorm"},
+    told={"attention_bias": "blk.0.attn_q.bias", "use_qk_norm": "blk.0.attn_q_norm.weight"},
+    ahead=True,
+    partial=True,
+)
 
 
 class Model(Decoder):

@@ -29,6 +29,7 @@ from quickbrown.weights.strings import Strings
 
 _BIGGEST = 1 << 31  # of any size in a config: what int32 indices reach
 
+_AHEAD = "nextn_predict_layers"
 _DESCRIPTIVE = {"tensor_data_layout"}
 
 
@@ -54,6 +55,7 @@ class GgufSource:
         self._architecture = self._setting("general.architecture", str)
         self._family = self._known()
         self._gguf = self._family.gguf or Gguf()
+        self._ahead = 0  # layers behind the last
         own = any(key.startswith("rope.scaling.") for key in self._gguf.settings)  # the family says what they mean
         turns = "rope.freq_base" in self._gguf.settings and not own
         self._stretched = stretched(self.file, self._architecture) if turns else Stretched({})
@@ -161,6 +163,11 @@ class GgufSource:
         given |= self._embedding(tensors)
         for name, tensor in self._gguf.told.items():
             given[name] = (tensor.removeprefix("no ") in tensors) == (not tensor.startswith("no "))
+        if self._gguf.ahead:
+            self._ahead = self._size(f"{self._architecture}.{_AHEAD}", 0, least=0)
+            if self._ahead >= given["num_hidden_layers"]:
+                self.file.bad(f"claims {given['num_hidden_layers']} layers, {self._ahead} of them behind the last")
+            given["num_hidden_layers"] -= self._ahead
         if given["num_hidden_layers"] > len(tensors):
             self.file.bad(f"claims {given['num_hidden_layers']} layers and holds {len(tensors)} tensors")
         try:
@@ -241,8 +248,8 @@ class GgufSource:
         return {"vocab_size": vocabulary, "tie_word_embeddings": head not in tensors}
 
     def _refuse_unread(self) -> None:
-        partial = ["rope.dimension_count"] if self._gguf.partial else []
-        read = {"vocab_size", *partial, *self._gguf.unread, *self._gguf.settings, *self._gguf.equal, *_DESCRIPTIVE}
+        more = ["rope.dimension_count"] * self._gguf.partial + [_AHEAD] * self._gguf.ahead
+        read = {"vocab_size", *more, *self._gguf.unread, *self._gguf.settings, *self._gguf.equal, *_DESCRIPTIVE}
         read |= self._stretched.settings
         for key, value in self.metadata.items():
             room, _, name = key.partition(".")
@@ -271,7 +278,10 @@ class GgufSource:
         for name, shape in shapes.items():  # files may hold a matrix of one row as a vector
             if name in tensors and (1, *tensors[name].shape) == shape:
                 tensors[name] = tensors[name]._replace(shape=shape)
-        held = {name: tensor.shape for name, tensor in tensors.items() if name not in self._stretched.tensors}
+        first = self.config["num_hidden_layers"]
+        behind = tuple(f"blk.{i}." for i in range(first, first + self._ahead))
+        unread = {name for name in tensors if name.startswith(behind)} | self._stretched.tensors
+        held = {name: tensor.shape for name, tensor in tensors.items() if name not in unread}
         if wrong := unfitting(shapes, held, str, f"this {self._architecture}"):
             self.file.bad(wrong)
         self._halves = {name: (tensors[one], tensors[other]) for name, (one, other) in halves.items()}
