@@ -28,7 +28,7 @@ def main() -> None:
     for depth in (1024, 4096, 16384):
         blocks = depth // _native.BLOCK
         pool = _native.Pool(a.threads)
-        kv = _native.KvMemory("bf16", blocks, LAYERS, a.kv_heads, a.head_dim)
+        kv = _native.KvMemory("bf16", blocks, [(a.kv_heads, a.head_dim, a.head_dim)] * LAYERS)
         width, kv_width = a.heads * a.head_dim, a.kv_heads * a.head_dim
         weights = _native.Weights(
             _native.packed_size("f32", 16, width) + 2 * _native.packed_size("f32", 16, kv_width), pool

@@ -66,7 +66,7 @@ class Linears:
         each = _native.packed_size(format, rows, inputs) * parts
         self.bytes = each * count
         self.weights = _native.Weights(each * (count if own else 1) + _native.packed_size("f32", 16, inputs), pool)
-        self.kv = _native.KvMemory("bf16", 1, 1, 1, 16)
+        self.kv = _native.KvMemory("bf16", 1, [])
         self.plan = _native.Plan(pool, self.weights, self.kv, wide)
         x, out = self.plan.buffer(inputs), self.plan.buffer(rows)
         self.plan.embed(self.weights.add("f32", inputs, [table]), x)

@@ -37,7 +37,7 @@ def drawer(logits: npt.NDArray[np.float32]) -> Any:
     result = recorder.rows(recorder.embed(Weight("f32", logits.shape, logits.view(np.uint8)), None), None)
     pool = _native.Pool(1)
     weights = PackedWeights(recorder.verbs, pool)
-    plan = _native.Plan(pool, weights.arena, _native.KvMemory("bf16", 1, 1, 1, 16))
+    plan = _native.Plan(pool, weights.arena, _native.KvMemory("bf16", 1, [(1, 16, 16)]))
     emit(recorder.verbs, result, weights, plan)
     every = list(range(len(logits)))
     plan.run(every, every, [0, len(logits)], [0], [0, 1], every, [])

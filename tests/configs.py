@@ -28,6 +28,17 @@ TURNS = {
 }  # fmt: skip
 WINDOWS = {"sliding_window": 7, "layer_types": ("full_attention", "sliding_attention")}
 MANY = {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
+GLOBAL = {
+    "sliding_window": 7, "global_head_dim": 32,
+    "rope_parameters": {
+        "full_attention": {"rope_type": "proportional", "rope_theta": 20000.0, "partial_rotary_factor": 0.25},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 500.0},
+    },
+}  # fmt: skip
+LATENT = {
+    "num_key_value_heads": 4, "kv_lora_rank": 64, "qk_nope_head_dim": 24, "qk_rope_head_dim": 8, "v_head_dim": 16,
+    "n_routed_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 64,
+}  # fmt: skip
 
 SPACES = {
     "mamba_n_heads": 4, "mamba_d_head": 32, "mamba_n_groups": 2, "mamba_d_state": 16, "mamba_d_conv": 4,
@@ -44,6 +55,19 @@ ROWS: dict[str, dict[str, Any]] = {
     "cohere, biases": {"model_type": "cohere", "attention_bias": True, "tie_word_embeddings": False},
     "cohere2": {"model_type": "cohere2", "num_hidden_layers": 4, "sliding_window": 7, "logit_scale": 0.25},
     "cohere2, all": {"model_type": "cohere2", "attention_bias": True, "tie_word_embeddings": False} | WINDOWS,
+    "deepseek_v2": {"model_type": "deepseek_v2", "first_k_dense_replace": 1, "q_lora_rank": None} | LATENT,
+    "deepseek_v2, groups": {
+        "model_type": "deepseek_v2", "topk_method": "group_limited_greedy", "n_group": 3, "topk_group": 2,
+        "routed_scaling_factor": 2.5, "q_lora_rank": 64, "attention_bias": True, "mlp_bias": True,
+    } | LATENT | rotated("yarn", factor=4.0, mscale=0.7, mscale_all_dim=0.4, **TRAINED),
+    "deepseek_v3": {
+        "model_type": "deepseek_v3", "topk_method": "noaux_tc", "n_group": 2, "topk_group": 1, "norm_topk_prob": True,
+        "routed_scaling_factor": 2.5, "q_lora_rank": 64, "first_k_dense_replace": 1,
+    } | LATENT | rotated("yarn", factor=4.0, mscale=1.0, mscale_all_dim=1.0, **TRAINED),
+    "deepseek_v3, in halves": {
+        "model_type": "deepseek_v3", "topk_method": "noaux_tc", "q_lora_rank": None, "rope_interleave": False,
+        "attention_bias": True, "n_group": 1, "topk_group": 1,
+    } | LATENT,
     "ernie4_5": {"model_type": "ernie4_5", "head_dim": 32},
     "ernie4_5, biases": {"model_type": "ernie4_5", "use_bias": True},
     "exaone4": {
@@ -83,6 +107,22 @@ ROWS: dict[str, dict[str, Any]] = {
         "model_type": "gemma3_text", "query_pre_attn_scalar": 4, "attention_bias": True, "tie_word_embeddings": False,
         "final_logit_softcapping": 2.0, "rope_parameters": TURNS,
     } | WINDOWS,
+    "gemma4_text": {
+        "model_type": "gemma4_text", "hidden_size_per_layer_input": 64, "vocab_size_per_layer_input": 320,
+    } | GLOBAL,
+    "gemma4_text, shared": {  # as the small ones
+        "model_type": "gemma4_text", "num_hidden_layers": 6, "num_kv_shared_layers": 3, "use_double_wide_mlp": True,
+        "hidden_size_per_layer_input": 32, "vocab_size_per_layer_input": 320, "final_logit_softcapping": 2.0,
+        "layer_types": ("sliding_attention", "full_attention") * 3,
+    } | GLOBAL,
+    "gemma4_text, keys as values": {  # as the large ones
+        "model_type": "gemma4_text", "attention_k_eq_v": True, "num_global_key_value_heads": 1,
+        "hidden_size_per_layer_input": 0, "attention_bias": True, "tie_word_embeddings": False,
+    } | GLOBAL,
+    "gemma4_text, experts": {
+        "model_type": "gemma4_text", "hidden_size_per_layer_input": 0, "enable_moe_block": True, "num_experts": 6,
+        "top_k_experts": 2, "moe_intermediate_size": 64,
+    } | GLOBAL,
     "glm4": {"model_type": "glm4"} | rotated("default", partial_rotary_factor=0.5),
     "glm4, without biases": {"model_type": "glm4", "attention_bias": False, "head_dim": 32}
     | rotated("default", partial_rotary_factor=0.25),
@@ -179,6 +219,10 @@ ROWS: dict[str, dict[str, Any]] = {
         "model_type": "gpt_oss", "num_local_experts": 5, "num_experts_per_tok": 2, "intermediate_size": 64,
         "sliding_window": 7, "swiglu_limit": 1.0,
     } | rotated("yarn", factor=4.0, truncate=False, **TRAINED),
+    "gpt_oss, without biases": {
+        "model_type": "gpt_oss", "num_local_experts": 4, "num_experts_per_tok": 2, "intermediate_size": 64,
+        "sliding_window": 7, "attention_bias": False,
+    },
     "granitemoe": {
         "model_type": "granitemoe", "num_local_experts": 5, "intermediate_size": 64, "embedding_multiplier": 3.0,
         "attention_multiplier": 0.2, "residual_multiplier": 0.6, "logits_scaling": 0.5,

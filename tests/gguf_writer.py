@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 import os
 import struct
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from quickbrown.quant.formats import FORMATS
 from quickbrown.quant.quantize import quantize
 from quickbrown.quant.weight import Weight
 from quickbrown.text.tokenizer import BYTE_OF
-from quickbrown.weights.names import kind_order, pairs, places
+from quickbrown.weights.names import halves_of, kind_order, pairs, places
 from quickbrown.weights.strings import Strings
 from quickbrown.weights.tiny import TinySource
 
@@ -153,6 +154,13 @@ def tiny_gguf(
             data = np.concatenate([before, weight.data])
             weight = Weight(weight.format, (part + 1, *weight.shape), data)
         tensors[tensor] = weight
+    for name, pair in halves_of(gguf, source.names()).items():
+        weight = source.get(name)
+        rows = np.arange(weight.shape[1]).reshape(*((-1, 2) if gguf.alternate else (2, -1)))
+        values = weight.data.reshape(*weight.shape[:2], -1)
+        for tensor, half in zip(pair, rows.T if gguf.alternate else rows, strict=True):
+            shape = (weight.shape[0], len(half), *weight.shape[2:])
+            tensors[tensor] = Weight(weight.format, shape, values[:, half].reshape(math.prod(shape[:-1]), -1))
     return metadata, tensors
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from quickbrown.models.ops import KvLayer
 from quickbrown.models.rope import rope
 from quickbrown.quant.quantize import quantize
 from quickbrown.quant.weight import Weight
@@ -23,11 +24,8 @@ class Model:
     def __init__(self, format: str = "f32", kv_heads: int = 2, vocab_size: int = 320) -> None:
         self.format, self.kv_heads = format, kv_heads
         self.config = SimpleNamespace(
-            num_hidden_layers=2,
             num_attention_heads=HEADS,
-            num_key_value_heads=kv_heads,
-            head_dim=HEAD,
-            value_dim=VALUE,
+            kv_layers=(KvLayer(kv_heads, HEAD, VALUE),) * 2,
             vocab_size=vocab_size,
         )
         parameters = {"rope_theta": 100.0, "partial_rotary_factor": 0.5}

@@ -29,6 +29,7 @@ from quickbrown.backends.reference import (
     turns,
 )
 from quickbrown.engine.batch import Batch
+from quickbrown.models.ops import KvLayer
 from quickbrown.models.rope import Rope
 from quickbrown.models.routing import Router
 from quickbrown.quant.formats import FORMATS
@@ -281,11 +282,11 @@ def attention(
     slopes: Any = None,
 ) -> Floats:
     """(T, heads * E), from the keys and values that `ops` holds after the verb ran."""
-    dim, grouped = ops.keys.shape[-1], (kv_heads, heads // kv_heads)
+    dim, grouped = ops.keys[layer].shape[-1], (kv_heads, heads // kv_heads)
     queries = ops.round_kv(q).reshape(len(q), *grouped, dim)
     slope = np.array(slopes or [0.0] * heads, np.float32).astype(np.float64).reshape(*grouped, 1)
     sink = None if sinks is None else sinks.decode().astype(np.float64).reshape(*grouped, 1)
-    out = np.empty((len(q), heads, ops.values.shape[-1]))
+    out = np.empty((len(q), heads, ops.values[layer].shape[-1]))
     for s in range(len(batch.starts) - 1):
         table = batch.blocks[batch.block_starts[s] : batch.block_starts[s + 1]]
         slots = (table[:, None] * 64 + np.arange(64)).reshape(-1)
@@ -426,7 +427,7 @@ def experts(
     limit: float = 0.0, wide: bool = False,
 ) -> Floats:  # fmt: skip
     """(T, H): two linears, what they are off by in `gated` and in the rounding behind it, a linear, and the sum."""
-    ops = ReferenceOps(1, 1, 1, 16, wide=wide)
+    ops = ReferenceOps([KvLayer(1, 16, 16)], 1, wide=wide)
     numbers, shares = np.split(routing, 2, -1)
     gate_bias, up_bias, down_bias = biases or [[None] * len(gate)] * 3
     total = np.zeros((len(x), down[0].shape[0]))
@@ -458,11 +459,11 @@ class Bounding(ReferenceOps):
     """
 
     def __init__(
-        self, layers: int, blocks: int, kv_heads: int, head_dim: int, kv: str = "bf16", *,
+        self, layers: Sequence[KvLayer], blocks: int, kv: str = "bf16", *,
         disturb: int | None = None, any_order: bool = False, angle_steps: float = 0, wide: bool = False,
-        value_dim: int | None = None, chosen: Sequence[Floats] | None = None,
+        chosen: Sequence[Floats] | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(layers, blocks, kv_heads, head_dim, kv, wide, value_dim)
+        super().__init__(layers, blocks, kv, wide)
         self.given, self.chosen = chosen, []
         self.allowed: dict[str, float] = {}
         self.random = None if disturb is None else np.random.default_rng(disturb)
@@ -519,13 +520,14 @@ class Bounding(ReferenceOps):
     def activate(self, x: Floats, kind: str) -> Floats:
         return self._note("activate", super().activate(x, kind), activate(x, kind))
 
-    def route(self, logits: Floats, router: Router, bias: Weight | None = None) -> Floats:
+    def route(self, logits: Floats, router: Router, bias: Weight | None = None, scales: Weight | None = None) -> Floats:
         """Weights are rounded to float32 once, on either side. Where a disturbed logit would make another expert the
         best, that is a jump that no bound of the sums behind it says anything about."""
-        result = super().route(logits, router, bias)
+        result = super().route(logits, router, bias, scales)
         if self.given is not None:
             chosen = self.given[len(self.chosen)].astype(int)
-            weights = [expert_weights(row, router, numbers) for row, numbers in zip(logits, chosen, strict=True)]
+            each = zip(logits, chosen, strict=True)
+            weights = [expert_weights(row, router, numbers, scales) for row, numbers in each]
             result = np.hstack([chosen, weights]).astype(np.float32)
         self.chosen.append(result[:, : router.top_k])
         return result
@@ -537,7 +539,7 @@ class Bounding(ReferenceOps):
             return self._note("experts", result, experts(x, routing, *weights, wide=self.wide))
         numbers, shares = np.split(routing, 2, -1)
         ones = np.ones((len(x), 1), np.float32)
-        quiet = ReferenceOps(1, 1, 1, 16, wide=self.wide)
+        quiet = ReferenceOps([KvLayer(1, 16, 16)], 1, wide=self.wide)
         each = [quiet.experts(x, np.hstack([e[:, None], ones]), *weights) for e in numbers.T]
         return self._note("experts", result, mixed(np.stack(each, 1), shares))
 
@@ -549,7 +551,7 @@ def forward(model: Any, tokens: Any, batch: Batch, kv: str, **options: Any) -> t
     """Logits of a family object on `Bounding`, and the experts that it chose."""
     c = model.config
     blocks = int(batch.blocks.max()) + 1
-    ops = Bounding(len(c.kv_layers), blocks, c.num_key_value_heads, c.head_dim, kv, value_dim=c.value_dim, **options)
+    ops = Bounding(c.kv_layers, blocks, kv, **options)
     return model.forward(ops, tokens, batch), ops.chosen
 
 

@@ -29,6 +29,8 @@ def model(source: Any) -> Any:
     fields = {spelled.get(name, name): list(v) if isinstance(v, tuple) else v for name, v in source.config.items()}
     if isinstance(getattr(transformers.CONFIG_MAPPING[source.config["model_type"]], "head_dim", None), property):
         del fields["head_dim"]
+    if "qk_rope_head_dim" in fields:  # theirs is the size of what turns
+        fields["head_dim"] = fields["qk_rope_head_dim"]
     ends = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(fields | ends))
@@ -65,7 +67,7 @@ def angle_steps(rope_parameters: Mapping[str, Any], head_dim: int) -> float:
     """
     factor = rope_parameters.get("factor") or 1
     ramp = 6 + 6 * factor
-    extra = {"default": 0, "linear": 1, "longrope": 2, "dynamic": 9, "yarn": ramp, "llama3": ramp}
+    extra = {"default": 0, "linear": 1, "proportional": 1, "longrope": 2, "dynamic": 9, "yarn": ramp, "llama3": ramp}
     turning = int(head_dim * rope_parameters.get("partial_rotary_factor", 1))
     exponent = math.log(rope_parameters["rope_theta"]) if turning & (turning - 1) else 0
     return 4 + exponent + extra[rope_parameters["rope_type"]]
@@ -77,7 +79,7 @@ def steps(config: Any) -> float:
     if not parameters:
         return 0
     several = [parameters[kind] for kind in config.ROPES] or [parameters]
-    return max(angle_steps(one, config.head_dim) for one in several)
+    return max(angle_steps(one, getattr(config, "qk_rope_head_dim", config.head_dim)) for one in several)
 
 
 def rotation(rope_parameters: Mapping[str, Any], head_dim: int, longest: int, length: int) -> tuple[Any, float]:

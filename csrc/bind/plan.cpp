@@ -231,13 +231,15 @@ void bind_plan(nb::module_& m) {
                          "Paged keys and values: blocks of 64 tokens, taken from the system when touched.")
         .def(
             "__init__",
-            [](KvMemory* self, const std::string& type, size_t blocks, size_t layers, size_t kv_heads, size_t head_dim,
-               size_t value_dim) {
+            [](KvMemory* self, const std::string& type, size_t blocks,
+               const std::vector<std::tuple<size_t, size_t, size_t>>& layers) {
                 if (type != "bf16" && type != "f32") throw std::invalid_argument("keys and values are bf16 or f32");
-                new (self) KvMemory(type == "bf16" ? KvType::bf16 : KvType::f32, blocks, layers, kv_heads, head_dim,
-                                    value_dim);
+                std::vector<KvLayer> shapes;
+                for (const auto& [kv_heads, head_dim, value_dim] : layers)
+                    shapes.push_back({kv_heads, head_dim, value_dim});
+                new (self) KvMemory(type == "bf16" ? KvType::bf16 : KvType::f32, blocks, shapes);
             },
-            "type"_a, "blocks"_a, "layers"_a, "kv_heads"_a, "head_dim"_a, "value_dim"_a = 0)
+            "type"_a, "blocks"_a, "layers"_a, "layers are (kv_heads, head_dim, value_dim).")
         .def_prop_ro("blocks", &KvMemory::blocks)
         .def_prop_ro("block_bytes", &KvMemory::block_bytes)
         .def("copy", &KvMemory::copy, "source"_a, "target"_a);
@@ -332,11 +334,12 @@ void bind_plan(nb::module_& m) {
         .def(
             "route",
             [](Plan& p, int logits, int top_k, bool sigmoid, bool renormalise, double scale, double least, int groups,
-               int top_groups, int group_best, int bias, int out) {
-                p.route(logits, {top_k, sigmoid, renormalise, scale, least, groups, top_groups, group_best}, bias, out);
+               int top_groups, int group_best, int bias, int scales, int out) {
+                p.route(logits, {top_k, sigmoid, renormalise, scale, least, groups, top_groups, group_best}, bias,
+                        scales, out);
             },
             "logits"_a, "top_k"_a, "sigmoid"_a, "renormalise"_a, "scale"_a, "least"_a, "groups"_a, "top_groups"_a,
-            "group_best"_a, "bias"_a, "out"_a)
+            "group_best"_a, "bias"_a, "scales"_a, "out"_a)
         .def(
             "experts",
             [](Plan& p, int x, int routing, const std::vector<std::tuple<size_t, int>>& parts, const std::string& kind,

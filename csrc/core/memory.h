@@ -26,6 +26,13 @@ inline size_t product(size_t a, size_t b) {
     return c;
 }
 
+// a + b, or the same.
+inline size_t sum(size_t a, size_t b) {
+    size_t c;
+    if (__builtin_add_overflow(a, b, &c)) throw std::overflow_error("a size does not fit in memory addresses");
+    return c;
+}
+
 // Pages are taken when they are first touched, so a large region costs only what is used of it. Regions of at least one
 // large page are made of such where the system has them: they are read a third faster (docs/journal.md, 2026-11-27).
 class Pages {

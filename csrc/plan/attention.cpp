@@ -20,13 +20,13 @@ uint8_t* Plan::block_keys(size_t layer, size_t sequence, size_t block, size_t kv
 
 // Every layer works on the same sequences, so the items are made once a step.
 void Plan::plan_attention(Attend& a) {
-    const size_t kv_heads = kv_.kv_heads(), group_rows = a.heads / kv_heads;
+    const size_t kv_heads = a.kv_heads, group_rows = a.heads / kv_heads;
     const size_t most = std::max<size_t>(1, kAttendRows / group_rows);  // queries of a tile
     const size_t capacity = a.items.capacity() + a.groups.capacity();
     a.items.clear();
     a.groups.clear();
     a.store_first = false;
-    a.partial_floats = kAttendRows * (2 + kv_.value_width());
+    a.partial_floats = kAttendRows * (2 + a.value_width);
     uint32_t partials = 0;
     for (uint32_t s = 0; s < sequences_; s++) {
         const uint32_t begin = batch_.starts[s], end = batch_.starts[s + 1], count = end - begin;
@@ -49,16 +49,16 @@ void Plan::plan_attention(Attend& a) {
     }
     if (a.items.capacity() + a.groups.capacity() != capacity) growths_++;
     a.partials.need(product(partials, a.partial_floats * 4), growths_);
-    const size_t layers = kv_.layers();  // a counter per group and layer: nobody resets one while others work
-    const size_t counters = a.groups.size() * layers;
+    // A counter per group and use: nobody resets one while others work.
+    const size_t counters = a.groups.size() * a.uses;
     if (counters > a.remaining_made) {
         a.remaining = std::make_unique<std::atomic<uint32_t>[]>(counters * 2);
         a.remaining_made = counters * 2;
         growths_++;
     }
     for (size_t g = 0; g < a.groups.size(); g++)
-        for (size_t l = 0; l < layers; l++)
-            a.remaining[l * a.groups.size() + g].store(a.groups[g].chunks, std::memory_order_relaxed);
+        for (size_t u = 0; u < a.uses; u++)
+            a.remaining[u * a.groups.size() + g].store(a.groups[g].chunks, std::memory_order_relaxed);
 }
 
 // A head of `dim` values of one token.
@@ -72,7 +72,7 @@ void Plan::rotate(const Rope& rope, const float* x, size_t token, size_t dim, fl
 // One head of q or k, normalised and rotated as the instruction says, padded with zeros. `out` has room for two.
 const float* Plan::turned(const Instruction& i, const float* x, const Applied& norm, size_t head, size_t token,
                           float* out) const {
-    const size_t d = kv_.head_dim(), width = kv_.key_width();
+    const size_t d = kv_.layer(i.layer).head_dim, width = kv_.layer(i.layer).key_width();
     float* other = out + width;
     x += head * d;
     if (d < width) {
@@ -90,27 +90,28 @@ const float* Plan::turned(const Instruction& i, const float* x, const Applied& n
 }
 
 void Plan::store_keys(const Instruction& i, size_t token, size_t kv_head, Thread& own) {
-    const size_t dv = kv_.value_dim(), width = kv_.value_width(), position = batch_.positions[token];
+    const KvLayer& layer = kv_.layer(i.layer);
+    const size_t dv = layer.value_dim, width = layer.value_width(), position = batch_.positions[token];
     float* room = reinterpret_cast<float*>(own.row.data());
     const float* k = turned(i, buffers_[i.y].row(token), i.k_norm, kv_head, token, room);
     const float* v = buffers_[i.z].row(token) + kv_head * dv;
     if (dv < width) {
-        float* padded = room + 2 * kv_.key_width();
+        float* padded = room + 2 * layer.key_width();
         std::copy_n(v, dv, padded);
         std::fill(padded + dv, padded + width, 0.0f);
         v = padded;
     }
     uint8_t* keys = block_keys(i.layer, sequence_of_[token], position / kBlock, kv_head);
-    kernels_.store_kv[static_cast<int>(kv_.type())](keys, position % kBlock, static_cast<int>(kv_.key_width()),
+    kernels_.store_kv[static_cast<int>(kv_.type())](keys, position % kBlock, static_cast<int>(layer.key_width()),
                                                     static_cast<int>(width), k, v);
 }
 
 void Plan::run_attention(const Instruction& i, size_t index, int thread) {
     Attend& a = attends_[i.attend];
-    if (a.store_first) {
-        const size_t work = tokens_ * kv_.kv_heads(), threads = pool_.active();
+    if (a.store_first && i.y >= 0) {
+        const size_t work = tokens_ * a.kv_heads, threads = pool_.active();
         for (size_t w = work * thread / threads; w < work * (thread + 1) / threads; w++)
-            store_keys(i, w / kv_.kv_heads(), w % kv_.kv_heads(), threads_[thread]);
+            store_keys(i, w / a.kv_heads, w % a.kv_heads, threads_[thread]);
         pool_.barrier();
     }
     const size_t items = a.items.size(), at_a_time = std::clamp<size_t>(items / (pool_.active() * 6), 1, 8);
@@ -122,8 +123,9 @@ void Plan::run_attention(const Instruction& i, size_t index, int thread) {
 void Plan::attend_item(const Instruction& i, Attend& a, size_t item, size_t last_item, int thread) {
     const Attend::Item& it = a.items[item];
     Thread& own = threads_[thread];
-    const size_t d = kv_.key_width(), dv = kv_.value_width();
-    const size_t per_kv = a.heads / kv_.kv_heads(), rows = it.count * per_kv;
+    const KvLayer& layer = kv_.layer(i.layer);
+    const size_t d = layer.key_width(), dv = layer.value_width();
+    const size_t per_kv = a.heads / layer.kv_heads, rows = it.count * per_kv;
     const int value_dim = static_cast<int>(dv), type = static_cast<int>(kv_.type());
     const size_t value_bytes = kv_.type() == KvType::bf16 ? 2 : 4, row_bytes = d * value_bytes;
     const size_t last_position = batch_.positions[it.first + it.count - 1], chunks = last_position / kChunk + 1,
@@ -132,7 +134,7 @@ void Plan::attend_item(const Instruction& i, Attend& a, size_t item, size_t last
 
     // A lone new token's key is read by the items of this sequence and head in its last chunk alone: that one stores
     // it.
-    if (!a.store_first && (!by_chunk || static_cast<size_t>(it.chunk) + 1 == chunks))
+    if (i.y >= 0 && !a.store_first && (!by_chunk || static_cast<size_t>(it.chunk) + 1 == chunks))
         store_keys(i, it.first, it.kv_head, own);
 
     for (size_t r = 0; r < rows; r++) {
@@ -213,10 +215,10 @@ void Plan::attend_item(const Instruction& i, Attend& a, size_t item, size_t last
             if (i.sinks)  // a chunk of one key, whose score is known and whose value is zero
                 kernels_.merge(running_max + r, running_sum + r, sums, i.sinks[head_of(r)] / worth, 1.0f,
                                no_value_.data(), value_dim, scale_log2);
-            float* out = buffers_[i.out].row(it.first + r / per_kv) + head_of(r) * kv_.value_dim();
-            const bool whole = kv_.value_dim() == dv;
+            float* out = buffers_[i.out].row(it.first + r / per_kv) + head_of(r) * layer.value_dim;
+            const bool whole = layer.value_dim == dv;
             kernels_.finish(sums, running_sum[r], value_dim, whole ? out : sums);
-            if (!whole) std::copy_n(sums, kv_.value_dim(), out);
+            if (!whole) std::copy_n(sums, layer.value_dim, out);
         }
     };
 
@@ -236,7 +238,7 @@ void Plan::attend_item(const Instruction& i, Attend& a, size_t item, size_t last
     float* own_partial = partial(it.chunk);
     attend(it.chunk, own_partial, own_partial + kAttendRows, own_partial + 2 * kAttendRows);
     // Whoever finishes the last chunk merges all of them, in chunk order.
-    if (a.remaining[i.layer * a.groups.size() + it.group].fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+    if (a.remaining[i.use * a.groups.size() + it.group].fetch_sub(1, std::memory_order_acq_rel) != 1) return;
     start();
     for (size_t c = first_chunk; c < chunks; c++)
         merge(c, partial(c), partial(c) + kAttendRows, partial(c) + 2 * kAttendRows);

@@ -31,7 +31,7 @@ template <class T> void grow(std::vector<T>& v, size_t size, size_t& growths) {
 
 // -- recording ------------------------------------------------------------------------------------------------------
 
-void Plan::route(int logits, const Router& r, int bias, int out) {
+void Plan::route(int logits, const Router& r, int bias, int scales, int out) {
     const size_t experts = checked(logits).width, groups = r.groups, size = groups ? experts / groups : 0;
     if (r.top_k < 1 || checked(out).width != size_t{2} * r.top_k || checked(out).length != checked(logits).length ||
         experts > (size_t{1} << 24))
@@ -41,9 +41,10 @@ void Plan::route(int logits, const Router& r, int bias, int out) {
         refuse("route: " + std::to_string(r.top_k) + " of " + std::to_string(experts) +
                " experts cannot be chosen from " + std::to_string(r.top_groups) + " of " + std::to_string(r.groups) +
                " groups");
-    const float* vector = bias_vector(bias, experts);
+    const float *added = bias_vector(bias, experts), *times = bias_vector(scales, experts);
     Instruction& i = note(Verb::route, logits, out);
-    i.bias = vector;
+    i.bias = added;
+    i.scales = times;
     i.router = static_cast<int>(routers_.size());
     routers_.push_back(r);
 }
@@ -161,8 +162,10 @@ void Plan::route_row(const Instruction& i, const float* logits, Thread& own, flo
     double sum = 0;
     for (size_t j = 0; j < top_k; j++) sum += scores[static_cast<size_t>(out[j])];
     const double factor = r.renormalise ? r.scale / std::max(sum, r.least) : r.scale;
-    for (size_t j = 0; j < top_k; j++)
-        out[top_k + j] = static_cast<float>(scores[static_cast<size_t>(out[j])] * factor);
+    for (size_t j = 0; j < top_k; j++) {
+        const size_t e = static_cast<size_t>(out[j]);
+        out[top_k + j] = static_cast<float>(scores[e] * factor * (i.scales ? i.scales[e] : 1.0f));
+    }
 }
 
 // Every thread sorts for itself, which is cheaper than meeting.

@@ -65,8 +65,11 @@ struct Plan::Instruction {
     Applied norm = {};
     int residual = -1;
     int rope = -1, attend = -1;
+    size_t use = 0;  // of the attend, the how manieth
     int router = -1, mixture = -1;
-    const float* bias = nullptr;  // route, short_conv; the skip of a recurrence; the rates of a decay
+    // route: what is added to scores and what weights are multiplied by, (experts), or none. Else bias alone: of a
+    // short_conv; the skip of a recurrence; the rates of a decay.
+    const float *bias = nullptr, *scales = nullptr;
     size_t layer = 0;
     int heads = 0;
     Applied q_norm = {}, k_norm = {};  // attention
@@ -96,11 +99,13 @@ struct Plan::Rope {
     float* sin(size_t token) const { return cos(token) + half(); }
 };
 
-// How a step's attention is cut into items; the same for every layer of the same shape.
+// How a step's attention is cut into items; the same for every attention of the same shape.
 struct Plan::Attend {
     int heads;
+    size_t kv_heads, value_width;
     float scale;
-    int32_t window;  // 0: none
+    int32_t window;   // 0: none
+    size_t uses = 0;  // instructions
 
     // The first position that a token at `position` sees.
     size_t first_seen(int32_t position) const { return window && position >= window ? position - window + 1 : 0; }
@@ -117,7 +122,7 @@ struct Plan::Attend {
     };
     std::vector<Item> items;
     std::vector<Group> groups;
-    std::unique_ptr<std::atomic<uint32_t>[]> remaining;  // chunks of a group not yet done
+    std::unique_ptr<std::atomic<uint32_t>[]> remaining;  // chunks of a group not yet done, of each use
     size_t remaining_made = 0;
     Scratch partials;  // per partial: kAttendRows max, kAttendRows sum, kAttendRows x value_width
     size_t partial_floats = 0;

@@ -206,19 +206,22 @@ void Plan::rope(int x, int rotation, int heads, int out) {
 
 void Plan::attention(const Attention& asked) {
     const auto& [layer, q, k, v, out, heads, scale, rotation, window, q_norm, k_norm, softcap, sinks, slopes] = asked;
-    const size_t d = kv_.head_dim(), dv = kv_.value_dim(), kv_heads = kv_.kv_heads();
     if (layer >= kv_.layers()) refuse("attention: no layer of that number");
+    const auto& [kv_heads, d, dv] = kv_.layer(layer);
     if (heads < 1 || heads % kv_heads || heads / kv_heads > kAttendRows)
         refuse("attention: the query heads must be a multiple of the key heads, at most 96 times");
-    if (checked(q).width != heads * d || checked(out).width != heads * dv || checked(k).width != kv_heads * d ||
-        checked(v).width != kv_heads * dv)
+    const bool stores = k >= 0;
+    if (stores != (v >= 0)) refuse("attention: keys and values are stored both or not at all");
+    if (checked(q).width != heads * d || checked(out).width != heads * dv ||
+        (stores && (checked(k).width != kv_heads * d || checked(v).width != kv_heads * dv)))
         refuse("attention: inputs do not fit the heads");
     for (int b : {q, k, v, out})
-        if (checked(b).length != Length::tokens) refuse("attention works on tokens");
+        if ((b >= 0 || stores) && checked(b).length != Length::tokens) refuse("attention works on tokens");
     if (out == q || out == k || out == v) refuse("attention cannot overwrite its input");
     if (rotation >= 0 && checked_rotation(rotation).end() > d) refuse("attention: frequencies do not fit the heads");
     if (window < 0) refuse("attention: a window cannot be negative");
-    if ((q_norm < 0) != (k_norm < 0)) refuse("attention: queries and keys are normalised both or not at all");
+    if (stores ? (q_norm < 0) != (k_norm < 0) : k_norm >= 0)
+        refuse("attention: queries and keys are normalised both or not at all");
     if (!(softcap >= 0)) refuse("attention: a soft cap cannot be negative");
     if (sinks >= 0 && weights_.vector(sinks).size() != static_cast<size_t>(heads))
         refuse("attention: there must be a sink for each head");
@@ -236,17 +239,24 @@ void Plan::attention(const Attention& asked) {
     i.factor = softcap;
     i.sinks = sinks < 0 ? nullptr : weights_.vector(sinks).data();
     i.slopes = slopes;
-    for (size_t a = 0; a < attends_.size(); a++)
-        if (attends_[a].heads == heads && attends_[a].scale == scale && attends_[a].window == window)
+    const size_t value_width = kv_.layer(layer).value_width();
+    for (size_t a = 0; a < attends_.size() && i.attend < 0; a++) {
+        const Attend& it = attends_[a];
+        if (it.heads == heads && it.kv_heads == kv_heads && it.value_width == value_width && it.scale == scale &&
+            it.window == window)
             i.attend = static_cast<int>(a);
+    }
     if (i.attend < 0) {
         Attend a{};
         a.heads = heads;
+        a.kv_heads = kv_heads;
+        a.value_width = value_width;
         a.scale = scale;
         a.window = window;
         attends_.push_back(std::move(a));
         i.attend = static_cast<int>(attends_.size()) - 1;
     }
+    i.use = attends_[i.attend].uses++;
 }
 
 void Plan::add(int a, int b, int out) {
@@ -345,14 +355,14 @@ void Plan::check(const BatchView& b) const {
     if (!ascending(b.starts, t, true)) refuse("batch: starts must ascend from 0 to the number of tokens");
     if (!ascending(b.block_starts, b.blocks.size(), false))
         refuse("batch: block_starts must ascend over the block tables");
-    const PackedWeight* embedding = nullptr;
+    size_t vocabulary = std::numeric_limits<size_t>::max();
     int64_t known = std::numeric_limits<int64_t>::max();  // positions
     for (const Instruction& i : instructions_) {
-        if (i.verb == Verb::embed) embedding = &weights_.weight(i.outputs[0].weight);
+        if (i.verb == Verb::embed) vocabulary = std::min(vocabulary, weights_.weight(i.outputs[0].weight).rows);
         if (i.verb == Verb::positions) known = std::min(known, static_cast<int64_t>(i.end - i.begin));
     }
     for (int32_t token : b.tokens)
-        if (token < 0 || (embedding && static_cast<size_t>(token) >= embedding->rows))
+        if (token < 0 || static_cast<size_t>(token) >= vocabulary)
             refuse("batch: token id " + std::to_string(token) + " is outside the vocabulary");
     for (int32_t block : b.blocks)
         if (block < 0 || static_cast<size_t>(block) >= kv_.blocks()) refuse("batch: no block of that number");
@@ -394,7 +404,7 @@ void Plan::prepare_step(const BatchView& b) {
     for (Rope& rope : ropes_)
         rope.data = reinterpret_cast<float*>(rope.memory.need(product(tokens_, rope.half() * 8), growths_));
     if (tokens_ > kTile) activations_.need(product(tokens_, token_bytes_), growths_);
-    const size_t d = kv_.key_width(), dv = kv_.value_width();
+    const size_t d = kv_.widest_key(), dv = kv_.widest_value();
     no_value_.resize(dv);
     for (Thread& thread : threads_) {
         thread.activations.need(kTile * token_bytes_, growths_);

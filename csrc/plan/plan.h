@@ -75,13 +75,13 @@ public:
     void turn(int rotation, std::span<const double> frequencies, std::span<const double> factors);
     void rope(int x, int rotation, int heads, int out);
     struct Attention {
-        size_t layer;
-        int q, k, v, out;
+        size_t layer;      // of the memory, which is written and then read
+        int q, k, v, out;  // k and v -1: nothing is written
         int heads;
         float scale;
         int rotation = -1;               // q and k come already rotated
         int32_t window = 0;              // a token sees so many positions, its own included; 0: all up to its own
-        int q_norm = -1, k_norm = -1;    // norms of each head, both or none
+        int q_norm = -1, k_norm = -1;    // norms of each head, both or none, where there is a k
         float softcap = 0;               // > 0: scores become softcap * tanh(score / softcap)
         int sinks = -1;                  // a vector: for each head a score that takes weight and gives no value
         std::vector<float> slopes = {};  // for each head, times (key - query position) added to scores; or none
@@ -101,13 +101,14 @@ public:
     void columns(int x, std::span<const int64_t> order, int out);
     // Which experts each row of logits takes: (rows, experts) -> (rows, 2 top_k), their numbers, ascending, then their
     // weights, as models/routing.py describes it. bias >= 0: a vector that is added to the scores while choosing.
+    // scales >= 0: one that the weights are multiplied by at last.
     struct Router {
         int top_k;
         bool sigmoid, renormalise;
         double scale, least;
         int groups, top_groups, group_best;
     };
-    void route(int logits, const Router&, int bias, int out);
+    void route(int logits, const Router&, int bias, int scales, int out);
     // The sum over a token's experts, in the order of its routing, of their weights times
     // (nonlinearity(x gate^T + bias) * (x up^T + bias)) down^T + bias. The panels of gate and up alternate.
     struct Expert {

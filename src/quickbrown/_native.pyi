@@ -100,7 +100,8 @@ class KvMemory:
     Paged keys and values: blocks of 64 tokens, taken from the system when touched.
     """
 
-    def __init__(self, type: str, blocks: int, layers: int, kv_heads: int, head_dim: int, value_dim: int = 0) -> None: ...
+    def __init__(self, type: str, blocks: int, layers: Sequence[tuple[int, int, int]]) -> None:
+        """layers are (kv_heads, head_dim, value_dim)."""
 
     @property
     def blocks(self) -> int: ...
@@ -179,7 +180,7 @@ class Plan:
 
     def rows(self, x: int, out: int) -> None: ...
 
-    def route(self, logits: int, top_k: int, sigmoid: bool, renormalise: bool, scale: float, least: float, groups: int, top_groups: int, group_best: int, bias: int, out: int) -> None: ...
+    def route(self, logits: int, top_k: int, sigmoid: bool, renormalise: bool, scale: float, least: float, groups: int, top_groups: int, group_best: int, bias: int, scales: int, out: int) -> None: ...
 
     def experts(self, x: int, routing: int, parts: Sequence[tuple[int, int]], kind: str, limit: float, out: int) -> None:
         """

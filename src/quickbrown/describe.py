@@ -73,7 +73,7 @@ def describe(path: Path, context: int | None = None) -> dict[str, Any]:
         sizes |= {size: source.config[field] for size, field in _FIELDS.items()}
     if source is not None:
         config = configured(source)
-        sizes |= {"kv_layers": len(config.kv_layers), "kv_heads": config.num_key_value_heads}
+        sizes["kept"] = sum(heads * (key + value) for heads, key, value in config.kv_layers)
         sizes["state"] = state_bytes(config)
     found |= {name: value for name, value in sizes.items() if name in ("layers", "hidden_size", "context") and value}
     found["parameters"] = sum(math.prod(shape) for _, shape in tensors.values())
@@ -232,10 +232,12 @@ def _memory(tensors: Tensors, sizes: Mapping[str, int | None], context: int | No
         weights += _native.packed_size(held, rows, width) if len(shape) > 1 else _native.vector_size(width)
     found: dict[str, Any] = {"weights_bytes": weights}
     layers, kv_heads, key, value = (sizes[name] for name in ("layers", "kv_heads", "key", "value"))
-    layers = sizes.get("kv_layers", layers)
+    kept = sizes.get("kept")  # numbers a token, where the family is known
+    if kept is None and layers and kv_heads and key and value:
+        kept = layers * kv_heads * (key + value)
     tokens = context or sizes["context"]
-    if layers and kv_heads and key and value:
-        each = layers * kv_heads * (key + value) * _KV_BYTES
+    if kept:
+        each = kept * _KV_BYTES
         found["kv_bytes_per_token"] = each
         if tokens:
             found["context"] = tokens

@@ -212,9 +212,10 @@ class LLM:
         """How many KV blocks of 64 tokens `memory` bytes hold, or the default. Raises ValueError if that cannot be."""
         c = self.config
         value_bytes = 4 if self.dtype == "float32" else 2
-        head = sum(-(-dim // 16) * 16 for dim in (c.head_dim, c.value_dim))  # stored in vectors of 16
-        block_bytes = len(c.kv_layers) * c.num_key_value_heads * head * value_bytes
-        block_bytes *= NativeRunner.block_size
+        values = sum(  # stored in vectors of 16
+            kv_heads * (-(-head_dim // 16) + -(-value_dim // 16)) * 16 for kv_heads, head_dim, value_dim in c.kv_layers
+        )
+        block_bytes = values * value_bytes * NativeRunner.block_size
         place_bytes = state_bytes(c)
         free = available_memory()
         if memory is None:

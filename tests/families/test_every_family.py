@@ -28,7 +28,7 @@ IN_GGUF = [(n, f) for n in ROWS if holds(**ROWS[n]) for f in (FORMATS if n in FA
 every = pytest.mark.parametrize(("name", "format"), MODELS)
 # What norms after a part of a layer give is as large as what it is added to, and so are the roundings in it: of these
 # families, several tiny layers make of what is allowed more than would tell anything.
-NORMS_AFTER = ("gemma3_text", "olmo2", "olmo3")
+NORMS_AFTER = ("gemma3_text", "gemma4_text", "olmo2", "olmo3")
 NORMS_INSIDE = ("qwen3_5_moe_text", "qwen3_5_text", "qwen3_next")  # the same of what a delta network gives
 
 
@@ -38,8 +38,7 @@ def made(name, format, **more):
 
 
 def reference_ops(kind, model, blocks, kv="bf16"):
-    c = model.config
-    return kind(len(c.kv_layers), blocks, c.num_key_value_heads, c.head_dim, kv)
+    return kind(model.config.kv_layers, blocks, kv)
 
 
 def one_step(model, tokens):

@@ -92,3 +92,19 @@ def test_a_layer_behind_the_last_is_passed_over(tmp_path):
     assert written(tmp_path, source, dict(extra)).names() == source.names()
     with pytest.raises(BadFile, match=r"holds the tensor 'model\.layers\.2\.eh_proj\.weight', which this glm4_moe"):
         written(tmp_path, source, extra | {"model.layers.2.eh_proj.weight": zeros})
+
+
+def test_a_layer_behind_the_last_of_a_gguf_file(tmp_path):
+    """block_count counts it, and nextn_predict_layers says how many such there are."""
+    metadata, tensors = tiny_gguf("f32", **ROWS["glm4_moe"])
+    extra = {"blk.2.nextn.eh_proj.weight": Weight("f32", (2, 2), np.zeros((2, 8), np.uint8))}
+    more = {"glm4moe.block_count": 3, "glm4moe.nextn_predict_layers": 1}
+    plain = GgufSource(write_gguf(tmp_path / "plain.gguf", metadata, tensors))
+    read = GgufSource(write_gguf(tmp_path / "more.gguf", metadata | more, tensors | extra))
+    assert read.config == plain.config
+    assert read.names() == plain.names()
+    with pytest.raises(BadFile, match=r"holds the tensor 'blk\.2\.nextn\.eh_proj\.weight', which this glm4moe"):
+        GgufSource(write_gguf(tmp_path / "wrong.gguf", metadata, tensors | extra))
+    wrong = {"glm4moe.block_count": 3, "glm4moe.nextn_predict_layers": 3}
+    with pytest.raises(BadFile, match="claims 3 layers, 3 of them behind the last"):
+        GgufSource(write_gguf(tmp_path / "none.gguf", metadata | wrong, tensors))

@@ -57,7 +57,7 @@ public:
         : s_(s),
           pool_(threads),
           weights_(room(s), pool_),
-          kv_(type, blocks(s) + 3, 2, s.kv_heads, s.head_dim, s.value_dim),
+          kv_(type, blocks(s) + 3, {{1, 8, 24}, {s.kv_heads, s.head_dim, s.value_dim}}),
           plan_(pool_, weights_, kv_, kernels) {
         const int x = plan_.buffer(s.heads * s.head_dim, Length::tokens),
                   k = plan_.buffer(s.kv_heads * s.head_dim, Length::tokens),

@@ -16,6 +16,7 @@ namespace {
 
 constexpr int kDrivers = 3, kThreads = 2, kSteps = 300;
 constexpr size_t kVocabulary = 600, kHidden = 64, kInner = 96, kLayers = 2, kHeads = 4, kKvHeads = 2, kHeadDim = 16;
+const std::vector<KvLayer> kKept(kLayers, {kKvHeads, kHeadDim, kHeadDim});
 constexpr size_t kBlocks = 22, kLive = 6;  // fewer blocks than so many long texts need
 
 // -- the model ------------------------------------------------------------------------------------------------------
@@ -158,7 +159,7 @@ std::vector<Text> expected(const Model& model) {
         while (text.tokens.size() < length) text.tokens.push_back(static_cast<int32_t>(random() % kVocabulary));
 
         Pool pool(1);
-        KvMemory kv(KvType::bf16, (length + kBlock - 1) / kBlock, kLayers, kKvHeads, kHeadDim);
+        KvMemory kv(KvType::bf16, (length + kBlock - 1) / kBlock, kKept);
         Plan plan(pool, model.weights(), kv, kernels());
         model.record(plan);
         Sampler sampler(kernels());
@@ -215,7 +216,7 @@ bool breaks_off(Pool& pool, Plan& plan, const Batch& batch, const std::vector<in
 void every_break(const Model& model, const Text& text) {
     for (int threads : {1, 2}) {
         Pool pool(threads, false);
-        KvMemory kv(KvType::bf16, 6, kLayers, kKvHeads, kHeadDim);
+        KvMemory kv(KvType::bf16, 6, kKept);
         Plan plan(pool, model.weights(), kv, faulty_kernels());
         model.record(plan);
         const std::vector<int32_t> table = {4, 2, 0, 5, 1, 3};
@@ -413,7 +414,7 @@ private:
     const std::vector<Text>& texts_;
     std::mt19937 random_;
     Pool pool_{kThreads, false};
-    KvMemory kv_{KvType::bf16, kBlocks, kLayers, kKvHeads, kHeadDim};
+    KvMemory kv_{KvType::bf16, kBlocks, kKept};
     Plan plan_;
     std::vector<Sampler> samplers_ = std::vector<Sampler>(kThreads, Sampler(kernels()));
     std::vector<Sequence> live_;

@@ -319,7 +319,7 @@ def test_arrays_of_other_types_are_not_cut_down(small):
 
 def test_a_plan_needs_a_result_and_steps():
     pool = _native.Pool(1)
-    weights, kv = _native.Weights(0, pool), _native.KvMemory("bf16", 1, 1, 1, 16)
+    weights, kv = _native.Weights(0, pool), _native.KvMemory("bf16", 1, [(1, 16, 16)])
     plan = _native.Plan(pool, weights, kv)
     with pytest.raises(ValueError, match="the plan has no result"):
         plan.run(*(np.array(GOOD[n], np.int32) for n in GOOD))
@@ -330,7 +330,7 @@ def test_a_plan_needs_a_result_and_steps():
 def test_verbs_that_do_not_fit_are_refused():
     """Biases, norms of heads, rotations and windows, each in a sentence."""
     pool = _native.Pool(1)
-    weights, kv = _native.Weights(1 << 16, pool), _native.KvMemory("bf16", 1, 1, 2, 16)
+    weights, kv = _native.Weights(1 << 16, pool), _native.KvMemory("bf16", 1, [(2, 16, 16)])
     w = weights.add("f32", 64, [np.zeros((32, 256), np.uint8)])
     long, bias = (weights.add_vector(np.ones(n, np.float32)) for n in (33, 32))
     head = weights.add_vector(np.ones(16, np.float32))
@@ -382,7 +382,7 @@ def test_verbs_that_do_not_fit_are_refused():
 
 def test_verbs_with_states_that_do_not_fit_are_refused():
     pool = _native.Pool(1)
-    weights, kv = _native.Weights(1 << 12, pool), _native.KvMemory("bf16", 1, 0, 1, 16)
+    weights, kv = _native.Weights(1 << 12, pool), _native.KvMemory("bf16", 1, [])
     filter, odd = (weights.add_vector(np.ones(n, np.float32)) for n in (96, 33))
     plan = _native.Plan(pool, weights, kv, False, _native.StateMemory(2, 64 + 512))
     x, out, keys, scalars = (plan.buffer(n) for n in (32, 32, 16, 2))
@@ -489,7 +489,7 @@ def test_slices_are_packed_as_the_whole_and_checked():
         weights.fill(sliced, first, data[first:last].copy())
     rows = []
     for index in (whole, sliced):
-        plan = _native.Plan(pool, weights, _native.KvMemory("f32", 1, 1, 1, 16))
+        plan = _native.Plan(pool, weights, _native.KvMemory("f32", 1, [(1, 16, 16)]))
         out = plan.buffer(32)
         plan.embed(index, out)
         plan.result(out)
@@ -513,15 +513,17 @@ def test_other_wrong_sizes():
         weights.add_vector(np.zeros(0, np.float32))
     with pytest.raises(ValueError, match="more room than was set aside"):
         weights.add_vector(np.zeros(17, np.float32))
-    for sizes in ((0, 1, 1, 16), (1, 1, 0, 16), (1, 1, 1, 0), (1, 1, 1, 16, 1025), (1, 1, 1, 2048)):
+    for layer in ((0, 16, 16), (1, 0, 16), (1, 16, 0), (1, 16, 1025), (1, 2048, 16)):
         with pytest.raises(ValueError, match="heads must have at most 1024 values, and no dimension can be zero"):
-            _native.KvMemory("bf16", *sizes)
+            _native.KvMemory("bf16", 1, [(1, 16, 16), layer])
+    with pytest.raises(ValueError, match="there must be blocks to keep keys in"):
+        _native.KvMemory("bf16", 0, [(1, 16, 16)])
     with pytest.raises(ValueError, match="bf16 or f32"):
-        _native.KvMemory("f16", 1, 1, 1, 16)
+        _native.KvMemory("f16", 1, [(1, 16, 16)])
     with pytest.raises(OverflowError, match="a size does not fit in memory addresses"):
-        _native.KvMemory("bf16", 2**40, 2**20, 2**10, 1024)
+        _native.KvMemory("bf16", 2**40, [(2**10, 1024, 1024)] * 2**10)
     with pytest.raises(MemoryError):
-        _native.KvMemory("bf16", 2**20, 2**10, 2**8, 1024)
+        _native.KvMemory("bf16", 2**20, [(2**8, 1024, 1024)] * 2**10)
     for threads in (0, -1, 2**20):
         with pytest.raises(ValueError, match=r"\w+ \w+ \w+"):
             _native.Pool(threads)

@@ -16,9 +16,11 @@ from quickbrown.backends.native.record import Recorder
 from quickbrown.backends.native.runner import NativeRunner
 from quickbrown.backends.reference import ReferenceOps
 from quickbrown.cli import main
+from quickbrown.models.ops import KvLayer
 from quickbrown.quant.weight import Weight
 from quickbrown.weights.safetensors import SafetensorsSource
 
+ONE = [KvLayer(1, 16, 16)]
 IDS = tiny.text(40, vocabulary=500).tolist()
 
 
@@ -98,7 +100,7 @@ def test_columns_in_another_order(format, count):
     w = random_weight(format, (48, 256), dice)
     x, order = dice.standard_normal((count, 256)).astype(np.float32), dice.permutation(256)
     moved = Weight(w.format, w.shape, w.data, order)
-    native, reference = NativeOps(1, 1, 1, 16), ReferenceOps(1, 1, 1, 16)
+    native, reference = NativeOps(ONE, 1), ReferenceOps(ONE, 1)
     got = native.linear(x, moved)
     assert got.tobytes() == native.linear(x[:, order], w).tobytes()
     assert got.tobytes() != native.linear(x, w).tobytes()
@@ -118,7 +120,7 @@ def test_one_order_is_made_once():
         recorder.linear(x, Weight("f32", (16, 32), np.zeros((16, 128), np.uint8), orders[which]))
     assert [verb.name for verb in recorder.verbs] == ["embed", "columns", "linear", "columns", "linear", "linear"]
     pool = _native.Pool(1)
-    plan = _native.Plan(pool, _native.Weights(64, pool), _native.KvMemory("f32", 1, 1, 1, 16))
+    plan = _native.Plan(pool, _native.Weights(64, pool), _native.KvMemory("f32", 1, ONE))
     a, b, wide = plan.buffer(3), plan.buffer(3), plan.buffer(4)
     for order, out, said in (
         ([0, 1, 3], b, "no column of that number"),

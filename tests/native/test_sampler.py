@@ -33,7 +33,7 @@ class Sampler:
         result = recorder.rows(recorder.embed(Weight("f32", logits.shape, logits.view(np.uint8)), None), None)
         pool = _native.Pool(threads)
         weights = PackedWeights(recorder.verbs, pool)
-        plan = _native.Plan(pool, weights.arena, _native.KvMemory("bf16", 1, 1, 1, 16))
+        plan = _native.Plan(pool, weights.arena, _native.KvMemory("bf16", 1, [(1, 16, 16)]))
         emit(recorder.verbs, result, weights, plan)
         every, none = np.arange(count, dtype=np.int32), np.zeros(0, np.int32)
         blocks = -(-count // _native.BLOCK)

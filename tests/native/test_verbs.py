@@ -22,12 +22,13 @@ from quickbrown.backends.native.eager import NativeOps
 from quickbrown.backends.native.record import Recorder
 from quickbrown.backends.reference import ACTIVATION, ReferenceOps
 from quickbrown.engine.batch import Batch
-from quickbrown.models.ops import ACTIVATIONS
+from quickbrown.models.ops import ACTIVATIONS, KvLayer
 from quickbrown.models.rope import rope
 from quickbrown.models.routing import Router
 from quickbrown.quant.formats import FORMATS
 from quickbrown.quant.quantize import quantize
 
+ONE = [KvLayer(1, 16, 16)]
 TOKENS = (1, 3, 5, 17)
 WHOLE = (
     (1, 32),
@@ -46,12 +47,12 @@ WIDTHS = (1, 7, 16, 33, 64, 100, 257)
 
 @pytest.fixture(scope="module")
 def native():
-    return NativeOps(1, 1, 1, 16)
+    return NativeOps(ONE, 1)
 
 
 @pytest.fixture(scope="module")
 def reference():
-    return ReferenceOps(1, 1, 1, 16)
+    return ReferenceOps(ONE, 1)
 
 
 @pytest.fixture
@@ -101,10 +102,10 @@ def test_linear(format, native, reference, random):
 @pytest.mark.parametrize("format", [format for format, rounded in ACTIVATION.items() if rounded == "int8"])
 def test_linear_on_bf16(format, random):
     """The same, of inputs that are not rounded to int8."""
-    native, reference = NativeOps(1, 1, 1, 16, wide=True), ReferenceOps(1, 1, 1, 16, wide=True)
+    native, reference = NativeOps(ONE, 1, wide=True), ReferenceOps(ONE, 1, wide=True)
     multiply(format, native, reference, random, wide=True)
     w, x = random_weight(format, (16, 256), random, sizes(random, 16)), normal(random, 1, 256)
-    assert native.linear(x, w).tobytes() != NativeOps(1, 1, 1, 16).linear(x, w).tobytes()
+    assert native.linear(x, w).tobytes() != NativeOps(ONE, 1).linear(x, w).tobytes()
 
 
 def multiply(format, native, reference, random, wide):
@@ -421,12 +422,15 @@ def test_route(name, biased, native, reference, random):
     """The same experts; weights that the rounding of float64 to float32 may move to a neighbour. Every third row has
     equal logits, every fifth one logits of which the scores are equal."""
     router = ROUTERS[name]
-    bias = quantize((random.standard_normal(12) / 4).astype(np.float32), "f32") if biased else None
+    bias, scales = None, None
+    if biased:
+        bias = quantize((random.standard_normal(12) / 4).astype(np.float32), "f32")
+        scales = quantize(random.uniform(0.5, 2, 12).astype(np.float32), "f32")
     for count in TOKENS:
         logits = (4 * random.standard_normal((count, 12))).astype(np.float32)
         logits[::3] = np.round(logits[::3] / 4)
         logits[::5, ::2] += 100
-        got, want = native.route(logits, router, bias), reference.route(logits, router, bias)
+        got, want = (ops.route(logits, router, bias, scales) for ops in (native, reference))
         assert got[:, : router.top_k].tobytes() == want[:, : router.top_k].tobytes(), f"{count} tokens"
         rounding.compare(f"weights of {count} tokens", got, want, 2 * rounding.U * rounding.SLACK * want)
 
@@ -499,7 +503,7 @@ def test_experts(format, native, random):
 @pytest.mark.parametrize("wide", [False, True])
 def test_experts_are_those_of_the_reference(format, wide, random):
     """Within what the roundings between an expert's weights explain, of which some fall to the other neighbour."""
-    native, reference = NativeOps(1, 1, 1, 16, wide=wide), ReferenceOps(1, 1, 1, 16, wide=wide)
+    native, reference = NativeOps(ONE, 1, wide=wide), ReferenceOps(ONE, 1, wide=wide)
     weights = mixture(format, random, 3, 96, 64, biased=True)
     x = random.standard_normal((17, 96)).astype(np.float32)
     for routing in routings(random, 17, 3):
@@ -515,12 +519,10 @@ def test_a_token_does_not_see_who_else_takes_its_experts(random):
         x = normal(random, 23, width)
         routing = np.hstack([np.sort([random.permutation(5)[:3] for _ in x], -1), random.uniform(-1, 1, (23, 3))])
         routing = routing.astype(np.float32)
-        alone = [
-            NativeOps(1, 1, 1, 16, threads=1).experts(x[i : i + 1], routing[i : i + 1], *weights) for i in range(23)
-        ]
+        alone = [NativeOps(ONE, 1, threads=1).experts(x[i : i + 1], routing[i : i + 1], *weights) for i in range(23)]
         assert len({row.tobytes() for row in alone}) == 23
         for threads in (1, 2, 3):
-            ops = NativeOps(1, 1, 1, 16, threads=threads)
+            ops = NativeOps(ONE, 1, threads=threads)
             for part in (slice(0, 1), slice(0, 2), slice(3, 8), slice(0, 23), slice(22, None, -1)):
                 got = ops.experts(x[part], routing[part], *weights)
                 assert got.tobytes() == np.concatenate(alone[part]).tobytes(), f"{format}, {threads} threads, {part}"
@@ -566,7 +568,7 @@ def in_steps(verb, whole, lengths, cuts):
 @pytest.mark.parametrize(("channels", "length"), [(1, 2), (16, 3), (40, 4), (64, 4), (130, 3), (257, 9)])
 def test_short_conv(channels, length, biased, random):
     """Texts shorter and longer than the filter. In steps of one and of three tokens: the same bytes."""
-    native, reference = NativeOps(1, 4, 1, 16), ReferenceOps(1, 4, 1, 16)
+    native, reference = NativeOps(ONE, 4), ReferenceOps(ONE, 4)
     lengths = (1, 2, 11, 5)
     x = normal(random, sum(lengths), channels)
     w = random_weight("f32", (channels, length), random, sizes(random, channels))
@@ -593,7 +595,7 @@ RECURRENCES = [  # heads, key heads, keys, values
 @pytest.mark.parametrize(("heads", "key_heads", "keys", "values"), RECURRENCES)
 def test_recurrence(heads, key_heads, keys, values, delta, skips, random):
     """Keys of length 1, as the delta rule needs them. In steps of one and of three tokens: the same bytes."""
-    native, reference = NativeOps(1, 4, 1, 16), ReferenceOps(1, 4, 1, 16)
+    native, reference = NativeOps(ONE, 4), ReferenceOps(ONE, 4)
     lengths = (1, 2, 11, 5)
     count = sum(lengths)
     q, k, v = (normal(random, count, n) for n in (key_heads * keys, key_heads * keys, heads * values))
@@ -691,7 +693,7 @@ def test_attention(kv, dim, heads, kv_heads, lengths, random):
     key of 300 would do; and a query twice as sharp in every second step makes one key dominate.
     """
     blocks = 12
-    native, reference = NativeOps(2, blocks, kv_heads, dim, kv), ReferenceOps(2, blocks, kv_heads, dim, kv)
+    native, reference = (kind([KvLayer(kv_heads, dim, dim)] * 2, blocks, kv) for kind in (NativeOps, ReferenceOps))
     for i, batch in enumerate(steps(random, lengths, blocks)):
         count = len(batch.tokens)
         q, k, v = (random.standard_normal((count, n * dim)).astype(np.float32) for n in (heads, kv_heads, kv_heads))
@@ -717,7 +719,7 @@ WINDOWS = [
 def test_attention_over_a_window(kv, window, dim, heads, kv_heads, lengths, random):
     """Every seventh value is huge: one that is seen and should not be, or the other way round, swamps the rest."""
     blocks = 16
-    native, reference = NativeOps(2, blocks, kv_heads, dim, kv), ReferenceOps(2, blocks, kv_heads, dim, kv)
+    native, reference = (kind([KvLayer(kv_heads, dim, dim)] * 2, blocks, kv) for kind in (NativeOps, ReferenceOps))
     for i, batch in enumerate(steps(random, lengths, blocks)):
         count = len(batch.tokens)
         q, k, v = (random.standard_normal((count, n * dim)).astype(np.float32) for n in (heads, kv_heads, kv_heads))
@@ -728,10 +730,33 @@ def test_attention_over_a_window(kv, window, dim, heads, kv_heads, lengths, rand
         rounding.compare(f"attention {kv}, window {window}, step {i}", got, want, bound)
 
 
+@pytest.mark.parametrize("kv", ["bf16", "f32"])
+def test_attention_of_layers_of_other_sizes(kv, random):
+    """Each keeps its own heads, and one that stores nothing reads what another has stored, as that one does: over the
+    same window the very bytes, over another one more or less."""
+    layers, blocks = [KvLayer(2, 24, 24), KvLayer(1, 64, 48), KvLayer(3, 16, 16)], 12
+    native, reference = NativeOps(layers, blocks, kv), ReferenceOps(layers, blocks, kv)
+    for batch in steps(random, [(300, 5), (1, 1), (3, 255)], blocks):
+        count = len(batch.tokens)
+        for layer, (kv_heads, dim, value_dim) in enumerate(layers):
+            heads, scale = 6, dim**-0.5
+            widths = (heads * dim, kv_heads * dim, kv_heads * value_dim)
+            q, k, v = (random.standard_normal((count, width)).astype(np.float32) for width in widths)
+            shape = (batch, heads, kv_heads, scale)
+            got = native.attention(layer, q, k, v, *shape)
+            want = reference.attention(layer, q, k, v, *shape)
+            rounding.compare("stored", got, want, rounding.attention(reference, layer, q, *shape))
+            assert native.attention(layer, q, None, None, *shape).tobytes() == got.tobytes()
+            seen = native.attention(layer, q, None, None, *shape, 100)
+            assert reference.attention(layer, q, None, None, *shape).tobytes() == want.tobytes()
+            want = reference.attention(layer, q, None, None, *shape, 100)
+            rounding.compare("read", seen, want, rounding.attention(reference, layer, q, *shape, 100))
+
+
 def test_a_window_changes_something(random):
     """The same inputs with a window of 5 and of 6: rows 0 to 4 are the same bytes, later ones differ."""
     q, k, v = (random.standard_normal((9, 16)).astype(np.float32) for _ in range(3))
-    rows = [NativeOps(1, 1, 1, 16).attention(0, q, k, v, one_sequence(9), 1, 1, 0.25, w) for w in (0, 5, 6)]
+    rows = [NativeOps(ONE, 1).attention(0, q, k, v, one_sequence(9), 1, 1, 0.25, w) for w in (0, 5, 6)]
     for none, five, six in zip(*(r[:5] for r in rows), strict=True):
         assert none.tobytes() == five.tobytes() == six.tobytes()
     assert rows[0][5].tobytes() == rows[2][5].tobytes() != rows[1][5].tobytes()
@@ -762,8 +787,8 @@ BENT = [
 def test_attention_of_other_kinds(kv, options, dim, value_dim, heads, kv_heads, lengths, random):
     """Caps, sinks, slopes, and heads of any size. What each changes is far more than the bound allows."""
     blocks = 16
-    sizes = (1, blocks, kv_heads, dim, kv)
-    native, reference = NativeOps(*sizes, value_dim=value_dim), ReferenceOps(*sizes, value_dim=value_dim)
+    sizes = ([KvLayer(kv_heads, dim, value_dim)], blocks, kv)
+    native, reference = NativeOps(*sizes), ReferenceOps(*sizes)
     options = dict(options)
     if "sinks" in options:
         options["sinks"] = quantize(random.uniform(-2, 5, heads).astype(np.float32), "f32")
@@ -780,7 +805,7 @@ def test_attention_of_other_kinds(kv, options, dim, value_dim, heads, kv_heads, 
         rounding.compare(f"attention {kv}, step {i}", got, want, bound)
         for name in options:
             less = {key: value for key, value in options.items() if key != name}
-            without = ReferenceOps(*sizes, value_dim=value_dim)
+            without = ReferenceOps(*sizes)
             without.keys[:], without.values[:] = reference.keys, reference.values
             without = without.attention(0, q, k, v, *shape, scale, **less)
             assert (np.abs(without - want) > bound).mean() > 0.1 or i, f"{name} changes nothing"
@@ -791,7 +816,7 @@ def test_attention_never_reads_what_it_should_not(random):
 
     Layer 0 is written with 1e30 and layer 1 must not see it either.
     """
-    native, reference = NativeOps(2, 2, 1, 16), ReferenceOps(2, 2, 1, 16)
+    native, reference = (kind([KvLayer(1, 16, 16)] * 2, 2) for kind in (NativeOps, ReferenceOps))
     dirty, clean = one_sequence(128, 2), one_sequence(5, 1)
     huge = np.full((128, 16), 1e30, np.float32)
     native.attention(1, huge, huge, huge, dirty, 1, 1, 0.25)
@@ -819,7 +844,7 @@ def test_unknown_instruction_set(use):
 def test_unknown_instruction_set_stops_a_model():
     code = (
         "from quickbrown.backends.native.eager import NativeOps; import numpy as np; "
-        "NativeOps(1, 1, 1, 16).add(np.ones((1, 1), 'f'), np.ones((1, 1), 'f'))"
+        "NativeOps([(1, 16, 16)], 1).add(np.ones((1, 1), 'f'), np.ones((1, 1), 'f'))"
     )
     run = python(code, "nonsense")
     assert run.returncode == 1, run

@@ -36,7 +36,7 @@ def test_frequencies_are_theirs(case):
 def test_every_type_is_there():
     assert GOLDEN["transformers"] == "5.23.0"
     types = {case["rope_parameters"]["rope_type"] for case in CASES}
-    assert types == {"default", "linear", "dynamic", "yarn", "longrope", "llama3"}
+    assert types == {"default", "linear", "proportional", "dynamic", "yarn", "longrope", "llama3"}
 
 
 def test_spans():
@@ -59,7 +59,7 @@ def test_ropes_are_told_apart_by_identity():
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"rope_type": "proportional"}, r"rope_type is 'proportional'; the types that are supported are default, lin"),
+        ({"rope_type": "axial"}, r"rope_type is 'axial'; the types that are supported are default, lin"),
         ({"rope_type": ["yarn"]}, r"rope_type is \['yarn'\]"),
         ({"rope_theta": None}, r"rope_type 'default' needs rope_theta, a number above 0"),
         ({"rope_theta": 0}, r"rope_theta of rope_type 'default' must be a number above 0, not 0"),

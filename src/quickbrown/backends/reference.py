@@ -17,7 +17,7 @@ import numpy.typing as npt
 from quickbrown.backends import sampling
 from quickbrown.engine.batch import NO_DRAWS, Batch, Draws, Ints
 from quickbrown.engine.runner import places
-from quickbrown.models.ops import Rope, Router
+from quickbrown.models.ops import KvLayer, Rope, Router
 from quickbrown.quant.formats import FORMATS
 from quickbrown.quant.weight import Weight
 
@@ -135,36 +135,29 @@ def expert_scores(logits: Array, router: Router) -> npt.NDArray[np.float64]:
     return scores
 
 
-def expert_weights(logits: Array, router: Router, chosen: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
-    """Of a token's experts: logits (E,), chosen (top_k,) -> (top_k,)."""
+def expert_weights(
+    logits: Array, router: Router, chosen: npt.NDArray[np.intp], scales: Weight | None = None
+) -> npt.NDArray[np.float64]:
+    """Of a token's experts: logits (E,), chosen (top_k,), scales (E,) -> (top_k,)."""
     weights: npt.NDArray[np.float64] = expert_scores(logits, router)[chosen]
     if router.renormalise:
         weights = weights / max(weights.sum(), router.least)
-    return weights * router.scale
+    weights = weights * router.scale
+    return weights if scales is None else weights * scales.decode()[chosen]
 
 
 class ReferenceOps:
-    """The verbs of `models.ops` on numpy arrays, over keys and values of `layers` layers in `blocks` blocks.
+    """The verbs of `models.ops` on numpy arrays, over the keys and values of these layers in `blocks` blocks.
 
-    kv         "bf16" or "f32": what keys, values, queries and attention weights are rounded to
-    wide       the input of linears with quantized weights is rounded to bf16, not to int8
-    value_dim  of a head's values, where that is not head_dim
+    kv    "bf16" or "f32": what keys, values, queries and attention weights are rounded to
+    wide  the input of linears with quantized weights is rounded to bf16, not to int8
     """
 
-    def __init__(
-        self,
-        layers: int,
-        blocks: int,
-        kv_heads: int,
-        head_dim: int,
-        kv: str = "bf16",
-        wide: bool = False,
-        value_dim: int | None = None,
-    ) -> None:
+    def __init__(self, layers: Sequence[KvLayer], blocks: int, kv: str = "bf16", wide: bool = False) -> None:
         self.round_kv, self.wide = ROUND[kv], wide
-        slots = (layers, blocks * BLOCK, kv_heads)
-        self.keys = np.zeros((*slots, head_dim), np.float32)
-        self.values = np.zeros((*slots, value_dim or head_dim), np.float32)
+        slots = blocks * BLOCK
+        self.keys = [np.zeros((slots, layer.kv_heads, layer.head_dim), np.float32) for layer in layers]
+        self.values = [np.zeros((slots, layer.kv_heads, layer.value_dim), np.float32) for layer in layers]
         self.states: dict[tuple[str, int, int], Array] = {}  # of a verb, a layer and a place
 
     def embed(self, table: Weight, tokens: Ints) -> Array:
@@ -216,8 +209,8 @@ class ReferenceOps:
         self,
         layer: int,
         q: Array,
-        k: Array,
-        v: Array,
+        k: Array | None,
+        v: Array | None,
         batch: Batch,
         heads: int,
         kv_heads: int,
@@ -238,9 +231,10 @@ class ReferenceOps:
             begin, end = batch.starts[s], batch.starts[s + 1]
             table = np.asarray(batch.blocks[batch.block_starts[s] : batch.block_starts[s + 1]])
             slots = (table[:, None] * BLOCK + np.arange(BLOCK)).reshape(-1)  # slot of each position
-            new = slots[np.asarray(batch.positions[begin:end])]
-            keys[new] = self.round_kv(k[begin:end]).reshape(-1, kv_heads, dim)
-            values[new] = self.round_kv(v[begin:end]).reshape(-1, kv_heads, value_dim)
+            if k is not None and v is not None:
+                new = slots[np.asarray(batch.positions[begin:end])]
+                keys[new] = self.round_kv(k[begin:end]).reshape(-1, kv_heads, dim)
+                values[new] = self.round_kv(v[begin:end]).reshape(-1, kv_heads, value_dim)
             for t in range(begin, end):
                 seen = slots[: batch.positions[t] + 1]
                 first = max(0, len(seen) - window) if window else 0
@@ -346,8 +340,8 @@ class ReferenceOps:
     def multiply(self, a: Array, b: Array) -> Array:
         return a * b
 
-    def scale(self, x: Array, factor: float) -> Array:
-        return x * np.float32(factor)
+    def scale(self, x: Array, factor: float | Weight) -> Array:
+        return x * np.float32(factor.decode()[0] if isinstance(factor, Weight) else factor)
 
     def softcap(self, x: Array, cap: float) -> Array:
         out: Array = (cap * np.tanh(x.astype(np.float64) / cap)).astype(np.float32)
@@ -370,10 +364,10 @@ class ReferenceOps:
         second = np.broadcast_to(second, (len(b), heads, second.shape[-1]))
         return np.concatenate([first, second], -1).reshape(len(a), -1)
 
-    def route(self, logits: Array, router: Router, bias: Weight | None = None) -> Array:
+    def route(self, logits: Array, router: Router, bias: Weight | None = None, scales: Weight | None = None) -> Array:
         values = None if bias is None else bias.decode()
         chosen = [choose(row, router, values) for row in logits]
-        weights = [expert_weights(row, router, numbers) for row, numbers in zip(logits, chosen, strict=True)]
+        weights = [expert_weights(row, router, numbers, scales) for row, numbers in zip(logits, chosen, strict=True)]
         return np.hstack([chosen, weights]).astype(np.float32)
 
     def experts(
@@ -413,7 +407,7 @@ class ReferenceRunner:
     def __init__(self, model: Any, blocks: int = 16, kv: str = "bf16") -> None:
         c = model.config
         self.model, self.vocab_size, self._blocks = model, c.vocab_size, blocks
-        self.ops = ReferenceOps(len(c.kv_layers), blocks, c.num_key_value_heads, c.head_dim, kv, False, c.value_dim)
+        self.ops = ReferenceOps(c.kv_layers, blocks, kv)
         self._logits = np.zeros((0, c.vocab_size), np.float32)
 
     def room(self) -> int:
@@ -433,5 +427,5 @@ class ReferenceRunner:
         return self._logits
 
     def copy(self, source: int, target: int) -> None:
-        for memory in (self.ops.keys, self.ops.values):
-            memory[:, target * BLOCK : (target + 1) * BLOCK] = memory[:, source * BLOCK : (source + 1) * BLOCK]
+        for memory in (*self.ops.keys, *self.ops.values):
+            memory[target * BLOCK : (target + 1) * BLOCK] = memory[source * BLOCK : (source + 1) * BLOCK]

@@ -108,14 +108,15 @@ def profile(llm: LLM, prompts: Sequence[list[int]], new: int) -> Profile:
         raise ValueError(f"{new} tokens are too few to profile {len(prompts)} texts; give a larger new")
     seconds = (watched.stop - watched.start) / steps
     native, planned = watched.native / steps, watched.planned / steps
-    keys = runner.kv.block_bytes / (runner.block_size * max(1, len(llm.config.kv_layers)))  # bytes of a layer's token
+    kept = [heads * (-(-key // 16) + -(-value // 16)) for heads, key, value in llm.config.kv_layers]
+    unit = runner.kv.block_bytes / (runner.block_size * max(1, sum(kept)))  # bytes of a token, of 16 values
 
     def read(verb: Verb, weights: float) -> float:
         if verb.state:
             return 4.0 * verb.state * len(watched.lengths) / steps
         if verb.name != "attention":
             return weights
-        return keys * sum(min(length, verb.window or length) for length in watched.lengths) / steps
+        return unit * kept[verb.layer] * sum(min(length, verb.window or length) for length in watched.lengths) / steps
 
     reads = [read(verb, weights) for verb, (weights, _, _) in zip(runner.verbs, watched.stages, strict=True)]
     spent = np.array([(work, wait) for _, work, wait in watched.stages]) / steps  # (instructions, 2, threads)

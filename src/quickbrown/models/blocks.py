@@ -190,7 +190,7 @@ class Attention:
     ) -> None:
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.scale = config.head_dim**-0.5 if scale is None else scale
-        self.index = config.kv_layers.index(index)  # among those that keep keys and values
+        self.index = config.attention_layers.index(index)  # among those that keep keys and values
         self.rope, self.window, self.softcap = rope, window, softcap
         self.slopes = slopes
 

@@ -20,6 +20,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_type_hints
 
+from quickbrown.models.ops import KvLayer
+
 T = TypeVar("T")
 Count = Annotated[int, "from 0 on"]
 Number = Annotated[float, "any"]
@@ -87,9 +89,14 @@ class Config:
         return self.head_dim
 
     @property
-    def kv_layers(self) -> tuple[int, ...]:
-        """The layers that keep keys and values of every token: those with attention, of all tokens or of a window."""
+    def attention_layers(self) -> tuple[int, ...]:
+        """The layers that have attention, of all tokens or of a window, and keep keys and values of their own."""
         return tuple(range(self.num_hidden_layers))
+
+    @property
+    def kv_layers(self) -> tuple[KvLayer, ...]:
+        """The keys and values that are stored of a token, of each layer that stores any."""
+        return (KvLayer(self.num_key_value_heads, self.head_dim, self.value_dim),) * len(self.attention_layers)
 
     @property
     def state_sizes(self) -> tuple[int, ...]:

@@ -68,8 +68,12 @@ class Gguf:
     fixed     field -> its value in every file of this architecture, where that is not the default of `Config`
     equal     setting -> field, where the file may repeat what that field says
     idle      settings of what is not honoured -> the one value that changes nothing
-    tensors   tensor -> published name, without .weight or .bias, which both have. {} is the layer. A second {} in the
-              published name numbers the parts that the tensor has along its first axis: experts.
+    tensors   tensor -> published name, without .weight or .bias, which both have unless the tensor's is there. {} is
+              the layer. A second {} in the published name numbers the parts that the tensor has along its first axis:
+              experts.
+    joined    published name of a stack (experts, 2 R, ...), or of biases (experts, 2 R) -> the tensors, whole names, in
+              which the file keeps the two halves of each expert; for the layer {}
+    alternate whether the halves' rows alternate where they are published, or lie below each other
     permuted  end of a published name -> field with its number of heads: the file keeps the two rows that are rotated
               together side by side
     raised    ends of published names of norms whose weights, not biases, the file holds with 1 added
@@ -78,8 +82,11 @@ class Gguf:
     keyless   type of the layers for which `attention.head_count_kv`, a list, says 0; the others are of full_attention,
               and what it says for them is num_key_value_heads
     squeezed  ends of published names of filters, (C, 1, L), which the file holds as (C, L)
+    turning   entries of rope_parameters that the file does not say where rotations are stretched
     told      field, true or false -> the tensor by which a file tells it: "no NAME" where it is true without that
     unread    settings that may say anything
+    ahead     whether `block_count` counts layers behind the last, so many as `nextn_predict_layers` says, that predict
+              more tokens: they are passed over
     partial   whether `rope.dimension_count` says how many values of a head turn: partial_rotary_factor
     """
 
@@ -89,11 +96,15 @@ class Gguf:
     equal: Mapping[str, str] = field(default_factory=lambda: EQUAL)
     idle: Mapping[str, Any] = field(default_factory=lambda: IDLE)
     tensors: Mapping[str, str] = field(default_factory=lambda: TENSORS)
+    joined: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    alternate: bool = False
     permuted: Mapping[str, str] = field(default_factory=dict)
     raised: tuple[str, ...] = ()
     fused: tuple[str, ...] = ()
     keyless: str | None = None
     squeezed: tuple[str, ...] = ()
+    turning: Mapping[str, Any] = field(default_factory=dict)
     told: Mapping[str, str] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
+    ahead: bool = False
     partial: bool = False

@@ -8,7 +8,17 @@ from typing import Any
 
 from quickbrown.models.blocks import Attention, Decoder, Linear, RMSNorm, SwiGLU, Weights, projections
 from quickbrown.models.config import SILU, Count, RopeConfig
-from quickbrown.models.experts import Mixture, check_experts, separate
+from quickbrown.models.experts import (
+    CHOSEN_SETTINGS,
+    CHOSEN_TENSORS,
+    EXPERT_TENSORS,
+    Mixture,
+    Shared,
+    check_experts,
+    check_groups,
+    separate,
+)
+from quickbrown.models.gguf import HEAD_NORMS, IDLE, SETTINGS, TENSORS, Gguf, without
 from quickbrown.models.ops import Ops, Router, X
 from quickbrown.models.rope import Rope
 
@@ -55,12 +65,20 @@ class Config(RopeConfig):
         check_groups(self.n_routed_experts, self.n_group, self.topk_group, self.num_experts_per_tok)
 
 
-def check_groups(experts: int, groups: int, chosen: int, top_k: int) -> None:
-    """Raises ValueError for groups out of which experts cannot be chosen by the best two of each."""
-    if experts % groups or chosen > groups or (groups > 1 and experts // groups < 2):
-        raise ValueError(f"{experts} experts cannot be chosen from in {chosen} of {groups} groups")
-    if top_k > chosen * (experts // groups):
-        raise ValueError(f"{chosen} of {groups} groups of {experts} experts do not hold {top_k}")
+GGUF = Gguf(
+    settings=SETTINGS | CHOSEN_SETTINGS,
+    defaults={"rope.freq_base": 10000.0, "expert_group_count": 1, "expert_group_used_count": 1},
+    equal={"attention.value_length": "head_dim"},
+    idle=IDLE | {"expert_gating_func": 2},  # sigmoids
+    tensors=without(TENSORS, "blk.{}.ffn_norm")
+    | HEAD_NORMS
+    | EXPERT_TENSORS
+    | CHOSEN_TENSORS
+    | {"blk.{}.post_attention_norm": "model.layers.{}.post_attention_layernorm"},
+    told={"attention_bias": "blk.0.attn_q.bias", "use_qk_norm": "blk.0.attn_q_norm.weight"},
+    ahead=True,
+    partial=True,
+)
 
 
 class Model(Decoder):
@@ -72,31 +90,6 @@ class Model(Decoder):
 
     def __init__(self, config: Config, weights: Weights) -> None:
         super().__init__(config, weights, Layer)
-
-
-class Shared:
-    """mixture(x) + network(x), the experts chosen by sigmoids and a bias (DeepSeek-AI 2024b)."""
-
-    def __init__(self, config: Any, weights: Weights, name: str) -> None:
-        c = config
-        router = Router(
-            top_k=c.num_experts_per_tok,
-            sigmoid=True,
-            renormalise=c.norm_topk_prob,
-            scale=c.routed_scaling_factor,
-            groups=c.n_group,
-            top_groups=c.topk_group,
-            group_best=2 if c.n_group > 1 else 1,
-        )
-        gate = Linear(weights, name + ".gate", c.n_routed_experts, c.hidden_size)
-        bias = weights.take(name + ".gate.e_score_correction_bias", c.n_routed_experts)
-        networks = separate(weights, name + ".experts", c.hidden_size, c.moe_intermediate_size, c.n_routed_experts)
-        self.mixture = Mixture(gate, networks, router, bias)
-        inner = c.moe_intermediate_size * c.n_shared_experts
-        self.network = SwiGLU(weights, name + ".shared_experts", c.hidden_size, inner)
-
-    def __call__(self, ops: Ops[X], x: X) -> X:
-        return ops.add(self.mixture(ops, x), self.network(ops, x))
 
 
 class Layer:
@@ -117,9 +110,28 @@ class Layer:
         self.mlp_norm = RMSNorm(weights, at + "post_attention_layernorm", c.hidden_size, c.rms_norm_eps)
         self.mlp: Shared | SwiGLU
         if index >= c.first_k_dense_replace:
-            self.mlp = Shared(c, weights, at + "mlp")
+            self.mlp = self._mixture(c, weights, at + "mlp")
         else:
             self.mlp = SwiGLU(weights, at + "mlp", c.hidden_size, c.intermediate_size)
+
+    @staticmethod
+    def _mixture(c: Config, weights: Weights, name: str) -> Shared:
+        """Experts chosen by sigmoids and a bias (DeepSeek-AI 2024b)."""
+        router = Router(
+            top_k=c.num_experts_per_tok,
+            sigmoid=True,
+            renormalise=c.norm_topk_prob,
+            scale=c.routed_scaling_factor,
+            groups=c.n_group,
+            top_groups=c.topk_group,
+            group_best=2 if c.n_group > 1 else 1,
+        )
+        gate = Linear(weights, name + ".gate", c.n_routed_experts, c.hidden_size)
+        bias = weights.take(name + ".gate.e_score_correction_bias", c.n_routed_experts)
+        networks = separate(weights, name + ".experts", c.hidden_size, c.moe_intermediate_size, c.n_routed_experts)
+        inner = c.moe_intermediate_size * c.n_shared_experts
+        network = SwiGLU(weights, name + ".shared_experts", c.hidden_size, inner)
+        return Shared(Mixture(gate, networks, router, bias), network)
 
     def forward(self, ops: Ops[X], x: X, batch: Any) -> X:
         h = self.attention_norm(ops, x)

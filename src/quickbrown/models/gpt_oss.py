@@ -11,6 +11,7 @@ import numpy as np
 from quickbrown.models.blocks import Attention, Decoder, Linear, RMSNorm, Weights, projections
 from quickbrown.models.config import SILU, LayeredConfig, LayerType, PerLayer, all_heads, derived, equal_heads
 from quickbrown.models.experts import Mixture, Networks, check_experts
+from quickbrown.models.gguf import EQUAL, SETTINGS, TENSORS, Gguf, without
 from quickbrown.models.ops import Ops, Router, W, X
 from quickbrown.models.rope import Rope
 
@@ -63,6 +64,32 @@ class Config(LayeredConfig):
     def check(self) -> None:
         super().check()
         check_experts(self.num_local_experts, self.num_experts_per_tok)
+
+
+GGUF = Gguf(
+    settings=SETTINGS
+    | {
+        "expert_count": "num_local_experts",
+        "expert_used_count": "num_experts_per_tok",
+        "attention.sliding_window": "sliding_window",
+    },
+    equal=EQUAL | {"expert_feed_forward_length": "intermediate_size"},
+    tensors=without(TENSORS, *(f"blk.{{}}.ffn_{part}" for part in ("norm", "gate", "up", "down")))
+    | {
+        "blk.{}.post_attention_norm": "model.layers.{}.post_attention_layernorm",
+        "blk.{}.attn_sinks": "model.layers.{}.self_attn.sinks",
+        "blk.{}.ffn_gate_inp": "model.layers.{}.mlp.router",
+        "blk.{}.ffn_down_exps": "model.layers.{}.mlp.experts.down_proj",
+        "blk.{}.ffn_down_exps.bias": "model.layers.{}.mlp.experts.down_proj_bias",
+    },
+    joined={
+        "model.layers.{}.mlp.experts.gate_up_proj": ("blk.{}.ffn_gate_exps.weight", "blk.{}.ffn_up_exps.weight"),
+        "model.layers.{}.mlp.experts.gate_up_proj_bias": ("blk.{}.ffn_gate_exps.bias", "blk.{}.ffn_up_exps.bias"),
+    },
+    alternate=True,
+    turning={"truncate": False},
+    told={"attention_bias": "blk.0.attn_q.bias"},
+)
 
 
 class Model(Decoder):

@@ -8,6 +8,7 @@ from typing import Any
 from quickbrown.models.blocks import Attention, Decoder, Linear, RMSNorm, Weights, projections
 from quickbrown.models.config import SILU, RopeConfig, all_heads, derived
 from quickbrown.models.experts import Mixture, Networks, check_experts
+from quickbrown.models.gguf import PERMUTED, SETTINGS, TENSORS, Gguf, without
 from quickbrown.models.ops import Ops, Router, X
 from quickbrown.models.rope import Rope
 
@@ -42,6 +43,24 @@ class Config(RopeConfig):
     def check(self) -> None:
         super().check()
         check_experts(self.num_local_experts, self.num_experts_per_tok)
+
+
+_AT = "model.layers.{}.block_sparse_moe."
+GGUF = Gguf(
+    settings=SETTINGS
+    | {
+        "expert_count": "num_local_experts",
+        "expert_used_count": "num_experts_per_tok",
+        "embedding_scale": "embedding_multiplier",
+        "attention.scale": "attention_multiplier",
+        "residual_scale": "residual_multiplier",
+        "logit_scale": "logits_scaling",
+    },
+    tensors=without(TENSORS, *(f"blk.{{}}.ffn_{part}" for part in ("gate", "up", "down")))
+    | {"blk.{}.ffn_gate_inp": _AT + "router.layer", "blk.{}.ffn_down_exps": _AT + "output_linear"},
+    joined={_AT + "input_linear.weight": ("blk.{}.ffn_gate_exps.weight", "blk.{}.ffn_up_exps.weight")},
+    permuted=PERMUTED,
+)
 
 
 class Model(Decoder):

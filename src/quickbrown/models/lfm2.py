@@ -19,7 +19,7 @@ def attention_where_said(c: Config) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Config(RopeConfig):
-    """layer_types: of each layer, "conv" or "full_attention"; those of `full_attn_idxs`, or all, unless they are listed.
+    """layer_types: of each layer, "conv" or "full_attention"; those of `full_attn_idxs`, or all, unless listed.
 
     conv_L_cache  how many values a convolution sees, the own included
     conv_bias     whether convolutions have biases, and the linears around them
@@ -52,7 +52,7 @@ class Config(RopeConfig):
         return {**raw, **{name: raw[old] for old, name in older.items() if old in raw}}
 
     @property
-    def kv_layers(self) -> tuple[int, ...]:
+    def attention_layers(self) -> tuple[int, ...]:
         return tuple(i for i, kind in enumerate(self.layer_types) if kind == "full_attention")
 
     @property

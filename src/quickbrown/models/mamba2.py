@@ -39,7 +39,7 @@ class Config(Fields):
     use_conv_bias: bool = True
 
     @property
-    def kv_layers(self) -> tuple[int, ...]:
+    def attention_layers(self) -> tuple[int, ...]:
         return ()
 
     @property

@@ -72,7 +72,7 @@ class Config(Fields):
         return fields
 
     @property
-    def kv_layers(self) -> tuple[int, ...]:
+    def attention_layers(self) -> tuple[int, ...]:
         return tuple(i for i, kind in enumerate(self.layer_types) if kind == "full_attention")
 
     @property

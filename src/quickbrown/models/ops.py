@@ -12,7 +12,7 @@ what its tokens have made of them, one after the other. `layer` says whose they 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from quickbrown.models.rope import Rope as Rope  # verbs' arguments, so that backends find them here
 from quickbrown.models.routing import Router as Router
@@ -29,6 +29,14 @@ W = Any  # a quant.weight.Weight; models do not look inside
 #   sigmoid    1 / (1 + exp(-x))
 #   tanh
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "relu", "relu2", "sigmoid", "tanh")
+
+
+class KvLayer(NamedTuple):
+    """What a layer of `attention` keeps of a token: keys (kv_heads, head_dim) and values (kv_heads, value_dim)."""
+
+    kv_heads: int
+    head_dim: int
+    value_dim: int
 
 
 class Ops(Protocol[X]):
@@ -76,8 +84,8 @@ class Ops(Protocol[X]):
         self,
         layer: int,
         q: X,
-        k: X,
-        v: X,
+        k: X | None,
+        v: X | None,
         batch: Any,
         heads: int,
         kv_heads: int,
@@ -87,8 +95,9 @@ class Ops(Protocol[X]):
         sinks: W | None = None,
         slopes: Sequence[float] | None = None,
     ) -> X:
-        """Store k and v of the new tokens, then let each token attend to its sequence up to its own position, itself
-        included: softmax(scale * q k^T) v, query head h reading kv head h // (heads / kv_heads).
+        """Store k and v of the new tokens in a layer of what the config keeps (`Config.kv_layers`), then let each token
+        attend to its sequence up to its own position, itself included: softmax(scale * q k^T) v, query head h reading
+        kv head h // (heads / kv_heads). Without k and v, read what another attention has stored in that layer.
         q (T, heads * D), k (T, kv_heads * D), v (T, kv_heads * E) -> (T, heads * E); E = D but for latent attention
         (DeepSeek-AI 2024). Vaswani et al. 2017; Ainslie et al. 2023.
 
@@ -149,8 +158,8 @@ class Ops(Protocol[X]):
         """a * b: (T, H) -> (T, H)."""
         ...
 
-    def scale(self, x: X, factor: float) -> X:
-        """x * factor: (T, H) -> (T, H)."""
+    def scale(self, x: X, factor: float | W) -> X:
+        """x * factor, a number or a weight of one value, (1,): (T, H) -> (T, H)."""
         ...
 
     def softcap(self, x: X, cap: float) -> X:
@@ -177,10 +186,10 @@ class Ops(Protocol[X]):
         """[a | b] of each head: a (T, heads * A), b (T, heads * B), or shared by all (T, B) -> (T, heads * (A + B))."""
         ...
 
-    def route(self, logits: X, router: Router, bias: W | None = None) -> X:
-        """The experts that each token takes: logits (T, E), bias (E,), which is added to scores while choosing only
-        -> (T, 2 * top_k), the numbers of the experts, ascending, then their weights. `Router` says how; Shazeer et al.
-        2017.
+    def route(self, logits: X, router: Router, bias: W | None = None, scales: W | None = None) -> X:
+        """The experts that each token takes: logits (T, E), bias (E,), which is added to scores while choosing only,
+        scales (E,), which weights are multiplied by at last -> (T, 2 * top_k), the numbers of the experts, ascending,
+        then their weights. `Router` says how; Shazeer et al. 2017.
         """
         ...
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from quickbrown.models.blocks import MLP, Attention, Decoder, LayerNorm, Linear, Weights
 from quickbrown.models.config import RopeConfig
+from quickbrown.models.gguf import LAYER_NORM, TENSORS, Gguf, without
 from quickbrown.models.ops import Ops, X
 from quickbrown.models.rope import Rope
 
@@ -32,6 +33,20 @@ class Config(RopeConfig):
     @classmethod
     def published(cls, raw: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"partial_rotary_factor": 0.5, **raw}
+
+
+GGUF = Gguf(
+    settings=LAYER_NORM,
+    equal={"attention.value_length": "head_dim"},
+    tensors=without(TENSORS, "blk.{}.ffn_norm", "blk.{}.ffn_gate")
+    | {
+        "output_norm": "model.final_layernorm",
+        "blk.{}.attn_output": "model.layers.{}.self_attn.dense",
+        "blk.{}.ffn_up": "model.layers.{}.mlp.fc1",
+        "blk.{}.ffn_down": "model.layers.{}.mlp.fc2",
+    },
+    partial=True,
+)
 
 
 class Model(Decoder):

@@ -62,7 +62,7 @@ class DeltaConfig(RopeConfig):
         return {**raw, "layer_types": list(every(step, layers))}
 
     @property
-    def kv_layers(self) -> tuple[int, ...]:
+    def attention_layers(self) -> tuple[int, ...]:
         return tuple(i for i, kind in enumerate(self.layer_types) if kind == "full_attention")
 
     @property

@@ -110,21 +110,24 @@ def rope(
     part = given.pop("partial_rotary_factor", 1)
     if not _is_number(part) or part > 1:
         raise ValueError(f"partial_rotary_factor must be a number above 0 and at most 1, not {part!r}")
-    dims = int(head_dim * part)
+    dims = head_dim if kind == "proportional" else int(head_dim * part)
     if dims < 2 or dims % 2:
         turning = "" if part == 1 else f", of which {dims} turn"
         raise ValueError(f"heads have {head_dim} values{turning}, and rotary positions need an even number")
-    p = _Parameters(kind, given)
+    p = _Parameters(kind, given, part)
     made = _TYPES[kind](p, dims, max_position_embeddings)
     p.finish()
     return replace(made, start=start, interleaved=interleaved)
 
 
 class _Parameters:
-    """Checked reading. A type asks for everything that it has; `finish` refuses by name what nobody asked for."""
+    """Checked reading. A type asks for everything that it has; `finish` refuses by name what nobody asked for.
 
-    def __init__(self, kind: str, given: Mapping[str, Any]) -> None:
-        self.kind, self.given, self.known = kind, given, ["rope_type"]
+    part  partial_rotary_factor
+    """
+
+    def __init__(self, kind: str, given: Mapping[str, Any], part: float) -> None:
+        self.kind, self.given, self.part, self.known = kind, given, part, ["rope_type"]
 
     def _take(self, name: str, default: Any, meaning: str, good: Callable[[Any], bool]) -> Any:
         self.known.append(name)
@@ -187,6 +190,13 @@ def _default(p: _Parameters, dim: int, longest: int) -> Rope:
 def _linear(p: _Parameters, dim: int, longest: int) -> Rope:
     """All positions are `factor` times closer together (Chen et al. 2023)."""
     return Rope(_frequencies(p.number("rope_theta"), dim) / p.number("factor"))
+
+
+def _proportional(p: _Parameters, dim: int, longest: int) -> Rope:
+    """The first pairs turn as fast as in a head that turns as a whole, the others not at all (Gemma 4)."""
+    kept = _frequencies(p.number("rope_theta"), dim) / p.number("factor", 1.0)
+    kept[int(p.part * dim // 2) :] = 0
+    return Rope(kept)
 
 
 def _dynamic(p: _Parameters, dim: int, longest: int) -> Rope:
@@ -252,6 +262,7 @@ def _llama3(p: _Parameters, dim: int, longest: int) -> Rope:
 _TYPES: dict[str, Callable[[_Parameters, int, int], Rope]] = {
     "default": _default,
     "linear": _linear,
+    "proportional": _proportional,
     "dynamic": _dynamic,
     "yarn": _yarn,
     "longrope": _longrope,

@@ -108,14 +108,60 @@ class MovedWeight(Weight):
 
 
 class PartWeight(MovedWeight):
-    """A weight that is read out of another, `whole`."""
+    """A weight that is read out of another, `whole`, in its format unless given."""
 
     whole: Weight
 
-    def __init__(self, whole: Weight, shape: tuple[int, ...], read: Callable[[], npt.NDArray[np.uint8]]) -> None:
-        super().__init__(whole.format, shape, read)
+    def __init__(
+        self, whole: Weight, shape: tuple[int, ...], read: Callable[[], npt.NDArray[np.uint8]], format: str = ""
+    ) -> None:
+        super().__init__(format or whole.format, shape, read)
         object.__setattr__(self, "whole", whole)
         object.__setattr__(self, "columns", whole.columns)
+
+
+class JoinedWeight(PartWeight):
+    """Two weights (..., R, K) as one (..., 2 R, K) whose rows alternate, or else lie below each other.
+
+    What is asked of one of the two alone is that one's, in its own format; of both only where their formats agree.
+    """
+
+    pair: tuple[Weight, Weight]
+    alternate: bool
+
+    def __init__(self, pair: tuple[Weight, Weight], alternate: bool, whole: Weight | None = None) -> None:
+        *outer, rows, inputs = pair[0].shape
+        super().__init__(whole or pair[0], (*outer, 2 * rows, inputs), self._both, pair[0].format)
+        object.__setattr__(self, "pair", pair)
+        object.__setattr__(self, "alternate", alternate)
+
+    def _both(self) -> npt.NDArray[np.uint8]:
+        formats = {weight.format for weight in self.pair}
+        if len(formats) > 1:
+            raise ValueError(f"two weights in {' and '.join(sorted(formats))} are not read as one")
+        rows = self.pair[0].shape[-2]
+        one, other = (weight.data.reshape(-1, rows, weight.data.shape[-1]) for weight in self.pair)
+        both = np.stack([one, other], 2) if self.alternate else np.concatenate([one, other], 1)
+        return both.reshape(-1, both.shape[-1])
+
+    def part(self, index: int) -> Weight:
+        one, other = self.pair
+        return JoinedWeight((one.part(index), other.part(index)), self.alternate, self)
+
+    def rows(self, start: int, stop: int) -> Weight:
+        return self.picked(np.arange(start, stop))
+
+    def picked(self, rows: npt.NDArray[np.intp]) -> Weight:
+        """Of a matrix."""
+        count = self.pair[0].shape[0]
+        sides, places = (rows % 2, rows // 2) if self.alternate else (rows // count, rows % count)
+        if (sides != sides[0]).any():
+            return super().picked(rows)
+        one = self.pair[sides[0]]
+        whole = np.array_equal(places, np.arange(count))
+        return PartWeight(
+            self, (len(rows), *self.shape[1:]), lambda: one.data if whole else one.data[places], one.format
+        )
 
 
 class MadeWeight(Weight):

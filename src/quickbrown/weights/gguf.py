@@ -20,14 +20,16 @@ import numpy as np
 from quickbrown.models.config import MOST_LAYERS, Count, LayerType, Number, PerLayer, hints
 from quickbrown.models.families import Family, of_architecture
 from quickbrown.models.gguf import Gguf
-from quickbrown.quant.weight import MovedWeight, Weight
+from quickbrown.quant.formats import Bytes
+from quickbrown.quant.weight import JoinedWeight, MovedWeight, Weight
 from quickbrown.weights.gguf_file import READABLE, GgufFile, Tensor
 from quickbrown.weights.gguf_rope import Stretched, stretched
-from quickbrown.weights.names import Place, halves, key_head_order, places, unfitting
+from quickbrown.weights.names import Place, halves, halves_of, key_head_order, places, unfitting
 from quickbrown.weights.strings import Strings
 
 _BIGGEST = 1 << 31  # of any size in a config: what int32 indices reach
 
+_AHEAD = "nextn_predict_layers"
 _DESCRIPTIVE = {"tensor_data_layout"}
 KEY_HEADS = "attention.head_count_kv"
 
@@ -54,6 +56,7 @@ class GgufSource:
         self._architecture = self._setting("general.architecture", str)
         self._family = self._known()
         self._gguf = self._family.gguf or Gguf()
+        self._ahead = 0  # layers behind the last
         own = any(key.startswith("rope.scaling.") for key in self._gguf.settings)  # the family says what they mean
         turns = "rope.freq_base" in self._gguf.settings and not own
         self._stretched = stretched(self.file, self._architecture) if turns else Stretched({})
@@ -68,6 +71,8 @@ class GgufSource:
 
     def get(self, name: str) -> Weight:
         """A view of the mapped file; a copy, in Hugging Face's layout, of what the file keeps in another."""
+        if name in self._halves:
+            return self._joined(name)
         tensor, place = self._weights[name], self._places[name]
         data = self.file.view(tensor)
         weight = Weight(tensor.format, tensor.shape, data)
@@ -88,9 +93,24 @@ class GgufSource:
             return MovedWeight("f32", tensor.shape, lambda: (weight.decode() - 1).view(np.uint8).reshape(len(data), -1))
         return weight
 
+    def _joined(self, name: str) -> Weight:
+        """Of the tensors that hold its halves."""
+        one, other = (Weight(t.format, t.shape, self.file.view(t)) for t in self._halves[name])
+        alternate = self._gguf.alternate
+        if len(one.shape) == 3:
+            return JoinedWeight((one, other), alternate)
+        experts, rows = one.shape
+
+        def read() -> Bytes:
+            both = np.stack([one.decode(), other.decode()], 2 if alternate else 1)
+            return both.reshape(experts, 2 * rows).view(np.uint8)
+
+        return MovedWeight("f32", (experts, 2 * rows), read)
+
     def release(self, name: str) -> None:
         """Tell the system that the file's pages of this weight may leave memory, where it can be told."""
-        self.file.release(self._weights[name])
+        for tensor in self._halves.get(name) or (self._weights[name],):
+            self.file.release(tensor)
 
     def forget_vocabulary(self) -> None:
         """Drop the large settings of the vocabulary, for when a tokenizer has been made of them."""
@@ -142,12 +162,17 @@ class GgufSource:
             if "rope_parameters" in path:
                 at.setdefault("rope_type", "default")
             if key == "rope.freq_base":
-                at |= self._stretched.parameters
+                at |= self._stretched.parameters and {**self._gguf.turning, **self._stretched.parameters}
         if self._gguf.keyless is not None:
             given |= self._kinds(self._gguf.keyless)
         given |= self._embedding(tensors)
         for name, tensor in self._gguf.told.items():
             given[name] = (tensor.removeprefix("no ") in tensors) == (not tensor.startswith("no "))
+        if self._gguf.ahead:
+            self._ahead = self._size(f"{self._architecture}.{_AHEAD}", 0, least=0)
+            if self._ahead >= given["num_hidden_layers"]:
+                self.file.bad(f"claims {given['num_hidden_layers']} layers, {self._ahead} of them behind the last")
+            given["num_hidden_layers"] -= self._ahead
         if given["num_hidden_layers"] > len(tensors):
             self.file.bad(f"claims {given['num_hidden_layers']} layers and holds {len(tensors)} tensors")
         try:
@@ -240,8 +265,8 @@ class GgufSource:
         return {"vocab_size": vocabulary, "tie_word_embeddings": head not in tensors}
 
     def _refuse_unread(self) -> None:
-        partial = ["rope.dimension_count"] if self._gguf.partial else []
-        read = {"vocab_size", *partial, *self._gguf.unread, *self._gguf.settings, *self._gguf.equal, *_DESCRIPTIVE}
+        more = ["rope.dimension_count"] * self._gguf.partial + [_AHEAD] * self._gguf.ahead
+        read = {"vocab_size", *more, *self._gguf.unread, *self._gguf.settings, *self._gguf.equal, *_DESCRIPTIVE}
         read |= self._stretched.settings
         if self._gguf.keyless is not None:
             read.add(KEY_HEADS)
@@ -262,7 +287,11 @@ class GgufSource:
         self._places = places(self._gguf, needed)
         parts = Counter(place.tensor for place in self._places.values())
         shapes: dict[str, tuple[int, ...]] = {}
+        halves = halves_of(self._gguf, needed)
         for name, shape in needed.items():
+            if name in halves:
+                shapes |= dict.fromkeys(halves[name], (shape[0], shape[1] // 2, *shape[2:]))
+                continue
             place = self._places.setdefault(name, Place(name, None))
             if name.removesuffix(".weight").endswith(self._gguf.squeezed):
                 shape = (shape[0], shape[2])
@@ -270,7 +299,11 @@ class GgufSource:
         for name, shape in shapes.items():  # files may hold a matrix of one row as a vector
             if name in tensors and (1, *tensors[name].shape) == shape:
                 tensors[name] = tensors[name]._replace(shape=shape)
-        held = {name: tensor.shape for name, tensor in tensors.items() if name not in self._stretched.tensors}
+        first = self.config["num_hidden_layers"]
+        behind = tuple(f"blk.{i}." for i in range(first, first + self._ahead))
+        unread = {name for name in tensors if name.startswith(behind)} | self._stretched.tensors
+        held = {name: tensor.shape for name, tensor in tensors.items() if name not in unread}
         if wrong := unfitting(shapes, held, str, f"this {self._architecture}"):
             self.file.bad(wrong)
-        return {name: tensors[self._places[name].tensor] for name in needed}
+        self._halves = {name: (tensors[one], tensors[other]) for name, (one, other) in halves.items()}
+        return {name: tensors[(halves.get(name) or self._places[name])[0]] for name in needed}

@@ -63,7 +63,17 @@ def places(gguf: Gguf, names: Iterable[str]) -> dict[str, Place]:
         if tensor is not None:
             count = tensor.count("{}")
             part = int(numbers[count]) if len(numbers) > count else None
-            found[name] = Place(tensor.format(*numbers) + (end or ".weight"), part)
+            found[name] = Place(tensor.format(*numbers) + ("" if tensor.endswith(_ENDS) else end or ".weight"), part)
+    return found
+
+
+def halves_of(gguf: Gguf, names: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Published name -> the tensors that hold its halves, of all that GGUF keeps so."""
+    found = {}
+    for name in names:
+        if pair := gguf.joined.get(_LAYER.sub("{}", name)):
+            numbers = _LAYER.findall(name)
+            found[name] = (pair[0].format(*numbers), pair[1].format(*numbers))
     return found
 
 

@@ -36,6 +36,8 @@ CASES: list[tuple[dict[str, Any], int, int]] = [
     ({"rope_type": "default", "rope_theta": 5e5}, 80, 8192),
     ({"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}, 128, 16384),
     ({"rope_type": "linear", "rope_theta": 1e6, "factor": 1.5}, 16, 512),
+    ({"rope_type": "proportional", "rope_theta": 1e6, "partial_rotary_factor": 0.25}, 512, 131072),
+    ({"rope_type": "proportional", "rope_theta": 1e4, "partial_rotary_factor": 0.4, "factor": 8.0}, 80, 4096),
     ({"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}, 64, 2048),
     ({"rope_type": "dynamic", "rope_theta": 5e5, "factor": 1.0}, 128, 4096),
     (YARN, 128, 131072),

@@ -272,7 +272,7 @@ def _emit(
     biases = [weights.vector(None if bias is None else (bias, 0.0)) for bias in verb.biases]
     norm, q_norm, k_norm = (
         -1 if n is None else plan.norm(weights.vector(n.weight), weights.vector(n.bias), n.eps, n.centred)
-        for n in (verb.norm, *(verb.norms or (None, None)))
+        for n in (verb.norm, *verb.norms, *([None] * (2 - len(verb.norms))))
     )
     rotation = turns.ropes.index(verb.rope) if verb.rope else -1
     match verb.name:
@@ -291,7 +291,7 @@ def _emit(
         case "rope":
             plan.rope(inputs[0], rotation, verb.heads, outputs[0])
         case "attention":
-            q, k, v = inputs
+            q, k, v = inputs if len(inputs) == 3 else (*inputs, -1, -1)
             plan.attention(
                 verb.layer,
                 q,
@@ -339,8 +339,9 @@ def _emit(
         case "route":
             r = verb.router
             assert r is not None
-            groups = r.groups, r.top_groups, r.group_best
-            plan.route(inputs[0], r.top_k, r.sigmoid, r.renormalise, r.scale, r.least, *groups, biases[0], outputs[0])
+            [bias, scales] = biases
+            chosen = r.top_k, r.sigmoid, r.renormalise, r.scale, r.least, r.groups, r.top_groups, r.group_best
+            plan.route(inputs[0], *chosen, bias, scales, outputs[0])
         case "experts":
             parts = list(zip(index, biases, strict=True))
             plan.experts(inputs[0], inputs[1], parts, verb.kind, verb.factor, outputs[0])

@@ -10,9 +10,9 @@ import numpy.typing as npt
 from quickbrown import _native
 from quickbrown.backends.native.compile import PackedWeights, emit, state_offsets
 from quickbrown.backends.native.record import Recorder, Symbol, Verb
-from quickbrown.engine.batch import Batch
+from quickbrown.engine.batch import Batch, Ints
 from quickbrown.engine.runner import places
-from quickbrown.models.ops import Rope, Router
+from quickbrown.models.ops import KvLayer, Rope, Router
 from quickbrown.quant.weight import Weight
 
 Array = npt.NDArray[np.float32]
@@ -25,20 +25,13 @@ class NativeOps:
     """
 
     def __init__(
-        self,
-        layers: int,
-        blocks: int,
-        kv_heads: int,
-        head_dim: int,
-        kv: str = "bf16",
-        threads: int = 2,
-        wide: bool = False,
-        value_dim: int | None = None,
+        self, layers: Sequence[KvLayer], blocks: int, kv: str = "bf16", wide: bool = False, threads: int = 2
     ) -> None:
-        self.wide = wide
+        self.wide, self.layers = wide, layers
         self.pool = _native.Pool(threads)
-        self.kv = _native.KvMemory(kv, blocks, layers, kv_heads, head_dim, value_dim or head_dim)
+        self.kv = _native.KvMemory(kv, blocks, layers)
         self.states: dict[tuple[str, int], _native.StateMemory] = {}  # of a verb and a layer
+        self._batch: Batch | None = None  # the last one, whose fresh blocks are cleared
 
     def _run(
         self,
@@ -48,7 +41,7 @@ class NativeOps:
         tokens: npt.NDArray[np.int32] | None = None,
     ) -> Array:
         """Record one verb on the symbols of `arrays`, run it once, return its result."""
-        recorder = Recorder()
+        recorder = Recorder(self.layers)
         inputs = []
         for x in arrays:
             data = np.ascontiguousarray(x, np.float32)
@@ -63,10 +56,13 @@ class NativeOps:
         if batch is None:  # the verb looks at no sequence: one that nothing is stored of will do
             count, blocks = len(tokens), -(-len(tokens) // _native.BLOCK)
             batch = Batch(range(count), range(count), [0, count], [0] * blocks, [0, blocks], [], [])
-        b = batch
-        turn = turns.of(b.spans)
+            fresh: Ints = []
+        else:
+            fresh = [] if batch is self._batch else batch.fresh
+            self._batch = batch
+        b, turn = batch, turns.of(batch.spans)
         states = (b.reads, b.writes) if memory else ()
-        rest = b.logit_rows, b.fresh, turn, *states
+        rest = b.logit_rows, fresh, turn, *states
         plan.run(tokens.tolist(), b.positions, b.starts, b.blocks, b.block_starts, *rest)
         return plan.contents(buffers[result], -(-result.width // 16) * 16)[:, : result.width].copy()
 
@@ -100,8 +96,8 @@ class NativeOps:
         self,
         layer: int,
         q: Array,
-        k: Array,
-        v: Array,
+        k: Array | None,
+        v: Array | None,
         batch: Batch,
         heads: int,
         kv_heads: int,
@@ -112,6 +108,8 @@ class NativeOps:
         slopes: Sequence[float] | None = None,
     ) -> Array:
         rest = (batch, heads, kv_heads, scale, window, softcap, sinks, slopes)
+        if k is None or v is None:
+            return self._run(lambda r, s: r.attention(layer, s[0], None, None, *rest), [q], batch)
         return self._run(lambda r, s: r.attention(layer, s[0], s[1], s[2], *rest), [q, k, v], batch)
 
     def short_conv(self, layer: int, x: Array, w: Weight, bias: Weight | None, batch: Batch) -> Array:
@@ -148,7 +146,7 @@ class NativeOps:
     def multiply(self, a: Array, b: Array) -> Array:
         return self._run(lambda r, s: r.multiply(s[0], s[1]), [a, b])
 
-    def scale(self, x: Array, factor: float) -> Array:
+    def scale(self, x: Array, factor: float | Weight) -> Array:
         return self._run(lambda r, s: r.scale(s[0], factor), [x])
 
     def softcap(self, x: Array, cap: float) -> Array:
@@ -166,8 +164,8 @@ class NativeOps:
     def join(self, a: Array, b: Array, heads: int, shared: bool = False) -> Array:
         return self._run(lambda r, s: r.join(s[0], s[1], heads, shared), [a, b])
 
-    def route(self, logits: Array, router: Router, bias: Weight | None = None) -> Array:
-        return self._run(lambda r, s: r.route(s[0], router, bias), [logits])
+    def route(self, logits: Array, router: Router, bias: Weight | None = None, scales: Weight | None = None) -> Array:
+        return self._run(lambda r, s: r.route(s[0], router, bias, scales), [logits])
 
     def experts(
         self,

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from quickbrown import _native
-from quickbrown.backends.native.record import Norm, Symbol, Verb
+from quickbrown.backends.native.record import Symbol, Verb
 
 Held = Callable[[Any], str]  # the format that a weight is held in
 
@@ -72,44 +72,43 @@ def _gate(verbs: list[Verb], uses: Counter[Symbol], held: Held) -> list[Verb]:
 
 
 def _rotate_in_attention(verbs: list[Verb], uses: Counter[Symbol]) -> list[Verb]:
-    """rope(q), rope(k), attention become attention that rotates as it reads."""
+    """rope(q), rope(k) if there is one, attention become attention that rotates as it reads."""
     made = _makers(verbs)
     gone: set[int] = set()
     out: list[Verb] = []
     for verb in verbs:
         if verb.name == "attention":
-            q, k, v = verb.inputs
-            q_turn, k_turn = made.get(q), made.get(k)
-            alone = uses[q] == uses[k] == 1
-            if alone and q_turn and k_turn and q_turn.name == k_turn.name == "rope" and q_turn.rope is k_turn.rope:
-                gone |= {id(q_turn), id(k_turn)}
-                inputs = [q_turn.inputs[0], k_turn.inputs[0], v]
-                verb = dataclasses.replace(verb, inputs=inputs, rope=q_turn.rope)
+            turned = verb.inputs[:2]
+            turns = [turn for s in turned if (turn := made.get(s)) and turn.name == "rope" and uses[s] == 1]
+            if len(turns) == len(turned) and len({turn.rope for turn in turns}) == 1:
+                gone |= {id(turn) for turn in turns}
+                inputs = [*(turn.inputs[0] for turn in turns), *verb.inputs[2:]]
+                verb = dataclasses.replace(verb, inputs=inputs, rope=turns[0].rope)
         out.append(verb)
     return [v for v in out if id(v) not in gone]
 
 
 def _norm_in_attention(verbs: list[Verb], uses: Counter[Symbol]) -> list[Verb]:
-    """Norms of q's heads and of k's, attention become attention that normalises as it reads."""
+    """Norms of q's heads and of k's, if there is one, attention become attention that normalises as it reads."""
     made = _makers(verbs)
     gone: set[int] = set()
     out: list[Verb] = []
     for verb in verbs:
         if verb.name == "attention":
-            q, k, v = verb.inputs
-            makers = [made.get(q), made.get(k)]
-            norms = [_head_norm(maker, q.width // verb.heads) for maker in makers]
-            if uses[q] == uses[k] == 1 and norms[0] and norms[1]:
+            normed = verb.inputs[:2]
+            dim = verb.inputs[0].width // verb.heads
+            makers = [maker for s in normed if (maker := made.get(s)) and _is_head_norm(maker, dim) and uses[s] == 1]
+            if len(makers) == len(normed):
                 gone |= {id(maker) for maker in makers}
-                inputs = [*(maker.inputs[0] for maker in makers if maker), v]
-                verb = dataclasses.replace(verb, inputs=inputs, norms=(norms[0], norms[1]))
+                inputs = [*(maker.inputs[0] for maker in makers), *verb.inputs[2:]]
+                verb = dataclasses.replace(verb, inputs=inputs, norms=tuple(m.norm for m in makers if m.norm))
         out.append(verb)
     return [v for v in out if id(v) not in gone]
 
 
-def _head_norm(verb: Verb | None, dim: int) -> Norm | None:
-    """The norm of a verb that normalises parts of `dim` values."""
-    return verb.norm if verb and _is_norm(verb) and verb.outputs[0].width == verb.heads * dim else None
+def _is_head_norm(verb: Verb, dim: int) -> bool:
+    """Whether it normalises parts of `dim` values."""
+    return _is_norm(verb) and verb.outputs[0].width == verb.heads * dim
 
 
 def _is_norm(verb: Verb) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from quickbrown.models.ops import Rope, Router
+from quickbrown.models.ops import KvLayer, Rope, Router
 from quickbrown.quant.weight import Weight
 
 
@@ -37,13 +37,13 @@ class Norm:
 class Verb:
     """One verb as recorded, or several fused into one by `fuse.py`.
 
-    inputs   symbols read, in the verb's order
+    inputs   symbols read, in the verb's order; of an attention that stores nothing, q alone
     outputs  symbols written, in the order of `weights` for a linear
     weights  encoded weights it reads; of experts gate, up and down of each, one expert after the other
-    biases   of a linear and of experts, None or a vector for each of `weights`; of a route and a short_conv one or
-             None; the skip of a recurrence, or None; the log_rate of a decay
+    biases   of a linear and of experts, None or a vector for each of `weights`; of a route bias and scales; of a
+             short_conv one or None; the skip of a recurrence, or None; the log_rate of a decay
     norm     applied to the input first
-    norms    of an attention, those of each head of q and of k
+    norms    of an attention, those of each head of q and of k, if there is one
     sinks    of an attention, a vector
     kind     of `activate`, `gated` and `experts`
     factor   of `scale`; the cap of `softcap` and `attention`; the limit of `gated` and `experts`
@@ -60,7 +60,7 @@ class Verb:
     weights: list[Any] = field(default_factory=list)
     biases: list[Any] = field(default_factory=list)
     norm: Norm | None = None
-    norms: tuple[Norm, Norm] | None = None
+    norms: tuple[Norm, ...] = ()
     residual: Symbol | None = None
     rope: Rope | None = None
     router: Router | None = None
@@ -93,16 +93,20 @@ class Verb:
 
     def vectors(self) -> list[Vector]:
         """Of every norm, every bias, the sinks, and the filter."""
-        norms = [self.norm] if self.norm else self.norms or []
+        norms = [self.norm] if self.norm else self.norms
         found = [vector for norm in norms for vector in (norm.weight, norm.bias) if vector is not None]
         found += [(bias, 0.0) for bias in self.biases if bias is not None]
         return found + [(vector, 0.0) for vector in (self.sinks, self.filter) if vector is not None]
 
 
 class Recorder:
-    """Ops (models/ops.py) that compute nothing and write down what is asked. `tokens` and `batch` stay symbolic."""
+    """Ops (models/ops.py) that compute nothing and write down what is asked. `tokens` and `batch` stay symbolic.
 
-    def __init__(self) -> None:
+    layers  what attention stores
+    """
+
+    def __init__(self, layers: Sequence[KvLayer] = ()) -> None:
+        self.layers = layers
         self.verbs: list[Verb] = []
         self._ordered: dict[tuple[Symbol, bytes], Symbol] = {}
         self._ones: dict[int, Weight] = {}  # of norms without a weight, by width
@@ -152,8 +156,8 @@ class Recorder:
         self,
         layer: int,
         q: Symbol,
-        k: Symbol,
-        v: Symbol,
+        k: Symbol | None,
+        v: Symbol | None,
         batch: Any,
         heads: int,
         kv_heads: int,
@@ -166,8 +170,8 @@ class Recorder:
         return self._note(
             Verb(
                 "attention",
-                [q, k, v],
-                [Symbol(v.width // kv_heads * heads)],
+                [q] if k is None or v is None else [q, k, v],
+                [Symbol(self.layers[layer].value_dim * heads)],
                 heads=heads,
                 layer=layer,
                 scale=scale,
@@ -222,7 +226,8 @@ class Recorder:
     def multiply(self, a: Symbol, b: Symbol) -> Symbol:
         return self._note(Verb("multiply", [a, b], [Symbol(a.width, a.rows)]))
 
-    def scale(self, x: Symbol, factor: float) -> Symbol:
+    def scale(self, x: Symbol, factor: Any) -> Symbol:
+        factor = float(factor.decode()[0]) if isinstance(factor, Weight) else factor
         return self._note(Verb("scale", [x], [Symbol(x.width, x.rows)], factor=factor))
 
     def softcap(self, x: Symbol, cap: float) -> Symbol:
@@ -241,9 +246,9 @@ class Recorder:
         width = a.width + b.width * (heads if shared else 1)
         return self._note(Verb("join", [a, b], [Symbol(width, a.rows)], heads=heads))
 
-    def route(self, logits: Symbol, router: Router, bias: Any = None) -> Symbol:
+    def route(self, logits: Symbol, router: Router, bias: Any = None, scales: Any = None) -> Symbol:
         chosen = Symbol(2 * router.top_k, logits.rows)
-        return self._note(Verb("route", [logits], [chosen], biases=[bias], router=router))
+        return self._note(Verb("route", [logits], [chosen], biases=[bias, scales], router=router))
 
     def experts(
         self,

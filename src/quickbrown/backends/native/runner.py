@@ -46,7 +46,7 @@ class NativeRunner:
         kept: Kept | None = None,
     ) -> None:
         c = model.config
-        recorder = Recorder()
+        recorder = Recorder(c.kv_layers)
         result = model.forward(recorder, None, None)
         held = Formats(dtype, hold)
         self.verbs = verbs = (
@@ -56,7 +56,7 @@ class NativeRunner:
         self.pool = _native.Pool(threads or usable_threads())
         self.weights = PackedWeights(verbs, self.pool, held, packed, kept)
         kv = "f32" if dtype == "float32" else "bf16"
-        self.kv = _native.KvMemory(kv, blocks, len(c.kv_layers), c.num_key_value_heads, c.head_dim, c.value_dim)
+        self.kv = _native.KvMemory(kv, blocks, c.kv_layers)
         floats = state_offsets(verbs)[-1]
         self.memory = _native.StateMemory(places(blocks) if floats else 0, floats)
         self.plan = _native.Plan(self.pool, self.weights.arena, self.kv, wide, self.memory)
