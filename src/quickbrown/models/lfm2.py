@@ -19,7 +19,7 @@ def attention_where_said(c: Config) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Config(RopeConfig):
-    """layer_types: of each layer, "conv" or "full_attention"; those of `full_attn_idxs`, or all, unless they are listed.
+    """layer_types: of each layer, "conv" or "full_attention"; those of `full_attn_idxs`, or all, unless listed here.
 
     conv_L_cache  how many values a convolution sees, the own included
     conv_bias     whether convolutions have biases, and the linears around them
