@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 import configs
 import tiny
 from checkpoints import VOCABULARY, write_checkpoint, write_safetensors
+from gguf_writer import tiny_gguf, write_gguf, write_tiny_gguf
 from quickbrown import LLM
 from quickbrown.describe import describe
 from quickbrown.engine.runner import places
 from quickbrown.llm import fitting
 from quickbrown.models.families import of_model_type
+from quickbrown.weights.gguf import GgufSource
+from quickbrown.weights.source import BadFile
 from quickbrown.weights.tiny import TinySource
 
 NAMES = ("lfm2", "qwen3_5_text", "mamba2", "nemotron_h")
@@ -81,3 +85,33 @@ def test_too_little_memory_is_refused(tmp_path):
     with pytest.raises(ValueError, match=f"memory must be at least {least:,} bytes"):
         LLM(tmp_path, memory=least - 1)
     LLM(tmp_path, memory=least).close()
+
+
+GGUF = configs.ROWS["lfm2, width as said"]
+
+
+def test_a_gguf_file_is_described_by_the_layers_that_keep_keys(tmp_path):
+    """Whose number of key heads it lists, 0 for the others."""
+    said = describe(write_tiny_gguf(tmp_path / "tiny.gguf", **GGUF))
+    assert said["runs"]
+    assert said["memory"]["kv_bytes_per_token"] == 2 * 2 * 16 * 2
+    assert said["memory"]["state_bytes_per_text"] == 2 * STATE["lfm2"]
+
+
+@pytest.mark.parametrize(
+    ("heads", "sentence"),
+    [
+        (2, "must be a list of whole numbers"),
+        ([0.0, 2.0, 0.0], "must be a list of whole numbers"),
+        ([0, 0, 0], "must list 0 and one other number of heads"),
+        ([0, 2, 4], "must list 0 and one other number of heads"),
+        ([np.int32(0), np.int32(-2), np.int32(0)], "must list 0 and one other number of heads"),
+        ([0, 2], "must be a list of 3 types, one for each layer"),
+        ([0, 3, 0], "4 attention heads do not divide into 3 key-value heads"),
+    ],
+)
+def test_lists_of_key_heads_that_cannot_be_are_refused(heads, sentence, tmp_path):
+    settings, tensors = tiny_gguf(**GGUF)
+    settings["lfm2.attention.head_count_kv"] = heads
+    with pytest.raises(BadFile, match=sentence):
+        GgufSource(write_gguf(tmp_path / "tiny.gguf", settings, tensors))
