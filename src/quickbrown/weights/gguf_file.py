@@ -66,6 +66,10 @@ class GgufFile:
     unreadable  name -> type of the tensors of types that nobody can read; they are not in `tensors`
     paths       of the file, or of all its parts
 
+    Lists of texts are looked through when the file is opened, not when they are asked for: of the 29 ms that 262,144
+    tokens and 514,906 merges take, 17 go into finding where they end, which is needed anyway, and whoever opens a model
+    asks for them.
+
     Raises BadFile for anything wrong with the contents, and for missing parts, OSError where the file cannot be opened.
     The files are mapped: they must not be changed or cut while the object lives.
     """

@@ -74,7 +74,7 @@ private:
         return weights_.add(Format::bf16, inputs, std::vector<Weights::Source>(parts, {rows, data}));
     }
 
-    Pool pool_{2, false};
+    Pool pool_{1};
     Weights weights_;
     KvMemory kv_;
     std::array<Plan, 2> plans_{Plan(pool_, weights_, kv_, kernels()), Plan(pool_, weights_, kv_, kernels())};

@@ -57,7 +57,7 @@ void run(const Sizes& s, std::span<const uint8_t> packed, Pool& pool, Bytes& byt
 }
 
 void pack(const Sizes& s, Bytes& bytes) {
-    static Pool pool(2, false);
+    static Pool pool(1);
     const size_t each = Weights::packed_size(s.format, s.rows, s.inputs), capacity = product(each, s.parts);
     if (capacity > kMost) return;
     Weights weights(capacity, pool);
