@@ -63,6 +63,7 @@ class Job:
 
     seeds        one for each text to write of it
     stop_tokens  tokens that end a text
+    shown        special tokens whose text is a part of what is written
     processor    changes rows of logits before they are drawn from
     watch        sees every new token, and may end a text
     """
@@ -71,6 +72,7 @@ class Job:
     params: SamplingParams
     seeds: tuple[int, ...]
     stop_tokens: frozenset[int] = frozenset()
+    shown: frozenset[int] = frozenset()
     processor: Processor | None = None
     watch: Watch | None = None
 
@@ -273,7 +275,7 @@ class LLM:
 
         Raises ValueError for bad ids, or if the texts being written leave no memory for it.
         """
-        n, most = len(tokens), self._context
+        n, most = len(tokens), self.context
         if not 1 <= n <= most:
             raise ValueError(f"logits() takes 1 to {most} tokens, not {n}")
         return self.engine.call(lambda: self.engine.engine.logits(list(tokens), last, self._span(n)))
@@ -324,8 +326,8 @@ class LLM:
     # -- from prompts to rows ----------------------------------------------------------------------------------------
 
     @property
-    def _context(self) -> int:
-        """The most tokens that a text can have."""
+    def context(self) -> int:
+        """The most tokens that a text can have: by the model's positions, and by the memory for keys and values."""
         return min(self.longest, self.runner.room() * self.runner.block_size)
 
     @property
@@ -349,8 +351,17 @@ class LLM:
             reader.close()
         return grouped(reader.checked(), n)
 
-    def write(self, prompts: Sequence[Prompt], n: int | None, options: dict[str, Any], out: Out) -> list[Text]:
+    def write(
+        self,
+        prompts: Sequence[Prompt],
+        n: int | None,
+        options: dict[str, Any],
+        out: Out,
+        shown: frozenset[int] = frozenset(),
+    ) -> list[Text]:
         """Begin to write: a row for each sample of each prompt, in order, whose pieces go to `out`.
+
+        shown  special tokens whose text is a part of what is written
 
         What the other methods are made of. Raises as they do; then nothing is written.
         """
@@ -373,7 +384,7 @@ class LLM:
             stop_tokens |= {token for token in named if token is not None}
         return self.begin(
             [
-                Job(prompt=tokens, params=its_params, seeds=its_seeds, stop_tokens=stop_tokens)
+                Job(prompt=tokens, params=its_params, seeds=its_seeds, stop_tokens=stop_tokens, shown=shown)
                 for tokens, its_params, its_seeds in zip(ids, limited, seeds, strict=True)
             ],
             out,
@@ -399,7 +410,7 @@ class LLM:
                 span=self._span(len(job.prompt) + job.params.max_new_tokens),
             )
             own = [
-                Text(self.engine, request, sample, len(texts) + sample, self._pieces(job.params), out, job.watch)
+                Text(self.engine, request, sample, len(texts) + sample, self._pieces(job), out, job.watch)
                 for sample in range(len(job.seeds))
             ]
             texts += own
@@ -407,16 +418,25 @@ class LLM:
         self.engine.submit(requests)
         return texts
 
-    def _pieces(self, params: SamplingParams) -> Pieces | NoPieces:
-        if self.vocabulary is None and not params.stop:
+    def _pieces(self, job: Job) -> Pieces | NoPieces:
+        if self.vocabulary is None and not job.params.stop:
             return NoPieces()
-        return Pieces(self.tokenizer, params.stop)
+        return Pieces(self.tokenizer, job.params.stop, shown=job.shown)
 
     def conversation(self, messages: Messages) -> list[int]:
         """The token ids of a conversation, up to where the assistant's next message begins. Raises as `chat` does."""
+        return self.tokenizer.encode(self.written_down(messages))
+
+    def written_down(self, messages: Messages, continue_final_message: bool = False) -> str:
+        """A conversation as the model's chat template writes it, up to where the assistant's next message begins.
+
+        continue_final_message  end in the middle of the last message instead, so that it is gone on with
+
+        Raises as `chat` does.
+        """
         if self.template is None:
             raise ValueError(f"{self.path.name} has no chat template; use generate() with a prompt of your own")
-        return self.tokenizer.encode(self.template.render(messages))
+        return self.template.render(messages, continue_final_message=continue_final_message)
 
     def _tokens(self, prompt: Prompt) -> list[int]:
         """The tokens of a text to continue, or of a conversation to answer."""
@@ -433,7 +453,7 @@ class LLM:
 
     def limited(self, params: SamplingParams, prompt: int, chosen: bool) -> SamplingParams:
         """The parameters of a prompt of that many tokens. A length that nobody chose ends with the context."""
-        limit, whole = self._context, self.longest
+        limit, whole = self.context, self.longest
         room = limit - prompt
         hint = f" (the model could hold {whole} with more memory=)" if limit < whole else ""
         if room < 1:
