@@ -22,6 +22,7 @@ class StandIn:
     threading.Event is waited for. `refusal` is what is answered instead: status and JSON.
 
     asked   the bodies of the requests;  `headers` those of the last one
+    came    released once for each
     gone    set when the client breaks off an answer
     """
 
@@ -32,6 +33,7 @@ class StandIn:
         self.kind = "text/event-stream"
         self.asked: list[dict[str, Any]] = []
         self.headers: dict[str, str] = {}
+        self.came = threading.Semaphore(0)
         self.gone = threading.Event()
         self.usage: tuple[int, int] | None = (10, 2)
         outer = self
@@ -49,8 +51,10 @@ class StandIn:
                 outer.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
                 if outer.refusal is not None:
                     return self.reply(*outer.refusal)
+                script = outer.scripts.pop(0) if outer.scripts else ["yes"]
+                outer.came.release()
                 try:
-                    self.stream(outer.scripts.pop(0) if outer.scripts else ["yes"])
+                    self.stream(script)
                 except OSError:
                     outer.gone.set()
 

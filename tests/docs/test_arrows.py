@@ -27,7 +27,7 @@ ALLOWED = {
     "describe": {"llm", "text", "weights", "quant", "_native"},
     "hf": {"llm", "text", "weights", "backends", "engine", "generation", "quant", "models", "streams"},
     "bench": {"", "llm", "weights.kept", "backends.native"},
-    "cli": {"llm", "describe", "hf", "bench", "weights.hub", "weights.kept", "backends.native"},
+    "cli": {"llm", "streams", "describe", "hf", "bench", "weights.hub", "weights.kept", "backends.native"},
 }  # fmt: skip
 ALLOWED["cli"].add("")  # `from quickbrown import LLM`: the public names
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -47,10 +48,14 @@ def run(args: argparse.Namespace) -> int:
     source = source_of(args)
     source.check(options)
     person = sys.stdin.isatty() and sys.stdout.isatty()
-    rich = person and not args.plain and os.environ.get("TERM") not in ("dumb", "unknown")
-    session = Session(Loader(source), Rich() if rich else Plain(), args.system, options)
+    able = person and os.environ.get("TERM") not in ("dumb", "unknown")
+    session = Session(Loader(source), Rich() if able and not args.plain else Plain(), args.system, options)
     try:
-        return converse(session) if person else read_lines(session)
+        if not person:
+            return read_lines(session)
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # a terminal that is not of UTF-8 gets ? for what it cannot show
+        return converse(session, able)
     except NotLoaded as error:
         raise error.__cause__ or session.loader.error or error from None
     finally:
@@ -94,20 +99,31 @@ def lines() -> Any:
             return
 
 
-def converse(session: Session) -> int:
-    """With a person, who is told of errors and can go on."""
+def converse(session: Session, able: bool) -> int:
+    """With a person, who is told of errors and can go on. A terminal that is not `able` to move its cursor gets no
+    editor."""
     from quickbrown.cli.chat.actions import Leave
-    from quickbrown.cli.chat.editor import Editor
     from quickbrown.cli.chat.screen import say
     from quickbrown.cli.command import write
     from quickbrown.cli.main import sentence
 
-    editor = Editor(session)
-    session.loader.start(editor.loaded)
+    if able:
+        from quickbrown.cli.chat.editor import Editor
+
+        editor = Editor(session)
+        session.loader.start(editor.loaded)
+        ask = editor.ask
+    else:
+        session.loader.start()
+        session.loader.wait()
+
+        def ask() -> str:
+            return input(f"{session.status()}\n> ")
+
     say("/help lists the commands; Ctrl-C stops an answer\n")
     while True:
         try:
-            line = editor.ask()
+            line = ask()
         except (EOFError, KeyboardInterrupt):
             return 0
         try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from quickbrown.cli.chat.conversation import load
 from quickbrown.cli.chat.loader import Loader
-from quickbrown.cli.chat.screen import say
+from quickbrown.cli.chat.screen import say, shown
 from quickbrown.cli.command import SAMPLING, Parser, declare_sampling, flag, given
 from quickbrown.types import SamplingParams
 
@@ -119,7 +119,7 @@ def edit(session: Session, rest: str) -> None:
     at = session.conversation.before_last_question()
     if at is None:
         raise ValueError("there is no message to edit")
-    session.draft = session.conversation.messages[at].content
+    session.draft = shown(session.conversation.messages[at].content)
 
 
 def undo(session: Session, rest: str) -> None:

@@ -26,6 +26,11 @@ class Message:
     content: str
     reasoning: str | None = None
 
+    @property
+    def plain(self) -> dict[str, str]:
+        """Role and content as others are told: without the line ends that come between a thought and the words."""
+        return {"role": self.role, "content": self.content.lstrip("\n") if self.reasoning else self.content}
+
 
 @dataclass
 class Conversation:

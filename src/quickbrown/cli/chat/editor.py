@@ -16,6 +16,7 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
 from quickbrown.cli.chat.actions import ACTIONS, FILE
 from quickbrown.cli.chat.loader import NotLoaded
+from quickbrown.cli.chat.screen import shown
 from quickbrown.cli.chat.session import Session
 
 MARK = "> "
@@ -47,11 +48,11 @@ class Editor:
         app = self.prompt.app
         if app.loop is None or not app.is_running:
             return
-        if self.session.loader.error is None:
+        if self.session.loader.error is not None:
+            app.loop.call_soon_threadsafe(self._give_up)
+        elif self.session.used is None:
             self.session.changed()
             app.invalidate()
-        else:
-            app.loop.call_soon_threadsafe(self._give_up)
 
     def _give_up(self) -> None:
         if self.prompt.app.is_running and not self.prompt.app.is_done:
@@ -129,5 +130,5 @@ class Words(Completer):
             yield from PathCompleter(expanduser=True).get_completions(Document(rest), event)
         elif name in ACTIONS and not isinstance(words := ACTIONS[name].words, str):
             for word in words(self.session):
-                if word.startswith(rest):
+                if word.startswith(rest) and word == shown(word):
                     yield Completion(word, -len(rest))

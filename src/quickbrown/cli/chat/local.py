@@ -56,7 +56,7 @@ class Local:
         What was thought before earlier answers is left out, as chat templates do it; a message that is gone on with is
         written down as the model wrote it.
         """
-        plain = [{"role": message.role, "content": message.content.lstrip("\n")} for message in messages]
+        plain = [message.plain for message in messages]
         last = messages[-1]
         if not goes_on:
             text = self.llm.written_down(plain)

@@ -69,7 +69,7 @@ class Screen:
 
 @contextlib.contextmanager
 def unechoed() -> Iterator[None]:
-    """While it lasts, what is typed is kept for later and not shown in the middle of an answer."""
+    """While it lasts, what is typed is kept for later, as it is, and not shown in the middle of an answer."""
     try:
         import termios
     except ImportError:  # on Windows
@@ -81,7 +81,8 @@ def unechoed() -> Iterator[None]:
         yield
         return
     silent = [*before]
-    silent[3] &= ~termios.ECHO
+    silent[0] &= ~termios.ICRNL  # or else an Enter would come later as a Ctrl-J
+    silent[3] &= ~(termios.ECHO | termios.ICANON)
     termios.tcsetattr(sys.stdin, termios.TCSADRAIN, silent)
     try:
         yield

@@ -95,7 +95,7 @@ class Server:
     def answer(self, messages: Sequence[Message], options: dict[str, Any], goes_on: bool, out: Out) -> Asked:
         self.check(options)
         body: dict[str, Any] = {"model": self.name, "stream": True, "stream_options": {"include_usage": True}}
-        body["messages"] = [{"role": m.role, "content": m.content.lstrip("\n")} for m in messages]
+        body["messages"] = [message.plain for message in messages]
         body |= {NAMES[name]: value for name, value in options.items()}
         if goes_on:
             if not messages[-1].content:

@@ -17,7 +17,7 @@ from quickbrown.cli.chat.actions import ACTIONS
 from quickbrown.cli.chat.conversation import Conversation, Message
 from quickbrown.cli.chat.display import Display
 from quickbrown.cli.chat.loader import Loader
-from quickbrown.cli.chat.screen import say, unechoed
+from quickbrown.cli.chat.screen import say, shown, unechoed
 from quickbrown.cli.chat.source import Kind, Outcome, Piece, Source
 
 POLL = 0.05  # seconds between two looks at whether the model is loaded
@@ -73,10 +73,11 @@ class Session:
     def status(self) -> str:
         """How much of the context is used, as far as that is known."""
         source = self.loader.source
+        name = shown(source.name)
         if not self.loader.ready:
-            return f"loading {source.name} ..." if source.name else "connecting ..."
+            return f"loading {name} ..." if name else "connecting ..."
         if self.used is None:
-            return source.name
+            return name
         of = f" / {source.context:,}" if source.context is not None else ""
         return f"{self.used:,}{of} tokens"
 
