@@ -13,14 +13,14 @@ import struct
 import subprocess
 import sys
 import termios
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyte
 
-PATIENCE = 12.0  # seconds; a machine may be busy
+PATIENCE = 60.0  # seconds of silence; a machine may be busy
+LOOK = 0.2
 CTRL_C, CTRL_D, ENTER, ESCAPE, UP, TAB, CTRL_J = "\x03", "\x04", "\r", "\x1b", "\x1b[A", "\t", "\n"
 # The session leader takes its standard input as the terminal that Ctrl-C comes from.
 PRELUDE = "import fcntl, sys, termios\nfcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
@@ -75,7 +75,7 @@ class Terminal:
         """A program that does not read is waited for."""
         data = "".join(texts).encode()
         while data:
-            self.read(0)
+            self.read(wait=False)
             with contextlib.suppress(BlockingIOError):
                 data = data[os.write(self.master, data[:1024]) :]
 
@@ -83,9 +83,16 @@ class Terminal:
         """As a terminal does it that was asked to say what is pasted: line ends are those of the Enter key."""
         self.type("\x1b[200~", text.replace("\n", "\r"), "\x1b[201~")
 
-    def read(self, seconds: float) -> bool:
-        """Take what was written within that time; False at the end."""
-        if not select.select([self.master], [], [], seconds)[0]:
+    def read(self, wait: bool = True) -> bool:
+        """Take what is written, or was if nobody is to `wait` for it; False at the end.
+
+        Patience is counted in looks and not by the clock, which goes on where a whole machine is halted.
+        """
+        for _ in range(int(PATIENCE / LOOK) if wait else 1):
+            if select.select([self.master], [], [], LOOK if wait else 0)[0]:
+                break
+        else:
+            assert not wait, f"nothing more came:\n{self.text}"
             return True
         try:
             data = os.read(self.master, 1 << 16)
@@ -104,17 +111,14 @@ class Terminal:
 
     def wait(self, pattern: str) -> str:
         """Until the text matches somewhere; what matched. `$` is the end of what is written."""
-        until = time.monotonic() + PATIENCE
         while not (found := re.search(pattern, self.text, re.DOTALL)):
-            assert time.monotonic() < until, f"{pattern!r} did not come:\n{self.text}"
-            assert self.read(0.2), f"{pattern!r} did not come before the end:\n{self.text}"
+            assert self.read(), f"{pattern!r} did not come before the end:\n{self.text}"
         return found[0]
 
     @property
     def code(self) -> int:
-        until = time.monotonic() + PATIENCE
-        while self.read(0.2):
-            assert time.monotonic() < until, f"it does not end:\n{self.text}"
+        while self.read():
+            pass
         return self.process.wait(PATIENCE)
 
     def close(self) -> None:

@@ -288,7 +288,9 @@ def test_every_command(model: str, tmp_path: Path) -> None:
         t.wait(r"> hello again\n.*ended after 8.*" + PROMPT)
         do("/undo", "taken back: hello again")
         do(f"/model {model}", "answers from now on")
-        do("x" * 600, r"would have 6\d\d tokens and the context holds 512; shorten the message, take")
+        t.type("x" * 600, ENTER)
+        t.wait(r"would have 6\d\d tokens and the context holds 512; shorten the message, take\nexchanges back")
+        t.wait(PROMPT)
         do("/contniue", r"did you mean /continue\?")
         t.type("/exit", ENTER)
         assert t.code == 0

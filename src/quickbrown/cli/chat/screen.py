@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -24,8 +26,12 @@ def shown(text: str) -> str:
 
 
 def say(text: str) -> None:
-    """A line of the program's own, with words of others perhaps, on standard error."""
-    note(shown(text))
+    """Lines of the program's own, with words of others perhaps, on standard error; on a terminal divided at blanks."""
+    lines = shown(text).split("\n")
+    if sys.stderr.isatty():
+        width = max(shutil.get_terminal_size().columns - 1, 10)
+        lines = [part for line in lines for part in textwrap.wrap(line, width, replace_whitespace=False) or [""]]
+    note("\n".join(lines))
 
 
 class Screen:
