@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
-from argparse import SUPPRESS
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -66,7 +66,7 @@ def set_(session: Session, rest: str) -> None:
     if value == "default":
         SamplingParams.from_options({name: default(name)})  # so that a name that is unknown is said
         options.pop(name, None)
-    elif takes_value(name):
+    elif _Options("/set").takes_value(name):
         options |= typed([f"{flag(name)}={value}"], "set")
     elif value:
         raise ValueError(f"{name} takes no value but default, which undoes it; not {value!r}")
@@ -207,19 +207,23 @@ def exit_(session: Session, rest: str) -> None:
 
 def typed(words: list[str], name: str) -> dict[str, Any]:
     """Options as they would be typed on the command line. Raises ValueError."""
-    parser = _Options(f"/{name}", "")
-    parser.add_argument("-t", dest="temperature", type=float, default=SUPPRESS, help="temperature")
-    declare_sampling(parser)
-    return given(parser.parse(words), SAMPLING)
+    return given(_Options(f"/{name}").parse(words), SAMPLING)
 
 
 class _Options(Parser):
-    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        raise ValueError((message or "").strip())
+    """Of how a text is written, and nothing else."""
 
+    def __init__(self, prog: str) -> None:
+        argparse.ArgumentParser.__init__(self, prog=prog, allow_abbrev=False, add_help=False)
+        self.add_argument("-t", dest="temperature", type=float, default=argparse.SUPPRESS)
+        declare_sampling(self)
 
-def takes_value(name: str) -> bool:
-    return SAMPLING.get(name, {}).get("action") != "store_true"
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+    def takes_value(self, name: str) -> bool:
+        action = self._option_string_actions.get(flag(name))
+        return action is None or action.nargs != 0
 
 
 def default(name: str) -> Any:
