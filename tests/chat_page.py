@@ -16,11 +16,11 @@ COMMAND = "python tests/chat_page.py"
 MODEL = hub.catalogue()["smollm2-135m"]
 _BLOCK = re.compile(r"^```console\n\$ (qb chat.*?)\n(.*?)```$", re.MULTILINE | re.DOTALL)
 TYPED = [
-    "What is the capital of France?",
-    "Write a Python function that adds two numbers.",
-    "/undo",
-    "/retry --max-new-tokens 4",
+    "Give me a list of three things to pack for a walk.",
+    "/retry -t 0.8 --seed 1",
+    "Write a Python function that adds two numbers. Use a code block.",
     "continue",
+    "/undo",
     "/tokens",
     "/rtry",
 ]

@@ -210,7 +210,7 @@ def test_nothing_of_others_reaches_the_terminal(there: StandIn, tmp_path: Path) 
         t.type(CTRL_C)
         there.refusal = 400, {"error": {"message": f"no{evil}"}}
         t.type("two", ENTER)
-        t.wait(r"refuses \(400\): no.*\n>$")
+        t.wait(r"refuses \(400\):\s+no.*\n>$")
         t.type(CTRL_D)
         assert t.code == 0
     for sequence in (b"\x1b]0;", b"\x1b[2J", b"\xc2\x9b", b"\x1b]52", b"\x1b]8", b"\x07", "\u202e".encode()):
@@ -281,7 +281,7 @@ def test_every_command(model: str, tmp_path: Path) -> None:
         do("/save c.json", "saved in")
         do("/undo", r"taken back: hello")
         do("/clear", "forgotten")
-        do("/load c.json", "3 messages")
+        do("/load c.json", "with 3 messages")
         t.type("/edit", ENTER)
         t.wait(r"> hello$")
         t.type(" again", ENTER)

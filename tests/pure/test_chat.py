@@ -339,7 +339,10 @@ class TestActions:
         session.take("one")
         capsys.readouterr()
         session.take("/tokens")
-        assert capsys.readouterr().err == "       3  user: one\n       3  assistant: yes\n40 / 8,192 tokens\n"
+        assert capsys.readouterr().err == (
+            "       3  user: one\n       3  assistant: yes\n"
+            "      40  in all, with what the chat template writes around them\n"
+        )
 
     def test_show(self, capsys: pytest.CaptureFixture[str]) -> None:
         session = session_of([Piece(Kind.THOUGHT, "hm\x1b[2J"), "a"], system="S", seed=1)
@@ -590,7 +593,8 @@ TEXT = """\
 # A title
 
 A paragraph with *stress*, **more** and `code`, which is long enough for two lines.
-The next line.
+The next line,
+    and one that is indented.
 
 1. one
 2. two
@@ -630,7 +634,8 @@ class TestMarkdown:
     def test_it_looks_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert self.shown(TEXT, monkeypatch, lambda: 7) == (
             "A title\n\n"
-            "A paragraph with stress, more and code,\nwhich is long enough for two lines.\nThe next line.\n\n"
+            "A paragraph with stress, more and code,\nwhich is long enough for two lines.\n"
+            "The next line,\n    and one that is indented.\n\n"
             " 1 one\n 2 two\n    \u2022 inner\n    \u2022 other\n   more of two\n 3 three\n\n"
             "def f(x):\n    return x + 1  # one more\n\n"
             "\u258c quoted, and long enough that it\n\u258c needs a second line\n\n"

@@ -166,7 +166,7 @@ def load_(session: Session, rest: str) -> None:
     session.changed()
     other = loaded.model is not None and loaded.model != session.loader.source.name
     by = f", answered by {loaded.model}: /model changes to that" if other else ""
-    say(f"({len(loaded.messages)} messages{by})")
+    say(f"(loaded, with {len(loaded.messages)} messages{by})")
 
 
 def clear(session: Session, rest: str) -> None:
@@ -198,7 +198,9 @@ def tokens(session: Session, rest: str) -> None:
     for message in messages:
         if (count := source.length(message.content)) is not None:
             say(f"{count:>8,}  {message.role}: {shortened(message.content)}")
-    say("the server has not said how many tokens there are" if session.used is None else session.status())
+    if session.used is None:
+        raise ValueError("the server has not said how many tokens there are")
+    say(f"{session.used:>8,}  in all, with what the chat template writes around them")
 
 
 def exit_(session: Session, rest: str) -> None:

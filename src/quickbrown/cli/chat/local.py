@@ -110,7 +110,10 @@ class Local:
         return frozenset(shown - tokenizer.eos_ids)
 
     def count(self, messages: Sequence[Message]) -> int | None:
-        return len(self.llm.tokenizer.encode(self.prompt(messages, goes_on=False)[0])) if messages else 0
+        if not messages or self.llm.template is None:
+            return 0 if not messages else None
+        text = self.llm.template.render([message.plain for message in messages], add_generation_prompt=False)
+        return len(self.llm.tokenizer.encode(text))
 
     def length(self, text: str) -> int | None:
         return len(self.llm.tokenizer.encode(text))

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from markdown_it import MarkdownIt
+from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 from rich import markdown
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -21,8 +22,22 @@ SHARE = 5.0  # a drawing is followed by this many times as long without one, ...
 PAUSE = 0.03  # ... and by so many seconds at least
 CHUNK = 60  # lines of a code block after which the next blank line divides it
 _BLANKS = re.compile(r" +((?:\x1b\[[0-9;]*m)*)$")
+
+
+def line_end(state: StateInline, silent: bool) -> bool:
+    """Line ends are kept, and the blanks that a line begins with: not all code stands between ```."""
+    if state.src[state.pos] != "\n":
+        return False
+    if not silent:
+        state.pending = state.pending.rstrip(" ")
+        state.push("hardbreak", "br", 0)
+    state.pos += 1
+    return True
+
+
 # HTML is text, as the terminal shows none; of images the address is shown, as of links.
 PARSER = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"]).disable("image")
+PARSER.inline.ruler.at("newline", line_end)
 
 
 class Heading(markdown.Heading):
@@ -61,7 +76,7 @@ class Grid(markdown.TableElement):
 
 
 class Rendered(markdown.Markdown):
-    """A text as the terminal shows it: line ends are kept, addresses of links are to be seen."""
+    """A text as the terminal shows it: addresses of links are to be seen."""
 
     elements: ClassVar = markdown.Markdown.elements | {
         "heading_open": Heading,
@@ -74,10 +89,6 @@ class Rendered(markdown.Markdown):
     def __init__(self, text: str) -> None:
         super().__init__("", hyperlinks=False)
         self.parsed = PARSER.parse(text)
-        for token in self.parsed:
-            for child in token.children or ():
-                if child.type == "softbreak":
-                    child.type = "hardbreak"
 
 
 class Stream:
