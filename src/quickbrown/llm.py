@@ -70,6 +70,7 @@ class Job:
 
     seeds        one for each text to write of it
     stop_tokens  tokens that end a text
+    shown        special tokens whose text is a part of what is written
     processor    changes rows of logits before they are drawn from
     watch        sees every new token, and may end a text
     """
@@ -78,6 +79,7 @@ class Job:
     params: SamplingParams
     seeds: tuple[int, ...]
     stop_tokens: frozenset[int] = frozenset()
+    shown: frozenset[int] = frozenset()
     processor: Processor | None = None
     watch: Watch | None = None
 
@@ -298,7 +300,7 @@ class LLM:
 
         Raises ValueError for bad ids, or if the texts being written leave no memory for it.
         """
-        n, most = len(tokens), self._context
+        n, most = len(tokens), self.context
         if not 1 <= n <= most:
             raise ValueError(f"logits() takes 1 to {most} tokens, not {n}")
         return self.engine.call(lambda: self.engine.engine.logits(list(tokens), last, self._span(n)))
@@ -324,7 +326,7 @@ class LLM:
         memory for it.
         """
         tokens = self._tokens(prompt) if isinstance(prompt, str) else list(prompt)
-        context, width = self._context, self.config.vocab_size
+        context, width = self.context, self.config.vocab_size
         stride = max(1, context // 2) if stride is None else stride
         for name, value, least, most in (("top", top, 0, width), ("stride", stride, 1, context)):
             if type(value) is not int or not least <= value <= most:
@@ -396,8 +398,8 @@ class LLM:
     # -- from prompts to rows ----------------------------------------------------------------------------------------
 
     @property
-    def _context(self) -> int:
-        """The most tokens that a text can have."""
+    def context(self) -> int:
+        """The most tokens that a text can have: by the model's positions, and by the memory for keys and values."""
         return min(self.longest, self.runner.room() * self.runner.block_size)
 
     @property
@@ -421,8 +423,17 @@ class LLM:
             reader.close()
         return grouped(reader.checked(), n)
 
-    def write(self, prompts: Sequence[Prompt], n: int | None, options: dict[str, Any], out: Out) -> list[Text]:
+    def write(
+        self,
+        prompts: Sequence[Prompt],
+        n: int | None,
+        options: dict[str, Any],
+        out: Out,
+        shown: frozenset[int] = frozenset(),
+    ) -> list[Text]:
         """Begin to write: a row for each sample of each prompt, in order, whose pieces go to `out`.
+
+        shown  special tokens whose text is a part of what is written
 
         What the other methods are made of. Raises as they do; then nothing is written.
         """
@@ -445,7 +456,7 @@ class LLM:
         stops = ends.union(token for token in named if token is not None)
         return self.begin(
             [
-                self._job(tokens, its_params, its_seeds, ends, stops)
+                self._job(tokens, its_params, its_seeds, ends, stops, shown)
                 for tokens, its_params, its_seeds in zip(ids, limited, seeds, strict=True)
             ],
             out,
@@ -458,10 +469,12 @@ class LLM:
         seeds: tuple[int, ...],
         ends: frozenset[int],
         stops: frozenset[int],
+        shown: frozenset[int],
     ) -> Job:
         """What is to be done with one prompt; what changes its logits becomes a processor.
 
         ends, stops  the tokens that end a text by the model's own rules, and all that do
+        shown        as Job has it
         """
         said = params
         if params.bad_words:
@@ -483,6 +496,7 @@ class LLM:
             params=params,
             seeds=seeds,
             stop_tokens=stops,
+            shown=shown,
             processor=Chain(chain, self.config.vocab_size) if chain else None,
         )
 
@@ -506,7 +520,7 @@ class LLM:
                 span=self._span(len(job.prompt) + job.params.max_new_tokens),
             )
             own = [
-                Text(self.engine, request, sample, len(texts) + sample, self._pieces(job.params), out, job.watch)
+                Text(self.engine, request, sample, len(texts) + sample, self._pieces(job), out, job.watch)
                 for sample in range(len(job.seeds))
             ]
             texts += own
@@ -514,16 +528,25 @@ class LLM:
         self.engine.submit(requests)
         return texts
 
-    def _pieces(self, params: SamplingParams) -> Pieces | NoPieces:
-        if self.vocabulary is None and not params.stop:
+    def _pieces(self, job: Job) -> Pieces | NoPieces:
+        if self.vocabulary is None and not job.params.stop:
             return NoPieces()
-        return Pieces(self.tokenizer, params.stop)
+        return Pieces(self.tokenizer, job.params.stop, shown=job.shown)
 
     def conversation(self, messages: Messages) -> list[int]:
         """The token ids of a conversation, up to where the assistant's next message begins. Raises as `chat` does."""
+        return self.tokenizer.encode(self.written_down(messages))
+
+    def written_down(self, messages: Messages, continue_final_message: bool = False) -> str:
+        """A conversation as the model's chat template writes it, up to where the assistant's next message begins.
+
+        continue_final_message  end in the middle of the last message instead, so that it is gone on with
+
+        Raises as `chat` does.
+        """
         if self.template is None:
             raise ValueError(f"{self.path.name} has no chat template; use generate() with a prompt of your own")
-        return self.tokenizer.encode(self.template.render(messages))
+        return self.template.render(messages, continue_final_message=continue_final_message)
 
     def _tokens(self, prompt: Prompt) -> list[int]:
         """The tokens of a text to continue, or of a conversation to answer."""
@@ -540,7 +563,7 @@ class LLM:
 
     def limited(self, params: SamplingParams, prompt: int, chosen: bool) -> SamplingParams:
         """The parameters of a prompt of that many tokens. A length that nobody chose ends with the context."""
-        limit, whole = self._context, self.longest
+        limit, whole = self.context, self.longest
         if params.max_length is not None:
             if params.max_length <= prompt:
                 raise TooLong(

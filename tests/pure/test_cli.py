@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import quickbrown
-from quickbrown.cli import chat, doctor, generate, main
+from quickbrown.cli import doctor, generate, main
 from quickbrown.cli.command import SAMPLING, flag
 from quickbrown.cli.info import lines
 from quickbrown.types import Completion, Finish, FinishReason, SamplingParams, size
@@ -328,68 +328,6 @@ class TestFirstRun:
             hub.listing()[0].path.parent.mkdir(parents=True)
             assert main.call(["x"]) == 0
             assert capsys.readouterr().err == ""
-
-
-class TestChat:
-    def run(self, lines: str, monkeypatch: pytest.MonkeyPatch, *argv: str) -> int:
-        typed(lines.encode(), monkeypatch)
-        return main.call(["chat", *argv])
-
-    def test_history_grows(self, models: list[FakeLLM], monkeypatch: pytest.MonkeyPatch) -> None:
-        assert self.run("one\n\ntwo\n", monkeypatch, "--system", "Be brief.", "--seed", "1") == 0
-        (first, options), (second, _) = models[0].asked
-        assert options == {"seed": 1}
-        system = {"role": "system", "content": "Be brief."}
-        assert first == [system, {"role": "user", "content": "one"}]
-        assert second == [*first, {"role": "assistant", "content": " fox jumps"}, {"role": "user", "content": "two"}]
-
-    def test_reset_forgets_all_but_the_system_message(
-        self, models: list[FakeLLM], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        assert self.run("one\n/reset\ntwo\n/exit\nthree\n", monkeypatch, "--system", "S") == 0
-        assert models[0].asked[1][0] == [{"role": "system", "content": "S"}, {"role": "user", "content": "two"}]
-        assert len(models[0].asked) == 2
-
-    def test_unknown_commands_do_not_reach_the_model(
-        self, models: list[FakeLLM], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        assert self.run("/rest\n/help\n/etc/passwd, what is it?\n", monkeypatch) == 0
-        assert [messages[-1]["content"] for messages, _ in models[0].asked] == ["/etc/passwd, what is it?"]
-        said = capsys.readouterr().err
-        assert "there is no /rest; did you mean /reset?" in said
-        assert all(name in said for name in chat.HELP)
-
-    def test_ctrl_c_keeps_what_was_said(self, capsys: pytest.CaptureFixture[str]) -> None:
-        llm = FakeLLM()
-        llm.scripts = [["It", " is", KeyboardInterrupt(), "never"], ["more"]]
-        talk = chat.Chat(llm, None, {})  # type: ignore[arg-type]
-        talk.take("What?")
-        assert llm.streams[0].closed
-        talk.take("Go on.")
-        assert [message["content"] for message in talk.messages] == ["What?", "It is", "Go on.", "more"]
-        assert [message["role"] for message in talk.messages] == ["user", "assistant"] * 2
-        assert capsys.readouterr() == ("It is\nmore\n", "(stopped)\n")
-
-    def test_ctrl_c_before_the_first_word_takes_the_question_back(self) -> None:
-        llm = FakeLLM()
-        llm.scripts = [[KeyboardInterrupt()]]
-        talk = chat.Chat(llm, None, {})  # type: ignore[arg-type]
-        talk.take("What?")
-        assert talk.messages == []
-
-    def test_ctrl_c_at_the_prompt_leaves(self, models: list[FakeLLM], monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("builtins.input", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
-        assert main.call(["chat"]) == 0
-
-    def test_without_a_terminal_an_error_ends_it(
-        self, models: list[FakeLLM], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        def refuse(llm: FakeLLM, messages: Any, **options: Any) -> FakeStream:
-            raise ValueError("the conversation is too long")
-
-        monkeypatch.setattr(FakeLLM, "stream_chat", refuse)
-        assert self.run("one\ntwo\n", monkeypatch) == 1
-        assert capsys.readouterr().err == "qb: the conversation is too long\n"
 
 
 class TestModels:

@@ -14,7 +14,7 @@ import numpy as np
 from quickbrown.hf.arrays import as_kind
 from quickbrown.hf.batch_encoding import BatchEncoding
 from quickbrown.hf.chat_schema import get_json_schema
-from quickbrown.text.template import ChatTemplate, plain
+from quickbrown.text.template import REASONING, ChatTemplate, plain
 from quickbrown.types import UnknownOption
 
 if TYPE_CHECKING:
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 Conversation = Sequence[Mapping[str, Any]]
 Tool = Mapping[str, Any] | Callable[..., Any]
 
-REASONING = ("reasoning_content", "thinking", "reasoning")  # of these a template reads one, and messages have another
 _GENERATION = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
-_MARK = "\ue0f0unfinished\ue0f1 "  # its blank tells whether a template strips messages
 
 
 class ChatTemplates:
@@ -244,30 +242,10 @@ def write(
 
     unfinished  end in the middle of the last message, or of that field of it
     """
+    variables = {**shared, "messages": chat}
     if not unfinished:
-        return template.fill({**shared, "messages": chat})
-    field = unfinished if isinstance(unfinished, str) else "content"
-    last = chat[-1]
-    said = last.get(field)
-    if said is None:
-        raise ValueError(f"continue_final_message has nothing to go on from: the last message has no {field}")
-    if isinstance(said, list):
-        part = next((part for part in reversed(said) if isinstance(part, dict) and "text" in part), None)
-        if part is None:
-            raise ValueError("continue_final_message has nothing to go on from: the last message has no text")
-        said = part["text"]
-        part["text"] += _MARK
-    else:
-        names = [name for name in REASONING if last.get(name) == said] if field in REASONING else [field]
-        last |= dict.fromkeys(names, f"{said}{_MARK}")
-    text, _ = template.fill({**shared, "messages": chat})
-    at = text.rfind(_MARK.strip())
-    if at < 0 or said.strip() not in text:
-        raise ValueError(
-            f"continue_final_message cannot be honoured: the chat template does not write the {field} of the last "
-            "message, or changes it"
-        )
-    return (text[:at] if text.startswith(_MARK, at) else text[:at].rstrip()), []
+        return template.fill(variables)
+    return template.unfinished(variables, unfinished if isinstance(unfinished, str) else "content"), []
 
 
 def _mask(row: Encoding, spans: list[tuple[int, int]]) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 
 from quickbrown.text.tokenizer import Tokenizer
 
@@ -18,17 +18,24 @@ class Pieces:
 
     stop          the stop strings
     skip_special  leave special tokens out; False gives their text, as <|im_end|>
+    shown         special tokens whose text is given all the same
     opening       the tokens begin a text, and do not go on from one: a blank that the vocabulary puts before the first
                   word (`Tokenizer.leading_blank`) is left out
     stopped       the stop string that ended the text, or None
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, stop: Sequence[str] = (), *, skip_special: bool = True, opening: bool = False
+        self,
+        tokenizer: Tokenizer,
+        stop: Sequence[str] = (),
+        *,
+        skip_special: bool = True,
+        shown: Set[int] = frozenset(),
+        opening: bool = False,
     ) -> None:
         self.stopped: str | None = None
         self._bytes_of = tokenizer.token_bytes
-        self._skipped = tokenizer.special_ids if skip_special else frozenset()
+        self._skipped = tokenizer.special_ids - shown if skip_special else frozenset()
         self._blank = opening and tokenizer.leading_blank  # whether one is still to be left out
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._stops = [_Stop(text) for text in sorted(stop, key=len, reverse=True)]

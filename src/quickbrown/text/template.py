@@ -13,6 +13,8 @@ MADE = 1 << 28  # characters of all values that it makes on the way, at most
 SECONDS = 5.0  # that it may take, at most
 DEPTH = 64  # of what it is given, nested
 ROLES = ("system", "user", "assistant")
+REASONING = ("reasoning_content", "thinking", "reasoning")  # of these a template reads one, and messages have another
+_MARK = "\ue0f0unfinished\ue0f1 "  # its blank tells whether a template strips messages
 
 
 class TemplateError(ValueError):
@@ -45,15 +47,53 @@ class ChatTemplate:
         except Exception as error:  # whatever its constants and its nesting may raise: RecursionError, SyntaxError, ...
             raise TemplateError(f"the chat template cannot be read: {_said(error)}") from None
 
-    def render(self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True) -> str:
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+    ) -> str:
         """The text of a conversation: a list of {"role": "system" | "user" | "assistant", "content": str}.
 
-        add_generation_prompt  end with the opening of the assistant's turn
+        add_generation_prompt   end with the opening of the assistant's turn
+        continue_final_message  instead of that, end in the middle of the last message, to be gone on with
 
         Raises ValueError for messages that are not such a list, TemplateError as `fill` does.
         """
         checked = check_messages(messages)
+        if continue_final_message:
+            return self.unfinished({"messages": checked, "add_generation_prompt": False})
         return self.fill({"messages": checked, "add_generation_prompt": bool(add_generation_prompt)})[0]
+
+    def unfinished(self, variables: Mapping[str, Any], field: str = "content") -> str:
+        """The template's text up to the end of what the last message of `messages` says in a field.
+
+        Raises as `fill` does, and ValueError where that message has no such field, or the template does not write it.
+        """
+        *before, last = variables["messages"]
+        last = dict(last)
+        said = last.get(field)
+        if said is None:
+            raise ValueError(f"continue_final_message has nothing to go on from: the last message has no {field}")
+        if isinstance(said, list):
+            parts = [dict(part) if isinstance(part, dict) else part for part in said]
+            part = next((part for part in reversed(parts) if isinstance(part, dict) and "text" in part), None)
+            if part is None:
+                raise ValueError("continue_final_message has nothing to go on from: the last message has no text")
+            said = part["text"]
+            part["text"] += _MARK
+            last[field] = parts
+        else:
+            names = [name for name in REASONING if last.get(name) == said] if field in REASONING else [field]
+            last |= dict.fromkeys(names, f"{said}{_MARK}")
+        text, _ = self.fill({**variables, "messages": [*before, last]})
+        at = text.rfind(_MARK.strip())
+        if at < 0 or said.strip() not in text:
+            raise ValueError(
+                f"continue_final_message cannot be honoured: the chat template does not write the {field} of the last "
+                "message, or changes it"
+            )
+        return text[:at] if text.startswith(_MARK, at) else text[:at].rstrip()
 
     def fill(self, variables: Mapping[str, Any]) -> tuple[str, list[tuple[int, int]]]:
         """The template's text with these variables, and where in it lies what stands in {% generation %} blocks.
