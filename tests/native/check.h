@@ -42,3 +42,4 @@ void test_attention();
 void test_sampler();
 void test_pool();
 void test_load();
+void test_lists();

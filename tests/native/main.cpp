@@ -20,6 +20,7 @@ int main() {
     run("attention", test_attention);
     run("sampler", test_sampler);
     run("load", test_load);
+    run("lists", test_lists);
     std::printf(failures ? "%d checks failed\n" : "all checks passed\n", failures);
     return failures ? 1 : 0;
 }

@@ -64,7 +64,8 @@ class Sentences:
             special[unknown] = True
         which = {True: np.flatnonzero(special), False: np.flatnonzero((kinds == USER_DEFINED) & ~special)}
         self.added: Added = {marks: index.tokens.take(ids) for marks, ids in which.items()}
-        self.added_ids: list[int] = np.concatenate(list(which.values())).tolist()
+        ids = np.concatenate(list(which.values()))
+        self.added_ids: dict[str, int] = dict(zip(index.tokens.take(ids), ids.tolist(), strict=True))
         self.normal: npt.NDArray[np.bool_] = (kinds == NORMAL) & ~special
         self.strip = frozenset(self.added[True]) - UNSTRIPPED if strip else frozenset()
         self.byte_fallback = bool((index.find(Strings.of(BYTE_TOKENS)) >= 0).all())
@@ -103,7 +104,7 @@ class Sentences:
             scores=self.scores,
         )
         alone = any(len(text) == 1 for text in self.added[True]) or BLANK in self.added[False]
-        if not lazy or alone or any(text in BYTE_TOKENS for texts in self.added.values() for text in texts):
+        if not lazy or alone or self.added_ids.keys() & set(BYTE_TOKENS):
             return lists.whole(), None  # `Lists.bytes` would take a character for the token of that name
         return lists.bytes, lists
 
