@@ -173,6 +173,8 @@ BUILT: dict[str, Callable[[], dict[str, Any]]] = {
     "a character added and others composed": lambda: edited(
         "sentencepiece", sets(normalizer={"type": "NFKC"}), adds("1", special=False)
     ),
+    "nothing for what is unknown": lambda: edited("sentencepiece", *NO_BYTES, model(unk_token=None)),
+    "bytes for nothing": lambda: edited("sentencepiece", model(unk_token=None, byte_fallback=False)),
     "some bytes": lambda: edited("sentencepiece", without("<0x41>")),
     "a blank behind the letters": lambda: edited("bytelevel", sets(pre_tokenizer=sequence(BYTE_LEVEL, METASPACE))),
     "a first merge that is none": lambda: edited(

@@ -13,7 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from quickbrown import _native
-from quickbrown.text.lists import BYTE_TOKENS, LetterLists, Lists, Merges, PieceLists, begins_words, merges_of_pairs
+from quickbrown.text.lists import (
+    BYTE_TOKENS,
+    Dress,
+    LetterLists,
+    Lists,
+    Merges,
+    PieceLists,
+    begins_words,
+    merges_of_pairs,
+)
 from quickbrown.text.tokenizer import BLANK, BYTE_OF, of_library
 from quickbrown.weights.source import parse_json
 from quickbrown.weights.strings import Ids, Index, Places, Strings
@@ -54,7 +63,7 @@ class TokenizerJson:
         dress = partial(_dressed, self.shell, added)
         kinds = [step["type"] for step in _steps(self.shell.pre_tokenizer)]
         if "ByteLevel" not in kinds:
-            return self._pieces(dress, ids, added)
+            return self._pieces(dress, ids) if self._apart(added) else None
         if not _CUTTERS.issuperset(kinds[kinds.index("ByteLevel") :]) or ids.keys() & BYTE_OF.keys():
             return None
         lists = LetterLists(self.index, self.merges, self.model["ignore_merges"], dress, ids)
@@ -62,27 +71,25 @@ class TokenizerJson:
         other = self.model["unk_token"] is not None or self.model["byte_fallback"] or ord("a") in lists.missing
         return None if lists.missing and other else lists
 
-    def _pieces(self, dress: Any, ids: dict[str, int], added: list[tokenizers.AddedToken]) -> PieceLists | None:
-        tokens, model = self.index.tokens, self.model
-        unknown, blank = self._find(model["unk_token"]), self._find(BLANK)
-        bytes_too = bool((self.index.find(Strings.of(BYTE_TOKENS)) >= 0).all())
-        if model["ignore_merges"] or (unknown is None and (model["unk_token"] or not bytes_too)):
-            return None
-        if model["byte_fallback"] != bytes_too and model["byte_fallback"]:
-            return None
+    def _apart(self, added: list[tokenizers.AddedToken]) -> bool:
+        """Whether no character of a word could be taken for an added token (by `Lists.bytes`)."""
+        if any(token.content in BYTE_TOKENS for token in added):
+            return False
+        alone = [token for token in added if len(token.content) == 1]
+        if any(token.special or token.normalized or token.single_word for token in alone):
+            return False  # in some texts it stays a character
         steps = _steps(self.shell.normalizer) + _steps(self.shell.pre_tokenizer)
-        put = {step.get(name) for step in steps for name in ("content", "prepend", "replacement")}
-        for token in added:  # `Lists.bytes` would take a character for the token of that name
-            if len(token.content) == 1 and (
-                token.special
-                or token.normalized
-                or token.single_word
-                or token.content in "".join(text for text in put if text)
-                or not _PIECES.issuperset(step["type"] for step in steps)
-            ):
-                return None
-        if ids.keys() & set(BYTE_TOKENS):
+        put = "".join(step.get(name) or "" for step in steps for name in ("content", "prepend", "replacement"))
+        known = _PIECES.issuperset(step["type"] for step in steps)
+        return not alone or (known and not any(token.content in put for token in alone))
+
+    def _pieces(self, dress: Dress, ids: dict[str, int]) -> PieceLists | None:
+        tokens, model = self.index.tokens, self.model
+        unknown, byte_fallback = self._id(model["unk_token"]), model["byte_fallback"]
+        if byte_fallback and (self.index.find(Strings.of(BYTE_TOKENS)) < 0).any():
             return None
+        if model["ignore_merges"] or (unknown is None and not byte_fallback):
+            return None  # a word may be all of a text; what is left out lets its neighbours be merged
         lists = PieceLists(
             self.index,
             dress,
@@ -90,16 +97,16 @@ class TokenizerJson:
             normal=np.ones(len(tokens), np.bool_),
             unknown=unknown,
             fuse=model["fuse_unk"],
-            byte_fallback=model["byte_fallback"],
+            byte_fallback=byte_fallback,
             merges=self.merges,
         )
         made = np.zeros(len(tokens), np.bool_)
         made[self.merges.made] = True
-        if blank is not None and begins_words(tokens.part(np.flatnonzero(made))):
+        if self._id(BLANK) is not None and begins_words(tokens.part(np.flatnonzero(made))):
             _cut_words(lists.bytes)
         return lists
 
-    def _find(self, text: str | None) -> int | None:
+    def _id(self, text: str | None) -> int | None:
         found = -1 if text is None else int(self.index.find(Strings.of([text]))[0])
         return None if found < 0 else found
 
