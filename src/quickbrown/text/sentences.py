@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # kinds of tokens, as in SentencePiece's format
 UNSTRIPPED = frozenset({"<unk>", "<s>", "<|endoftext|>"})
-_WORD = f"{BLANK}+[^{BLANK}]*|[^{BLANK}]+"
+WORD = f"{BLANK}+[^{BLANK}]*|[^{BLANK}]+"
 
 
 class Sentences:
@@ -125,7 +125,7 @@ def _dressed(sentences: Sentences, model: tokenizers.models.Model) -> tokenizers
     if sentences.prefix and sentences.once:
         cuts.append(pre_tokenizers.Metaspace(BLANK, prepend_scheme="first", split=False))
     if sentences.cut:
-        cuts.append(pre_tokenizers.Split(Regex(_WORD), "isolated"))
+        cuts.append(pre_tokenizers.Split(Regex(WORD), "isolated"))
     if cuts:
         raw.pre_tokenizer = pre_tokenizers.Sequence(cuts)
     decoded = [decoders.Replace(BLANK, " "), decoders.ByteFallback(), decoders.Fuse()]

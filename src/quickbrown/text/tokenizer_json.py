@@ -23,6 +23,7 @@ from quickbrown.text.lists import (
     begins_words,
     merges_of_pairs,
 )
+from quickbrown.text.sentences import WORD
 from quickbrown.text.tokenizer import BLANK, BYTE_OF, of_library
 from quickbrown.weights.source import parse_json
 from quickbrown.weights.strings import Ids, Index, Places, Strings
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 _CUTTERS = frozenset({"ByteLevel", "Digits", "Punctuation", "Split"})  # they only cut what is letters for bytes
 _PIECES = frozenset({"Metaspace", "Prepend", "Replace", "Split"})  # they put in nothing but what they name
 _NOT_READ = ("dropout", "continuing_subword_prefix", "end_of_word_suffix")
-_WORD = f"{BLANK}+[^{BLANK}]*|[^{BLANK}]+"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +123,10 @@ def read_tokenizer_json(data: bytes) -> TokenizerJson | None:
         # Both lists were the model's where something else in their places is.
         if not isinstance(model, dict) or not {"vocab": None, "merges": None}.items() <= model.items():
             return None
-        if model.get("type") != "BPE" or any(map(model.get, _NOT_READ)) or b"#version" in data[merges_at:end]:
-            return None  # the last is a merge of which the library makes none
+        if model.get("type") != "BPE" or any(map(model.get, _NOT_READ)):
+            return None
+        if data.find(b"#version", merges_at, end) >= 0:  # the library makes no merge of that
+            return None
         index = Index(_by_id(_strings(texts, sizes), ids))
         merges = merges_of_pairs(index, _strings(parts, part_sizes))
     except ValueError:  # BadFile among them
@@ -185,7 +187,7 @@ def _cut_words(raw: tokenizers.Tokenizer) -> None:
     """Have it cut texts before each run of ▁ too."""
     from tokenizers import Regex, pre_tokenizers
 
-    cut = pre_tokenizers.Split(Regex(_WORD), "isolated")
+    cut = pre_tokenizers.Split(Regex(WORD), "isolated")
     own = raw.pre_tokenizer
     raw.pre_tokenizer = cut if own is None else pre_tokenizers.Sequence([own, cut])
 
