@@ -81,6 +81,16 @@ def sequence(*steps: dict[str, Any]) -> dict[str, Any]:
     return {"type": "Sequence", "pretokenizers": list(steps)}
 
 
+def merges(left: str, right: str) -> Edit:
+    """One merge more, and what it makes."""
+
+    def edit(made: dict[str, Any]) -> None:
+        made["model"]["vocab"][left + right] = len(made["model"]["vocab"])
+        made["model"]["merges"].append([left, right])
+
+    return edit
+
+
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 NO_BYTES = (without(*BYTES), model(byte_fallback=False))
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
@@ -174,6 +184,8 @@ BUILT: dict[str, Callable[[], dict[str, Any]]] = {
         "sentencepiece", sets(normalizer={"type": "NFKC"}), adds("1", special=False)
     ),
     "nothing for what is unknown": lambda: edited("sentencepiece", *NO_BYTES, model(unk_token=None)),
+    "an unknown token that is merged": lambda: edited("sentencepiece", *NO_BYTES, model(unk_token="e")),
+    "bytes that are merged": lambda: edited("sentencepiece", merges("<0xC3>", "<0xA9>")),
     "bytes for nothing": lambda: edited("sentencepiece", model(unk_token=None, byte_fallback=False)),
     "some bytes": lambda: edited("sentencepiece", without("<0x41>")),
     "a blank behind the letters": lambda: edited("bytelevel", sets(pre_tokenizer=sequence(BYTE_LEVEL, METASPACE))),

@@ -100,8 +100,10 @@ class TokenizerJson:
             byte_fallback=byte_fallback,
             merges=self.merges,
         )
-        made = np.zeros(len(tokens), np.bool_)
-        made[self.merges.made] = True
+        merged, made = np.zeros((2, len(tokens)), np.bool_)
+        merged[self.merges.left] = merged[self.merges.right] = made[self.merges.made] = True
+        if merged[lists.kept].any():
+            return None  # what stands for a character makes tokens that are no part of its word
         if self._id(BLANK) is not None and begins_words(tokens.part(np.flatnonzero(made))):
             _cut_words(lists.bytes)
         return lists
