@@ -102,7 +102,7 @@ def start(path: Path) -> dict[str, float]:
 
     def load() -> Tokenizer:
         if path.is_dir():
-            return tokenizer_from_folder(path)
+            return tokenizer_from_folder(path, lazy=True)
         return tokenizer_from_gguf(GgufSource(path).metadata, path, lazy=True)
 
     import tokenizers  # noqa: F401  (loading the library is measured elsewhere)

@@ -1,5 +1,5 @@
 """
-The native half of quickbrown: kernels, packed weights, paged keys and values, recorded plans, sampling.
+The native half of quickbrown: kernels, packed weights, paged keys and values, recorded plans, sampling, long lists in JSON.
 """
 
 from collections.abc import Sequence
@@ -256,3 +256,13 @@ def edited(row: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C',
 
 def uniform(seed: int, position: int) -> float:
     """The noise of a draw, in [0, 1)."""
+
+def read_tokens(json: bytes, at: int) -> tuple[bytes, NDArray[numpy.int64], NDArray[numpy.int32], int]:
+    """
+    The object of texts and their ids, each an int32, at a place in JSON: the texts end to end and 8 zeros, the bytes of each, the ids, and the place behind. ValueError for anything else.
+    """
+
+def read_merges(json: bytes, at: int) -> tuple[bytes, NDArray[numpy.int64], NDArray[numpy.int32], int]:
+    """
+    The array of pairs of texts, or of texts with a blank in the middle, at a place in JSON: as of read_tokens, two texts for each, and no ids. ValueError for anything else.
+    """

@@ -201,7 +201,7 @@ def _opened(path: Path) -> tuple[GgufSource | SafetensorsSource | None, str | No
         if isinstance(source, GgufSource):
             tokenizer_from_gguf(source.metadata, path, lazy=True)
         elif vocabulary_in(path):
-            tokenizer_from_folder(path)
+            tokenizer_from_folder(path, lazy=True)
     except ValueError as error:  # BadFile among them
         return source, _reason(error, path)
     return source, None

@@ -179,7 +179,7 @@ class LLM:
             return tokenizer_from_gguf(self.source.metadata, self.path, lazy=True)
         from quickbrown.text.files import tokenizer_from_folder, vocabulary_in
 
-        return tokenizer_from_folder(self.path) if vocabulary_in(self.path) else None
+        return tokenizer_from_folder(self.path, lazy=True) if vocabulary_in(self.path) else None
 
     @property
     def tokenizer(self) -> Tokenizer:

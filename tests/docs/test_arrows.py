@@ -20,7 +20,7 @@ ALLOWED = {
     "generation": set(),
     "quant": set(),
     "weights": {"quant", "models.config", "models.families", "models.gguf"},
-    "text": {"weights"},
+    "text": {"weights", "_native"},
     "backends": {"models.ops", "quant", "weights", "engine.runner", "engine.batch", "_native"},
     "streams": {"text", "engine"},
     "llm": {"text", "weights", "backends", "engine", "generation", "quant", "models", "streams"},

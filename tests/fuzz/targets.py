@@ -149,6 +149,19 @@ def _folder_tokenizer(name: str) -> Callable[[bytes, Path], None]:
     return target
 
 
+def tokenizer_file(data: bytes, folder: Path) -> None:
+    """tokenizer.json, kept as lists where it can be, which read a text as the library does."""
+    (folder / "tokenizer.json").write_bytes(data)
+    with own_errors():
+        lists, whole = (tokenizer_from_folder(folder, lazy=lazy) for lazy in (True, False))
+        _used(lists)
+        _used(whole)
+        if lists._unbuilt is not None:
+            for special in (True, False):
+                if lists.encode(TEXT, special) != whole.encode(TEXT, special):
+                    raise Fault("lists read a text in another way than the library")
+
+
 def tokenizer_settings(data: bytes, folder: Path) -> None:
     """tokenizer_config.json beside a vocabulary, and the same bytes as generation_config.json."""
     (folder / "tokenizer.json").write_text(tokenizer_json("bytelevel"), "utf-8")
@@ -188,7 +201,7 @@ TARGETS: dict[str, Callable[[bytes, Path], None]] = {
     "safetensors": safetensors,
     "config": config,
     "quantized": quantized,
-    "tokenizer_json": _folder_tokenizer("tokenizer.json"),
+    "tokenizer_json": tokenizer_file,
     "tokenizer_settings": tokenizer_settings,
     "sentencepiece": _folder_tokenizer("tokenizer.model"),
     "tiktoken": _folder_tokenizer("qwen.tiktoken"),

@@ -43,3 +43,4 @@ void test_states();
 void test_sampler();
 void test_pool();
 void test_load();
+void test_lists();

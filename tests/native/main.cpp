@@ -21,6 +21,7 @@ int main() {
     run("states", test_states);
     run("sampler", test_sampler);
     run("load", test_load);
+    run("lists", test_lists);
     std::printf(failures ? "%d checks failed\n" : "all checks passed\n", failures);
     return failures ? 1 : 0;
 }

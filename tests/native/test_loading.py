@@ -80,6 +80,14 @@ class TestHeld:
         assert all(published == kept for published, kept in held.items())
 
 
+class TestVocabularyOfAFolder:
+    def test_texts_are_written_without_building_it(self, tmp_path):
+        llm = LLM(write_checkpoint(tmp_path, chat_template="{{ messages[0].content }}"), memory="8MB")
+        llm.generate("The quick brown", max_new_tokens=3)
+        llm.chat([{"role": "user", "content": "fox"}], max_new_tokens=3)
+        assert llm.tokenizer._unbuilt is not None
+
+
 class TestWithoutVocabulary:
     def test_ids_in_ids_out(self, tmp_path):
         llm = LLM(write_checkpoint(tmp_path / "bare", tokenizer=None), memory="8MB")

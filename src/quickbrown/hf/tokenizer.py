@@ -110,8 +110,7 @@ def _load(path: Path, name: str, options: dict[str, Any]) -> PreTrainedTokenizer
 
 def _from_folder(folder: Path, name: str, options: dict[str, Any]) -> PreTrainedTokenizer:
     settings = files.tokenizer_settings(folder)
-    raw = files.raw_tokenizer(folder, settings)
-    core = files.core_tokenizer(raw, settings, folder)
+    core = files.tokenizer_of(folder, settings)
     special = {key: files.content(token) or "" for key, token in files.named_tokens(settings).items()}
     extra = [files.content(token) or "" for token in settings["extra_special_tokens"]]
     given = {key: settings[key] for key in _PLAIN if settings.get(key) is not None}

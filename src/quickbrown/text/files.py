@@ -11,10 +11,13 @@ from quickbrown.text.sentencepiece import sentence_tokenizer
 from quickbrown.text.template import SOURCE, ChatTemplate, TemplateError
 from quickbrown.text.tiktoken import PATTERNS, is_tiktoken, read_tekken, read_tiktoken
 from quickbrown.text.tokenizer import Tokenizer, of_library
+from quickbrown.text.tokenizer_json import read_tokenizer_json
 from quickbrown.weights.source import bad_file, read_json
 
 if TYPE_CHECKING:
     import tokenizers
+
+    from quickbrown.text.lists import Lists
 
 TOKENIZER_BYTES = 128 << 20  # of tokenizer.json, at most; the largest known has 34 MB
 SETTINGS_BYTES = 16 << 20  # of any other JSON file, at most
@@ -26,8 +29,10 @@ _OTHER_KINDS = ("vocab.json", "vocab.txt", "encoder.json")
 _FLAGS = ("lstrip", "rstrip", "single_word", "normalized")
 
 
-def tokenizer_from_folder(folder: str | Path) -> Tokenizer:
+def tokenizer_from_folder(folder: str | Path, *, lazy: bool = False) -> Tokenizer:
     """The tokenizer of a folder that holds tokenizer.json, or else a file of SentencePiece or tiktoken.
+
+    lazy  where tokenizer.json allows it, check the vocabulary now, and build it when somebody asks (`Tokenizer.raw`)
 
     Its ends are those of generation_config.json, or else of config.json, and the tokenizer's own; whether a text begins
     with a token is found by asking what tokenizer.json puts before one.
@@ -36,7 +41,7 @@ def tokenizer_from_folder(folder: str | Path) -> Tokenizer:
     """
     folder = Path(folder)
     settings = tokenizer_settings(folder)
-    return core_tokenizer(raw_tokenizer(folder, settings), settings, folder)
+    return tokenizer_of(folder, settings, lazy=lazy)
 
 
 def template_from_folder(folder: str | Path, tokenizer: Tokenizer) -> ChatTemplate | None:
@@ -46,7 +51,7 @@ def template_from_folder(folder: str | Path, tokenizer: Tokenizer) -> ChatTempla
     source = templates_from_folder(folder, settings).get("default")
     if source is None:
         return None
-    bos = None if tokenizer.bos_id is None else tokenizer.raw.id_to_token(tokenizer.bos_id)
+    bos = None if tokenizer.bos_id is None else tokenizer.token(tokenizer.bos_id)
     try:
         return ChatTemplate(source, content(settings.get("bos_token")) or bos, content(settings.get("eos_token")))
     except TemplateError as error:
@@ -80,31 +85,40 @@ def named_tokens(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: settings[name] for name in (*NAMED, *own) if content(settings.get(name)) is not None}
 
 
-def raw_tokenizer(folder: Path, settings: dict[str, Any]) -> tokenizers.Tokenizer:
-    """What the folder's vocabulary describes, with the special tokens of the settings. Raises BadFile.
-
-    How it pads goes into the settings, where they do not say: the tokenizer itself neither pads nor truncates.
+def tokenizer_of(folder: Path, settings: dict[str, Any], *, lazy: bool = False) -> Tokenizer:
+    """The tokenizer of a folder with these settings, of which how it pads becomes one, where they do not say. The
+    tokenizer itself neither pads nor truncates. Raises BadFile.
     """
-    import tokenizers
-
     path = folder / "tokenizer.json"
     if not path.exists():
-        return _other_kind(folder, settings)
+        return _core(_other_kind(folder, settings), settings, folder)
     data = _data(path)
+    if lazy and (listed := read_tokenizer_json(data)):
+        lists = listed.lists(_prepared(listed.shell, settings, folder))
+        if lists is not None:
+            return _core(lists.bytes, settings, folder, lists)
+    import tokenizers
+
     try:
         raw = tokenizers.Tokenizer.from_buffer(data)
     except BaseException as error:
         if not of_library(error):
             raise
         raise bad_file(path, f"is no vocabulary that can be read: {str(error).rstrip('.')}") from None
-    _sound(raw, path)
+    raw.add_tokens(_prepared(raw, settings, folder))
+    return _core(raw, settings, folder)
+
+
+def _prepared(raw: tokenizers.Tokenizer, settings: dict[str, Any], folder: Path) -> list[tokenizers.AddedToken]:
+    """Have it neither pad nor truncate; the tokens that it does not add to its model's and the settings do. Raises
+    BadFile."""
+    _sound(raw, folder / "tokenizer.json")
     if raw.padding is not None:
         settings.setdefault("pad_token", raw.padding["pad_token"])
         settings.setdefault("padding_side", raw.padding["direction"])
     raw.no_truncation()
     raw.no_padding()
-    _add(raw, settings, folder)
-    return raw
+    return _more(raw, settings, folder)
 
 
 def _sound(raw: tokenizers.Tokenizer, path: Path) -> None:
@@ -154,33 +168,36 @@ def _other_kind(folder: Path, settings: dict[str, Any]) -> tokenizers.Tokenizer:
     for name, text in named.items():
         settings.setdefault(name, text)
     begins = settings.get("add_bos_token", path.name != "spiece.model")
-    bos = _id(raw, settings.get("bos_token"))
+    first = content(settings.get("bos_token"))
+    bos = None if first is None else raw.token_to_id(first)
     if begins and bos is not None:
         from tokenizers.processors import TemplateProcessing
 
         # by a name: a text may mean something else in a template, as "$s" or "a:1" do
-        first = {"id": "bos", "ids": [bos], "tokens": [content(settings["bos_token"])]}
+        begin = {"id": "bos", "ids": [bos], "tokens": [first]}
         raw.post_processor = TemplateProcessing(
-            single=["bos", "$A"], pair=["bos", "$A", "bos:1", "$B:1"], special_tokens=[first]
+            single=["bos", "$A"], pair=["bos", "$A", "bos:1", "$B:1"], special_tokens=[begin]
         )
-    _add(raw, settings, folder)
+    raw.add_tokens(_more(raw, settings, folder))
     return raw
 
 
-def core_tokenizer(raw: tokenizers.Tokenizer, settings: dict[str, Any], folder: Path) -> Tokenizer:
+def _core(raw: tokenizers.Tokenizer, settings: dict[str, Any], folder: Path, unbuilt: Lists | None = None) -> Tokenizer:
     """The tokenizer, with what the folder's files say of its ends. Raises BadFile."""
     config = _object(folder / "config.json")
-    own = max(raw.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+    own = max(raw.get_vocab(with_added_tokens=True).values(), default=-1) + 1 if unbuilt is None else unbuilt.size
     if not 0 < own <= MOST_TOKENS:
         raise bad_file(folder / "tokenizer.json", f"has token ids above {MOST_TOKENS:,}" if own else "has no tokens")
     ids = max([own, *_ids(config, "vocab_size", folder / "config.json", MOST_TOKENS + 1)])
     ends = ends_from_folder(folder, ids)
-    ends += [i for i in [_id(raw, settings.get("eos_token"))] if i is not None]
+    added = {token.content: i for i, token in raw.get_added_tokens_decoder().items()}
+    named = {name: added.get(content(settings.get(name)) or "") for name in ("bos_token", "eos_token")}
+    ends += [] if named["eos_token"] is None else [named["eos_token"]]
     first = first_token(raw, folder / "tokenizer.json")
-    known = [first, _id(raw, settings.get("bos_token")), *_ids(config, "bos_token_id", folder / "config.json", ids)]
+    known = [first, named["bos_token"], *_ids(config, "bos_token_id", folder / "config.json", ids)]
     bos = next((i for i in known if i is not None), None)
     try:
-        return Tokenizer(raw, eos_ids=ends, bos_id=bos, add_bos=first is not None, vocab_size=ids)
+        return Tokenizer(raw, eos_ids=ends, bos_id=bos, add_bos=first is not None, vocab_size=ids, unbuilt=unbuilt)
     except ValueError as error:
         raise bad_file(folder / "tokenizer.json", str(error)) from None
 
@@ -245,14 +262,15 @@ def content(token: Any) -> str | None:
     return text or None
 
 
-def _add(raw: tokenizers.Tokenizer, settings: dict[str, Any], folder: Path) -> None:
-    """Make special tokens whole in any text that tokenizer.json does not: those of the settings, in their order."""
+def _more(raw: tokenizers.Tokenizer, settings: dict[str, Any], folder: Path) -> list[tokenizers.AddedToken]:
+    """The tokens to make whole in any text that tokenizer.json does not: those of the settings, in their order."""
     from tokenizers import AddedToken
 
     known = {token.content for token in raw.get_added_tokens_decoder().values()}
     listed = _listed(settings, folder)
     tokens = [listed[i] for i in sorted(listed)]
     special = [*named_tokens(settings).values(), *settings["extra_special_tokens"]]
+    found = []
     for token in [*tokens, *special]:
         text = content(token)
         if text is None or text in known:
@@ -260,7 +278,8 @@ def _add(raw: tokenizers.Tokenizer, settings: dict[str, Any], folder: Path) -> N
         known.add(text)
         flags = {name: bool(token[name]) for name in _FLAGS if name in token} if isinstance(token, dict) else {}
         is_special = token not in tokens or (isinstance(token, dict) and bool(token.get("special")))
-        raw.add_tokens([AddedToken(text, special=is_special, **{"normalized": not is_special, **flags})])
+        found.append(AddedToken(text, special=is_special, **{"normalized": not is_special, **flags}))
+    return found
 
 
 def _listed(settings: dict[str, Any], folder: Path) -> dict[int, Any]:
@@ -270,11 +289,6 @@ def _listed(settings: dict[str, Any], folder: Path) -> dict[int, Any]:
         what = "the setting 'added_tokens_decoder' must be tokens by their ids"
         raise bad_file(folder / "tokenizer_config.json", what)
     return {int(i): token for i, token in listed.items()}
-
-
-def _id(raw: tokenizers.Tokenizer, token: Any) -> int | None:
-    text = content(token)
-    return None if text is None else raw.token_to_id(text)
 
 
 def _ids(settings: dict[str, Any], name: str, path: Path, below: int) -> list[int]:

@@ -180,9 +180,9 @@ class _Reader:
         words = WORDS[pre]
         index = self.index()
         merges = self.merges(index)
-        added, whole = self.added(index, self.kinds(len(index.tokens)))
-        lists = LetterLists(index, merges, words.ignore_merges, partial(words.dressed, added), whole)
-        lazy = lazy and not any(text in BYTE_OF for texts in added.values() for text in texts)  # `Lists.bytes` has both
+        added, ids = self.added(index, self.kinds(len(index.tokens)))
+        lists = LetterLists(index, merges, words.ignore_merges, partial(words.dressed, added), ids)
+        lazy = lazy and not ids.keys() & BYTE_OF.keys()  # `Lists.bytes` has both
         return self.made(lists.bytes if lazy else lists.whole(), index, lists if lazy else None, words.begins)
 
     def pieces(self, model: str, lazy: bool) -> Tokenizer:
@@ -228,11 +228,12 @@ class _Reader:
             self.bad(f"the setting {key!r} must be a list of bytes")
         return value.tobytes()
 
-    def added(self, index: Index, kinds: np.ndarray[Any, Any]) -> tuple[Added, list[int]]:
-        """The tokens that are whole in any text, by whether they mark structure; the ids of all."""
+    def added(self, index: Index, kinds: np.ndarray[Any, Any]) -> tuple[Added, dict[str, int]]:
+        """The tokens that are whole in any text, by whether they mark structure; the id of each."""
         by_kind = {kind: np.flatnonzero(kinds == kind) for kind in (_CONTROL, _USER_DEFINED)}
         added = {kind == _CONTROL: index.tokens.take(which) for kind, which in by_kind.items()}
-        return added, np.concatenate(list(by_kind.values())).tolist()
+        ids = np.concatenate(list(by_kind.values()))
+        return added, dict(zip(index.tokens.take(ids), ids.tolist(), strict=True))
 
     def made(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -48,13 +48,16 @@ class Lists:
 
     index   the tokens
     dress   adds everything else to a model: how a text is cut, and the tokens that are whole in any text
-    added   the ids of those
+    added   the ids of those; some may be no tokens of the index, and then their ids are behind it
+    size    ids are below this
     """
 
     names: tuple[str, ...]  # of the 256 bytes, as the library has them
 
-    def __init__(self, index: Index, dress: Dress, added: list[int]) -> None:
+    def __init__(self, index: Index, dress: Dress, added: Mapping[str, int]) -> None:
         self.tokens, self.index, self.dress = index.tokens, index, dress
+        self.size = max([len(index.tokens), *(i + 1 for i in added.values())])
+        self.beyond = {i: text for text, i in added.items() if i >= len(index.tokens)}
         self.bytes = self._bytes(added)
         self.words: dict[bytes, list[int]] = {}  # what some words were found to be
         self.longest = np.zeros(256, np.int64)  # bytes of the longest token that begins with a byte
@@ -74,7 +77,7 @@ class Lists:
         """Each word as the library reads it, and what else may be merged of one."""
 
     def token(self, token: int) -> str | None:
-        return self.tokens[token] if 0 <= token < len(self.tokens) else None
+        return self.tokens[token] if 0 <= token < len(self.tokens) else self.beyond.get(token)
 
     def whole(self) -> tokenizers.Tokenizer:
         tokens = list(self.tokens)
@@ -88,18 +91,17 @@ class Lists:
         ids, words = np.array(cut.ids, np.int64), np.array(cut.word_ids, np.int64)
         if not len(ids):
             return []
-        count = len(self.tokens)
-        data = (ids - count).astype(np.uint8).tobytes()
+        data = (ids - self.size).astype(np.uint8).tobytes()
         starts = np.flatnonzero(np.diff(words, prepend=-1))
         ends = [*starts[1:].tolist(), len(data)]
         firsts = ids[starts].tolist()  # an added token is a word of its own
         listed = [data[begin:end] for begin, end in zip(starts.tolist(), ends, strict=True)]
-        found = self._read_words({word for word, first in zip(listed, firsts, strict=True) if first >= count})
+        found = self._read_words({word for word, first in zip(listed, firsts, strict=True) if first >= self.size})
         if found is None:
             return None
         read: list[int] = []
         for word, first in zip(listed, firsts, strict=True):
-            read += found[word] if first >= count else [first]
+            read += found[word] if first >= self.size else [first]
         return read
 
     def _read_words(self, words: set[bytes]) -> dict[bytes, list[int]] | None:
@@ -138,15 +140,12 @@ class Lists:
         parts[found[found >= 0]] = True
         return parts
 
-    def _bytes(self, added: list[int]) -> tokenizers.Tokenizer:
-        """Cuts a text into words, and those into bytes: byte b is token `len(self.tokens)` + b."""
+    def _bytes(self, added: Mapping[str, int]) -> tokenizers.Tokenizer:
+        """Cuts a text into words, and those into bytes: byte b is token `size` + b."""
         from tokenizers import models
 
-        texts = self.tokens.take(np.array(added, np.int64))
-        first = len(self.tokens)
-        names = {name: first + byte for byte, name in enumerate(self.names)}
-        ids = names | dict(zip(texts, added, strict=True))
-        return self.dress(models.BPE(ids, [], byte_fallback=self.names is BYTE_TOKENS))
+        names = {name: self.size + byte for byte, name in enumerate(self.names)}
+        return self.dress(models.BPE({**names, **added}, [], byte_fallback=self.names is BYTE_TOKENS))
 
     @cached_property
     def _plain(self) -> tokenizers.Tokenizer:
@@ -163,7 +162,9 @@ class LetterLists(Lists):
 
     names = tuple(_LETTERS.values())
 
-    def __init__(self, index: Index, merges: Merges, ignore_merges: bool, dress: Dress, added: list[int]) -> None:
+    def __init__(
+        self, index: Index, merges: Merges, ignore_merges: bool, dress: Dress, added: Mapping[str, int]
+    ) -> None:
         super().__init__(index, dress, added)
         self.merges, self.ignore_merges = merges, ignore_merges
         letters = index.find(Strings.of(self.names)).tolist()
@@ -191,6 +192,7 @@ class PieceLists(Lists):
     scores   (tokens,) float, read where `merges` is None
     normal   (tokens,) bool: which tokens texts are merged into
     unknown  the id of the token for what no other can write; `byte_fallback` goes before it
+    fuse     whether it is written once for several such characters
     byte_fallback  whether a character that is no token is written in its bytes, each a token
     """
 
@@ -200,10 +202,11 @@ class PieceLists(Lists):
         self,
         index: Index,
         dress: Dress,
-        added: list[int],
+        added: Mapping[str, int],
         *,
         normal: npt.NDArray[np.bool_],
         unknown: int | None,
+        fuse: bool = True,
         byte_fallback: bool,
         merges: Merges | None = None,
         scores: npt.NDArray[np.floating] | None = None,
@@ -211,7 +214,7 @@ class PieceLists(Lists):
         super().__init__(index, dress, added)
         self.merges, self.scores, self.normal = merges, scores, normal
         self.unknown = None if unknown is None else self.tokens[unknown]
-        self.byte_fallback = byte_fallback
+        self.fuse, self.byte_fallback = fuse, byte_fallback
         kept = [] if unknown is None else [unknown]
         if byte_fallback:
             kept += index.find(Strings.of(BYTE_TOKENS)).tolist()
@@ -220,7 +223,7 @@ class PieceLists(Lists):
     def _model(self, ids: dict[str, int], merges: Pairs) -> tokenizers.models.BPE:
         from tokenizers import models
 
-        return models.BPE(ids, merges, unk_token=self.unknown, fuse_unk=True, byte_fallback=self.byte_fallback)
+        return models.BPE(ids, merges, unk_token=self.unknown, fuse_unk=self.fuse, byte_fallback=self.byte_fallback)
 
     def _merges(self, parts: npt.NDArray[np.bool_] | None) -> Merges:
         if self.merges is not None:
@@ -285,12 +288,30 @@ def merges_of(index: Index, listed: Strings) -> Merges:
 
     Raises ValueError for one that is not, or that makes no token.
     """
-    parts = [_merges(index, listed, at) for at in range(0, len(listed), _PIECE)]
+    return _joined(_split_merges(index, listed, at) for at in range(0, len(listed), _PIECE))
+
+
+def merges_of_pairs(index: Index, listed: Strings) -> Merges:
+    """The merges that are listed, in order: every two texts are one, and lie together.
+
+    Raises ValueError for one whose texts are no tokens, or that makes no token.
+    """
+
+    def piece(at: int) -> Merges:
+        left, right = (listed.part(slice(at + side, at + 2 * _PIECE, 2)) for side in (0, 1))
+        return _looked_up(
+            index, at // 2, left, right, lambda: Strings(left.data, left.begins, left.sizes + right.sizes)
+        )
+
+    return _joined(piece(at) for at in range(0, len(listed), 2 * _PIECE))
+
+
+def _joined(parts: Iterable[Merges]) -> Merges:
     nothing = np.empty(0, np.int32)
     return Merges(*map(np.concatenate, zip((nothing, nothing, nothing), *parts, strict=True)))
 
 
-def _merges(index: Index, all_listed: Strings, at: int) -> Merges:
+def _split_merges(index: Index, all_listed: Strings, at: int) -> Merges:
     listed = all_listed.part(slice(at, at + _PIECE))
     begins, ends = listed.begins, listed.begins + listed.sizes
     data = np.frombuffer(listed.data, np.uint8)[begins[0] : ends[-1]]
@@ -300,15 +321,25 @@ def _merges(index: Index, all_listed: Strings, at: int) -> Merges:
         raise ValueError(f"merge {at} of its vocabulary is not two tokens with a space between them")
     left = Strings(listed.data, begins, spaces - begins)
     right = Strings(listed.data, spaces + 1, ends - spaces - 1)
+
+    def joined() -> Strings:
+        bare = np.delete(data, spaces - begins[0]).tobytes() + bytes(8)
+        return Strings(bare, begins - begins[0] - np.arange(len(listed)), listed.sizes - 1)
+
+    return _looked_up(index, at, left, right, joined)
+
+
+def _looked_up(index: Index, at: int, left: Strings, right: Strings, joined: Callable[[], Strings]) -> Merges:
+    """The merges from number `at` on, each of two texts, which `joined` has as one."""
     lefts, rights = index.find(left), index.find(right)
     made = _in_order(index, left, right)
     if made is None:
-        joined = np.delete(data, spaces - begins[0]).tobytes() + bytes(8)
-        made = index.find(Strings(joined, begins - begins[0] - np.arange(len(listed)), listed.sizes - 1))
+        made = index.find(joined())
     wrong = (lefts < 0) | (rights < 0) | (made < 0)
     if wrong.any():
-        at, text = at + int(wrong.argmax()), listed[int(wrong.argmax())]
-        raise ValueError(f"its merges do not fit its tokens: of {text!r} (merge {at}), one is missing")
+        first = int(wrong.argmax())
+        text = f"{left[first]} {right[first]}"
+        raise ValueError(f"its merges do not fit its tokens: of {text!r} (merge {at + first}), one is missing")
     return Merges(lefts, rights, made)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # kinds of tokens, as in SentencePiece's format
 UNSTRIPPED = frozenset({"<unk>", "<s>", "<|endoftext|>"})
-_WORD = f"{BLANK}+[^{BLANK}]*|[^{BLANK}]+"
+WORD = f"{BLANK}+[^{BLANK}]*|[^{BLANK}]+"
 
 
 class Sentences:
@@ -64,7 +64,8 @@ class Sentences:
             special[unknown] = True
         which = {True: np.flatnonzero(special), False: np.flatnonzero((kinds == USER_DEFINED) & ~special)}
         self.added: Added = {marks: index.tokens.take(ids) for marks, ids in which.items()}
-        self.added_ids: list[int] = np.concatenate(list(which.values())).tolist()
+        ids = np.concatenate(list(which.values()))
+        self.added_ids: dict[str, int] = dict(zip(index.tokens.take(ids), ids.tolist(), strict=True))
         self.normal: npt.NDArray[np.bool_] = (kinds == NORMAL) & ~special
         self.strip = frozenset(self.added[True]) - UNSTRIPPED if strip else frozenset()
         self.byte_fallback = bool((index.find(Strings.of(BYTE_TOKENS)) >= 0).all())
@@ -103,7 +104,7 @@ class Sentences:
             scores=self.scores,
         )
         alone = any(len(text) == 1 for text in self.added[True]) or BLANK in self.added[False]
-        if not lazy or alone or any(text in BYTE_TOKENS for texts in self.added.values() for text in texts):
+        if not lazy or alone or self.added_ids.keys() & set(BYTE_TOKENS):
             return lists.whole(), None  # `Lists.bytes` would take a character for the token of that name
         return lists.bytes, lists
 
@@ -124,7 +125,7 @@ def _dressed(sentences: Sentences, model: tokenizers.models.Model) -> tokenizers
     if sentences.prefix and sentences.once:
         cuts.append(pre_tokenizers.Metaspace(BLANK, prepend_scheme="first", split=False))
     if sentences.cut:
-        cuts.append(pre_tokenizers.Split(Regex(_WORD), "isolated"))
+        cuts.append(pre_tokenizers.Split(Regex(WORD), "isolated"))
     if cuts:
         raw.pre_tokenizer = pre_tokenizers.Sequence(cuts)
     decoded = [decoders.Replace(BLANK, " "), decoders.ByteFallback(), decoders.Fuse()]

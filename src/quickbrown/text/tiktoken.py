@@ -123,6 +123,6 @@ def _made(tokens: list[bytes], words: Words, special: dict[int, str], first: int
     normal[first : first + len(letters)] = True
     merges = merges_by_score(index, normal, normal, -np.arange(len(texts), dtype=np.float64))
     try:
-        return LetterLists(index, merges, True, partial(words.dressed, {True: list(special.values())}), []).whole()
+        return LetterLists(index, merges, True, partial(words.dressed, {True: list(special.values())}), {}).whole()
     except Exception as error:  # of the library, for a pattern that it cannot read
         raise ValueError(f"its vocabulary cannot be used: {str(error).rstrip('.')}") from None
