@@ -6,7 +6,8 @@ import argparse
 import io
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from quickbrown.cli.command import (
     LOADING,
@@ -91,7 +92,7 @@ def read_lines(session: Session) -> int:
     return 0
 
 
-def lines() -> Any:
+def lines() -> Iterator[str]:
     while True:
         try:
             yield input()
