@@ -64,8 +64,6 @@ class FakeLLM:
         self.streams.append(FakeStream(self.scripts.pop(0) if self.scripts else ["yes"], self.finish))
         return self.streams[-1]
 
-    stream_chat = stream
-
 
 @pytest.fixture
 def models(monkeypatch: pytest.MonkeyPatch) -> list[FakeLLM]:
