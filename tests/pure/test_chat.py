@@ -8,6 +8,7 @@ import random
 import re
 import signal
 import stat
+import subprocess
 import sys
 import threading
 import time
@@ -747,6 +748,18 @@ class TestMarkdown:
 )
 def test_control_characters_are_shown(text: str, safe: str) -> None:
     assert screen.shown(text) == safe
+
+
+def test_the_first_prompt_waits_for_little() -> None:
+    """Neither for the model nor for what shows answers: both are loaded while a person types."""
+    needed = "cli.chat, cli.chat.session, cli.chat.display, cli.chat.local, cli.chat.editor"
+    code = (
+        "import sys; " + "; ".join(f"import quickbrown.{name}" for name in needed.split(", ")) + "; print(*sys.modules)"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "prompt_toolkit" in loaded
+    heavy = {"numpy", "tokenizers", "quickbrown.llm", "rich", "markdown_it", "pygments.lexers", "http.client", "jinja2"}
+    assert not heavy & set(loaded)
 
 
 class TestWithoutATerminal:

@@ -80,8 +80,6 @@ class FakeLLM:
         self.streams.append(FakeStream(self.scripts.pop(0) if self.scripts else ["yes"], self.finish))
         return self.streams[-1]
 
-    stream_chat = stream
-
     def stream_batch(self, prompts: list[Any], n: int, **options: Any) -> FakeBatch:
         assert n == 1
         [prompt] = prompts

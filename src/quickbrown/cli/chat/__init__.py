@@ -6,9 +6,11 @@ import argparse
 import io
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from quickbrown.cli.command import (
+    DEFAULT_MODEL,
     LOADING,
     SAMPLING,
     Command,
@@ -17,6 +19,7 @@ from quickbrown.cli.command import (
     declare_sampling,
     flag,
     given,
+    welcome,
 )
 
 if TYPE_CHECKING:
@@ -68,9 +71,12 @@ def source_of(args: argparse.Namespace) -> Source:
     if args.url is None:
         if args.api_key is not None:
             raise ValueError("--api-key is for a server; name it with --url")
-        from quickbrown.cli.chat.local import DEFAULT, Local
+        from quickbrown.cli.chat.local import Local
 
-        return Local(DEFAULT if name is None else name, given(args, LOADING))
+        name = DEFAULT_MODEL if name is None else name
+        if sys.stderr.isatty():
+            welcome(name)
+        return Local(name, given(args, LOADING))
     for option in given(args, LOADING):
         raise ValueError(f"{flag(option)} is for a model that is loaded here, and --url talks with a server")
     from quickbrown.cli.chat.server import Server, key_from
@@ -91,7 +97,7 @@ def read_lines(session: Session) -> int:
     return 0
 
 
-def lines() -> Any:
+def lines() -> Iterator[str]:
     while True:
         try:
             yield input()

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from quickbrown.llm import LLM
     from quickbrown.streams import Text
 
-DEFAULT = "smollm2-135m"
-
 
 class Local:
     """A model by name or path, which is fetched at once if it is not here, and loaded by `load`.
@@ -28,9 +26,10 @@ class Local:
 
     def __init__(self, name: str, settings: dict[str, Any]) -> None:
         self.name = name
-        self.settings = settings
+        self.settings = dict(settings)
+        revision = self.settings.pop("revision", None)
         with Bars() as bars:
-            self._path: Path = hub.locate(name, progress=bars)
+            self._path: Path = hub.locate(name, revision=revision, progress=bars)
         self._llm: LLM | None = None
 
     def load(self) -> None:

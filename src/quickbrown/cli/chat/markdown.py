@@ -41,7 +41,10 @@ PARSER.inline.ruler.at("newline", line_end)
 
 
 class Heading(markdown.Heading):
-    LEVEL_ALIGN: ClassVar = dict.fromkeys(("h1", "h2", "h3", "h4", "h5", "h6"), "left")
+    """On the left, of whatever level."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield self.text
 
 
 class Code(markdown.CodeBlock):

@@ -196,10 +196,7 @@ class Exchange:
         """Status and JSON of a response; None if it is none."""
         response = self.ask(method, path, body)
         try:
-            data = response.read(LINE)
-            return response.status, json.loads(data)
-        except (ValueError, RecursionError):
-            return response.status, None
+            return response.status, json_in(response.read(LINE))
         except (OSError, http.client.HTTPException) as error:
             raise ServerError(f"{self._server.url} broke off: {error}") from None
 
@@ -239,8 +236,7 @@ class Asked:
     def _read(self) -> None:
         response = self._exchange.ask("POST", "/chat/completions", self._body)
         if response.status != 200:
-            data = response.read(LINE)
-            raise ServerError(said(self._server, response.status, data))
+            raise ServerError(said(self._server, response.status, json_in(response.read(LINE))))
         finish: str | None = None
         for event in events(response, self._server.url):
             if "error" in event:
@@ -291,23 +287,23 @@ def events(response: http.client.HTTPResponse, url: str) -> Iterator[dict[str, A
         yield parsed(data, url)
 
 
-def parsed(data: bytes, url: str) -> dict[str, Any]:
+def json_in(data: bytes) -> Any:
+    """The value in these bytes; None if they are no JSON."""
     try:
-        value = json.loads(data)
+        return json.loads(data)
     except (ValueError, RecursionError):
-        value = None
+        return None
+
+
+def parsed(data: bytes, url: str) -> dict[str, Any]:
+    value = json_in(data)
     if not isinstance(value, dict):
         raise ServerError(f"{url} does not speak as an OpenAI-style server: it sends {data[:60]!r}")
     return value
 
 
 def said(server: Server, status: int, data: Any) -> str:
-    """A sentence of a status other than 200 and what came with it."""
-    if isinstance(data, bytes):
-        try:
-            data = json.loads(data)
-        except (ValueError, RecursionError):
-            data = None
+    """A sentence of a status other than 200 and the JSON that came with it."""
     words = message_in(data)
     because = f": {words}" if words else ""
     if status in (401, 403):
