@@ -1,4 +1,4 @@
-"""A model that no one publishes: it speaks every verb, each with all of its options, in two layers."""
+"""A model that no one publishes: it speaks every verb without a state, each with all of its options, in two layers."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ class Model:
         self.format, self.kv_heads = format, kv_heads
         self.config = SimpleNamespace(
             num_hidden_layers=2,
+            kv_layers=(0, 1),
+            state_sizes=(),
             num_attention_heads=HEADS,
             num_key_value_heads=kv_heads,
             head_dim=HEAD,
