@@ -88,6 +88,17 @@ ROWS: dict[str, dict[str, Any]] = {
     "falcon, alibi": {
         "model_type": "falcon", "alibi": True, "multi_query": False, "parallel_attn": False, "bias": True,
     },
+    "falcon_h1": {"model_type": "falcon_h1", "mamba_d_ssm": 128} | SPACES,
+    "falcon_h1, all": {
+        "model_type": "falcon_h1", "mamba_d_ssm": 64, "attention_bias": True, "mlp_bias": True, "projectors_bias": True,
+        "mamba_conv_bias": False, "mamba_rms_norm": True, "mamba_norm_before_gate": False, "lm_head_multiplier": 0.5,
+        "embedding_multiplier": 2.0, "key_multiplier": 0.75, "attention_in_multiplier": 1.25,
+        "attention_out_multiplier": 0.5, "ssm_in_multiplier": 1.5, "ssm_out_multiplier": 0.75,
+        "mlp_multipliers": (0.5, 2.0), "ssm_multipliers": (0.5, 1.5, 0.75, 1.25, 2.0), "tie_word_embeddings": False,
+    } | SPACES | {"mamba_d_head": 16},
+    "falcon_h1, norm first": {
+        "model_type": "falcon_h1", "mamba_d_ssm": 128, "mamba_rms_norm": True,
+    } | SPACES,
     "gemma": {"model_type": "gemma", "head_dim": 32},
     "gemma, biases": {"model_type": "gemma", "attention_bias": True, "tie_word_embeddings": False},
     "gemma2": {"model_type": "gemma2", "head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 7},
@@ -134,39 +145,6 @@ ROWS: dict[str, dict[str, Any]] = {
     } | rotated("default", partial_rotary_factor=0.5),
     "gptj": {"model_type": "gptj", "rotary_dim": 8, "tie_word_embeddings": False},
     "gptj, whole heads": {"model_type": "gptj", "rotary_dim": 16, "n_inner": 96},
-    "falcon_h1": {"model_type": "falcon_h1", "mamba_d_ssm": 128} | SPACES,
-    "falcon_h1, all": {
-        "model_type": "falcon_h1", "mamba_d_ssm": 64, "attention_bias": True, "mlp_bias": True, "projectors_bias": True,
-        "mamba_conv_bias": False, "mamba_rms_norm": True, "mamba_norm_before_gate": False, "lm_head_multiplier": 0.5,
-        "embedding_multiplier": 2.0, "key_multiplier": 0.75, "attention_in_multiplier": 1.25,
-        "attention_out_multiplier": 0.5, "ssm_in_multiplier": 1.5, "ssm_out_multiplier": 0.75,
-        "mlp_multipliers": (0.5, 2.0), "ssm_multipliers": (0.5, 1.5, 0.75, 1.25, 2.0), "tie_word_embeddings": False,
-    } | SPACES | {"mamba_d_head": 16},
-    "falcon_h1, norm first": {
-        "model_type": "falcon_h1", "mamba_d_ssm": 128, "mamba_rms_norm": True,
-    } | SPACES,
-    "granitemoehybrid": {
-        "model_type": "granitemoehybrid", "layer_types": ("linear_attention", "full_attention"),
-        "num_local_experts": 4, "intermediate_size": 64, "shared_intermediate_size": 128,
-        "attention_multiplier": 0.25, "logits_scaling": 0.5, "residual_multiplier": 0.75, "embedding_multiplier": 2.0,
-    } | SPACES,
-    "granitemoehybrid, all": {
-        "model_type": "granitemoehybrid", "num_hidden_layers": 3, "num_local_experts": 0, "num_experts_per_tok": 0,
-        "layer_types": ("full_attention", "linear_attention", "linear_attention"), "shared_intermediate_size": 128,
-        "position_embedding_type": "rope", "mamba_conv_bias": False, "attention_bias": True,
-        "tie_word_embeddings": False,
-    } | SPACES | {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_n_groups": 1, "mamba_d_conv": 2},
-    "nemotron_h": {
-        "model_type": "nemotron_h", "num_hidden_layers": 3,
-        "layer_types": ("linear_attention", "mlp", "full_attention"),
-        "mamba_num_heads": 4, "mamba_head_dim": 32, "n_groups": 2, "ssm_state_size": 16, "tie_word_embeddings": False,
-    },
-    "nemotron_h, all": {
-        "model_type": "nemotron_h", "num_hidden_layers": 4,
-        "layer_types": ("full_attention", "linear_attention", "linear_attention", "mlp"), "mlp_bias": True,
-        "mamba_num_heads": 2, "mamba_head_dim": 16, "n_groups": 1, "ssm_state_size": 24, "use_conv_bias": False,
-        "conv_kernel": 3, "tie_word_embeddings": False,
-    },
     "granite": {
         "model_type": "granite", "embedding_multiplier": 3.0, "attention_multiplier": 0.125,
         "residual_multiplier": 0.5, "logits_scaling": 0.5,
@@ -180,11 +158,6 @@ ROWS: dict[str, dict[str, Any]] = {
     "lfm2, all": {
         "model_type": "lfm2", "num_hidden_layers": 3, "full_attn_idxs": (1,), "conv_bias": True, "conv_L_cache": 4,
         "block_auto_adjust_ff_dim": False, "tie_word_embeddings": False, "norm_eps": 1e-3,
-    },
-    "mamba2": {"model_type": "mamba2", "head_dim": 32, "n_groups": 2, "state_size": 16},
-    "mamba2, all": {
-        "model_type": "mamba2", "num_attention_heads": 8, "head_dim": 16, "n_groups": 1, "state_size": 24,
-        "use_conv_bias": False, "conv_kernel": 2, "tie_word_embeddings": False,
     },
     "llama": {},
     "llama, untied": {"tie_word_embeddings": False},
@@ -206,6 +179,11 @@ ROWS: dict[str, dict[str, Any]] = {
     "llama, longrope, short": rotated("longrope", factor=4.0, original_max_position_embeddings=48, **BOTH),
     "llama, longrope, long": rotated("longrope", factor=4.0, **TRAINED, **BOTH),
     "llama, llama3": rotated("llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, **TRAINED),
+    "mamba2": {"model_type": "mamba2", "head_dim": 32, "n_groups": 2, "state_size": 16},
+    "mamba2, all": {
+        "model_type": "mamba2", "num_attention_heads": 8, "head_dim": 16, "n_groups": 1, "state_size": 24,
+        "use_conv_bias": False, "conv_kernel": 2, "tie_word_embeddings": False,
+    },
     "glm4_moe": {
         "model_type": "glm4_moe", "n_routed_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 64,
         "routed_scaling_factor": 1.5,
@@ -227,6 +205,17 @@ ROWS: dict[str, dict[str, Any]] = {
         "model_type": "granitemoe", "num_local_experts": 5, "intermediate_size": 64, "embedding_multiplier": 3.0,
         "attention_multiplier": 0.2, "residual_multiplier": 0.6, "logits_scaling": 0.5,
     },
+    "granitemoehybrid": {
+        "model_type": "granitemoehybrid", "layer_types": ("linear_attention", "full_attention"),
+        "num_local_experts": 4, "intermediate_size": 64, "shared_intermediate_size": 128,
+        "attention_multiplier": 0.25, "logits_scaling": 0.5, "residual_multiplier": 0.75, "embedding_multiplier": 2.0,
+    } | SPACES,
+    "granitemoehybrid, all": {
+        "model_type": "granitemoehybrid", "num_hidden_layers": 3, "num_local_experts": 0, "num_experts_per_tok": 0,
+        "layer_types": ("full_attention", "linear_attention", "linear_attention"), "shared_intermediate_size": 128,
+        "position_embedding_type": "rope", "mamba_conv_bias": False, "attention_bias": True,
+        "tie_word_embeddings": False,
+    } | SPACES | {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_n_groups": 1, "mamba_d_conv": 2},
     "mistral": {"model_type": "mistral", "sliding_window": 7},
     "mistral, narrow window": {"model_type": "mistral", "sliding_window": 1},
     "mistral, wider window": {"model_type": "mistral", "sliding_window": 30, "num_key_value_heads": 1},
@@ -235,6 +224,17 @@ ROWS: dict[str, dict[str, Any]] = {
     "nemotron, biases": {
         "model_type": "nemotron", "head_dim": 32, "attention_bias": True, "mlp_bias": True,
     } | rotated("default", partial_rotary_factor=0.25),
+    "nemotron_h": {
+        "model_type": "nemotron_h", "num_hidden_layers": 3,
+        "layer_types": ("linear_attention", "mlp", "full_attention"),
+        "mamba_num_heads": 4, "mamba_head_dim": 32, "n_groups": 2, "ssm_state_size": 16, "tie_word_embeddings": False,
+    },
+    "nemotron_h, all": {
+        "model_type": "nemotron_h", "num_hidden_layers": 4,
+        "layer_types": ("full_attention", "linear_attention", "linear_attention", "mlp"), "mlp_bias": True,
+        "mamba_num_heads": 2, "mamba_head_dim": 16, "n_groups": 1, "ssm_state_size": 24, "use_conv_bias": False,
+        "conv_kernel": 3, "tie_word_embeddings": False,
+    },
     "olmo2": {"model_type": "olmo2"},
     "olmo2, biases": {"model_type": "olmo2", "attention_bias": True, "num_key_value_heads": 1},
     "olmo3": {"model_type": "olmo3", "num_hidden_layers": 4, "sliding_window": 7, "rope_parameters": TURNS},
@@ -275,6 +275,8 @@ ROWS: dict[str, dict[str, Any]] = {
         "use_sliding_window": True, "sliding_window": 7, "shared_expert_intermediate_size": 64,
     } | MANY,
     "qwen3": {"model_type": "qwen3"},
+    "qwen3, wide heads": {"model_type": "qwen3", "head_dim": 80, "num_key_value_heads": 1},
+    "qwen3, all": {"model_type": "qwen3", "attention_bias": True} | MIXED | rotated("yarn", factor=4.0, **TRAINED),
     "qwen3_5_text": {"model_type": "qwen3_5_text"} | DELTA | rotated("default", partial_rotary_factor=0.25),
     "qwen3_5_text, all": {
         "model_type": "qwen3_5_text", "num_hidden_layers": 3, "attention_bias": True, "linear_conv_kernel_dim": 3,
@@ -283,6 +285,11 @@ ROWS: dict[str, dict[str, Any]] = {
     | rotated("default", partial_rotary_factor=0.5),
     "qwen3_5_moe_text": {"model_type": "qwen3_5_moe_text", "shared_expert_intermediate_size": 64} | DELTA | MANY
     | rotated("default", partial_rotary_factor=0.25),
+    "qwen3_moe": {"model_type": "qwen3_moe", "norm_topk_prob": True} | MANY,
+    "qwen3_moe, all": {
+        "model_type": "qwen3_moe", "attention_bias": True, "mlp_only_layers": (0,), "head_dim": 32,
+        "use_sliding_window": True, "sliding_window": 7,
+    } | MANY,
     "qwen3_next": {"model_type": "qwen3_next", "shared_expert_intermediate_size": 64} | DELTA | MANY
     | rotated("default", partial_rotary_factor=0.25),
     "qwen3_next, all": {
@@ -290,13 +297,6 @@ ROWS: dict[str, dict[str, Any]] = {
         "shared_expert_intermediate_size": 128,
     } | DELTA | {"linear_num_key_heads": 4, "linear_key_head_dim": 24} | MANY
     | rotated("default", partial_rotary_factor=0.5),
-    "qwen3_moe": {"model_type": "qwen3_moe", "norm_topk_prob": True} | MANY,
-    "qwen3_moe, all": {
-        "model_type": "qwen3_moe", "attention_bias": True, "mlp_only_layers": (0,), "head_dim": 32,
-        "use_sliding_window": True, "sliding_window": 7,
-    } | MANY,
-    "qwen3, wide heads": {"model_type": "qwen3", "head_dim": 80, "num_key_value_heads": 1},
-    "qwen3, all": {"model_type": "qwen3", "attention_bias": True} | MIXED | rotated("yarn", factor=4.0, **TRAINED),
     "seed_oss": {"model_type": "seed_oss", "head_dim": 32},
     "seed_oss, other biases": {
         "model_type": "seed_oss", "attention_bias": False, "attention_out_bias": True, "mlp_bias": True,

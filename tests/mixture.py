@@ -1,4 +1,4 @@
-"""A model that no one publishes: it speaks every verb, each with all of its options, in two layers."""
+"""A model that no one publishes: it speaks every verb without a state, each with all of its options, in two layers."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class Model:
     def __init__(self, format: str = "f32", kv_heads: int = 2, vocab_size: int = 320) -> None:
         self.format, self.kv_heads = format, kv_heads
         self.config = SimpleNamespace(
+            state_sizes=(),
             num_attention_heads=HEADS,
             kv_layers=(KvLayer(kv_heads, HEAD, VALUE),) * 2,
             vocab_size=vocab_size,

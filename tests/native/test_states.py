@@ -12,11 +12,13 @@ import tiny
 from checkpoints import VOCABULARY, write_checkpoint, write_safetensors
 from gguf_writer import tiny_gguf, write_gguf, write_tiny_gguf
 from quickbrown import LLM
+from quickbrown.backends.native.runner import NativeRunner
 from quickbrown.describe import describe
 from quickbrown.engine.runner import places
 from quickbrown.llm import fitting
 from quickbrown.models.families import of_model_type
 from quickbrown.weights.gguf import GgufSource
+from quickbrown.weights.safetensors import SafetensorsSource
 from quickbrown.weights.source import BadFile
 from quickbrown.weights.tiny import TinySource
 
@@ -115,3 +117,24 @@ def test_lists_of_key_heads_that_cannot_be_are_refused(heads, sentence, tmp_path
     settings["lfm2.attention.head_count_kv"] = heads
     with pytest.raises(BadFile, match=sentence):
         GgufSource(write_gguf(tmp_path / "tiny.gguf", settings, tensors))
+
+
+def test_the_text_of_a_model_that_sees(tmp_path):
+    """Its config lies inside the model's, its weights have longer names, and what it does not need is passed over."""
+    source = TinySource(**configs.ROWS["qwen3_5_text"])
+    sections = {"mrope_section": [1, 1, 0], "mrope_interleaved": True}
+    text = source.config | {"rope_parameters": source.config["rope_parameters"] | sections}
+    inner = {key: value for key, value in text.items() if key != "tie_word_embeddings"}
+    config = {"model_type": "qwen3_5", "text_config": inner, "vision_config": {}, "tie_word_embeddings": True}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    weights = {name: source.get(name) for name in source.names()}
+    tensors = {
+        name.replace("model.", "model.language_model.", 1): ("F32", w.shape, w.decode().tobytes())
+        for name, w in weights.items()
+    }
+    tensors |= dict.fromkeys(("model.visual.merger.norm.weight", "mtp.fc.weight"), ("F32", (1,), bytes(4)))
+    write_safetensors(tmp_path / "model.safetensors", tensors)
+    read = SafetensorsSource(tmp_path)
+    assert read.config | {"model_type": "qwen3_5_text"} == source.config
+    got, want = (tiny.logits(NativeRunner(tiny.model(of), blocks=1, threads=2), tiny.text(20)) for of in (read, source))
+    assert got.tobytes() == want.tobytes()
