@@ -319,6 +319,21 @@ class TestArena:
         with pytest.raises(ValueError, match="multiple of 64"):
             _native.Weights(room[-room.ctypes.data % 64 + 4 :], pool)
 
+    @pytest.mark.parametrize("rows", [2**64 - 1, 2**64 - 15, 2**63])
+    def test_sizes_that_no_memory_has(self, rows):
+        """Rounded up to whole panels, 2^64 - 1 rows were none, took no room, and could be read."""
+        weights = _native.Weights(1024, _native.Pool(1))
+        for size in (
+            lambda: _native.packed_size("f32", rows, 4),
+            lambda: _native.packed_size("q8_0", 16, rows // 32 * 32),
+            lambda: _native.vector_size(rows),
+            lambda: weights.reserve("f32", rows, 4, 1),
+            lambda: weights.reserve("q8_0", 16, rows // 32 * 32, 1),
+            lambda: weights.reserve_vector(rows),
+        ):
+            with pytest.raises(OverflowError, match="does not fit in memory addresses"):
+                size()
+
     def test_vectors_of_another_length(self):
         own = _native.Weights(64, _native.Pool(1))
         index = own.reserve_vector(5)

@@ -180,9 +180,8 @@ def floats_of_4_bits(exponents, whole, shape=(24, 512)):
     """Every code, in groups whose scales have exponents of E4M3 out of a range: tensors and values."""
     dice = np.random.default_rng(7)
     codes = dice.integers(0, 16, shape)
-    scales = dice.integers(*exponents, (shape[0], shape[1] // 16)) << 3 | dice.integers(
-        0, 8, (shape[0], shape[1] // 16)
-    )
+    groups = (shape[0], shape[1] // 16)
+    scales = dice.integers(*exponents, groups) << 3 | dice.integers(0, 8, groups)
     scales[::3, 5] = 0
     values = quantized.FLOATS4[codes] * np.repeat(quantized.E4M3[scales] / np.float32(whole), 16, 1)
     return quantized.nvfp4(codes, scales, whole), values
@@ -191,8 +190,8 @@ def floats_of_4_bits(exponents, whole, shape=(24, 512)):
 @pytest.mark.parametrize("exponents", [(0, 6), (7, 12), (11, 15)])
 @pytest.mark.parametrize("whole", [1024.0, 3.0, 1537.5, 1e-3])
 def test_nvfp4(exponents, whole):
-    """In s8_k where a block's scales are near each other: to the last bit by a power of two, else but for a rounding of
-    the scale of the tensor. All of the range of q and s is used, and not left."""
+    """In s8_k where a block's scales are near each other: to the last bit by a power of two, else but for three
+    roundings of 2^-24. What q and s are together is never too large to be added up exactly."""
     tensors, values = floats_of_4_bits(exponents, whole)
     weight = encoding(NVFP4).weight(published(tensors))
     assert weight.format == "s8_k"
@@ -205,6 +204,16 @@ def test_nvfp4(exponents, whole):
     most = (np.abs(s[..., None]) * np.abs(q.reshape(*s.shape, 16))).max()
     assert most <= 1 << 12
     assert np.concatenate(list(weight.slices(8))).tobytes() == np.ascontiguousarray(weight.data).tobytes()
+
+
+@pytest.mark.parametrize("exponents", [(7, 10), (1, 15)])
+def test_an_nvfp4_scale_that_float32_cannot_bear(exponents):
+    """No warning of numpy's, and no number, as the library has it."""
+    tensors, _ = floats_of_4_bits(exponents, 1.0)
+    tensors[".weight_global_scale"] = quantized.tensor("F32", np.array([1e-44], "<f4"))
+    weight = encoding(NVFP4).weight(published(tensors))
+    assert not np.isfinite(weight.decode()).all()
+    assert weight.data.dtype == np.uint8
 
 
 @pytest.mark.parametrize(("exponents", "shape"), [((1, 15), (24, 512)), ((7, 10), (24, 384))])

@@ -13,7 +13,7 @@
 
     W = (q - zero) * scale; where no zero point is published it is 0; of nvfp4 q * (scale / global scale)
 
-Values are exact, those of nvfp4 to a rounding of float32. How inputs, keys and values were to be rounded
+Values are exact, those of nvfp4 to 22 bits. How inputs, keys and values were to be rounded
 (input_activations, kv_cache_scheme) is not read: they are rounded as every model's are here.
 """
 
@@ -113,9 +113,8 @@ class CompressedTensors:
         whole = parts[".weight_global_scale"].floats("weight_global_scale")
         if whole.size != 1:
             raise ValueError(f"weight_global_scale holds {whole.size} numbers, not one")
-        return nvfp4(
-            pairs, scale.of("weight_scale", "F8_E4M3", outputs, inputs // group), np.float32(whole.reshape(()))
-        )
+        scales = scale.of("weight_scale", "F8_E4M3", outputs, inputs // group)
+        return nvfp4(pairs, scales, np.float32(whole.reshape(())))
 
     def _packed(self, parts: Parts) -> Weight:
         packed, said = take(parts, ".weight_packed", ".weight_shape")

@@ -3,8 +3,8 @@ them: value = float4(nibble) * (e4m3(scale) / global scale), in float32.
 
 `s8_k` holds them where the scales of each 256 columns lie within a factor of 16 of each other, a smaller one being a
 multiple of the same power of two: s is the fraction of a scale of 4 bits moved up by up to 3, q twice the float moved
-up by what is left. Its values differ from those by at most one rounding of float32, that of 1 / (global scale).
-Otherwise they are held in f32, exactly.
+up by what is left. Its values come of other roundings to float32, of 1 / (global scale) and of that times s, so that
+they are the same to 22 bits. Otherwise they are held in f32, exactly.
 """
 
 from __future__ import annotations
@@ -38,15 +38,17 @@ def nvfp4(packed: Bytes, scales: Bytes, whole: np.float32) -> MadeWeight:
         return np.stack([packed[first:last] & 15, packed[first:last] >> 4], -1).reshape(last - first, shape[1])
 
     def as_f32(first: int, last: int) -> Bytes:
-        each = np.repeat(E4M3[scales[first:last]] / whole, GROUP, 1)
-        return (_HALVES[nibbles(first, last)] * np.float32(0.5) * each).astype("<f4").view(np.uint8)
+        with np.errstate(over="ignore", invalid="ignore"):  # the scale may be as small as a file says
+            each = np.repeat(E4M3[scales[first:last]] / whole, GROUP, 1)
+            return (_HALVES[nibbles(first, last)] * np.float32(0.5) * each).astype("<f4").view(np.uint8)
 
     def as_s8_k(first: int, last: int) -> Bytes:
         fraction, exponent, least = _parts(scales[first:last])
         up = exponent - least
         s = np.where(fraction == 0, 0, fraction << np.minimum(up, 3))
         q = _HALVES[nibbles(first, last)].reshape(*up.shape, GROUP) << np.maximum(up - 3, 0)[..., None]
-        d = np.ldexp(np.float32(0.5) / whole, least[..., 0]).astype("<f4")
+        with np.errstate(over="ignore"):
+            d = np.ldexp(np.float32(0.5) / whole, least[..., 0]).astype("<f4")
         out = np.empty((*d.shape, 276), np.uint8)
         out[..., :4] = d[..., None].view(np.uint8)
         out[..., 4:20] = s.astype(np.int8).view(np.uint8)
