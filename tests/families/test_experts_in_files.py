@@ -108,3 +108,6 @@ def test_a_layer_behind_the_last_of_a_gguf_file(tmp_path):
     wrong = {"glm4moe.block_count": 3, "glm4moe.nextn_predict_layers": 3}
     with pytest.raises(BadFile, match="claims 3 layers, 3 of them behind the last"):
         GgufSource(write_gguf(tmp_path / "none.gguf", metadata | wrong, tensors))
+    huge = {"glm4moe.block_count": 1 << 30, "glm4moe.nextn_predict_layers": (1 << 30) - 2}
+    with pytest.raises(BadFile, match=r"claims \d+ layers and holds \d+ tensors"):
+        GgufSource(write_gguf(tmp_path / "huge.gguf", metadata | huge, tensors))

@@ -168,13 +168,13 @@ class GgufSource:
         given |= self._embedding(tensors)
         for name, tensor in self._gguf.told.items():
             given[name] = (tensor.removeprefix("no ") in tensors) == (not tensor.startswith("no "))
+        if given["num_hidden_layers"] > len(tensors):
+            self.file.bad(f"claims {given['num_hidden_layers']} layers and holds {len(tensors)} tensors")
         if self._gguf.ahead:
             self._ahead = self._size(f"{self._architecture}.{_AHEAD}", 0, least=0)
             if self._ahead >= given["num_hidden_layers"]:
                 self.file.bad(f"claims {given['num_hidden_layers']} layers, {self._ahead} of them behind the last")
             given["num_hidden_layers"] -= self._ahead
-        if given["num_hidden_layers"] > len(tensors):
-            self.file.bad(f"claims {given['num_hidden_layers']} layers and holds {len(tensors)} tensors")
         try:
             made = self._family.configure(given)
         except ValueError as error:
@@ -287,10 +287,10 @@ class GgufSource:
         self._places = places(self._gguf, needed)
         parts = Counter(place.tensor for place in self._places.values())
         shapes: dict[str, tuple[int, ...]] = {}
-        halves = halves_of(self._gguf, needed)
+        joined = halves_of(self._gguf, needed)
         for name, shape in needed.items():
-            if name in halves:
-                shapes |= dict.fromkeys(halves[name], (shape[0], shape[1] // 2, *shape[2:]))
+            if name in joined:
+                shapes |= dict.fromkeys(joined[name], (shape[0], shape[1] // 2, *shape[2:]))
                 continue
             place = self._places.setdefault(name, Place(name, None))
             if name.removesuffix(".weight").endswith(self._gguf.squeezed):
@@ -305,5 +305,5 @@ class GgufSource:
         held = {name: tensor.shape for name, tensor in tensors.items() if name not in unread}
         if wrong := unfitting(shapes, held, str, f"this {self._architecture}"):
             self.file.bad(wrong)
-        self._halves = {name: (tensors[one], tensors[other]) for name, (one, other) in halves.items()}
-        return {name: tensors[(halves.get(name) or self._places[name])[0]] for name in needed}
+        self._halves = {name: (tensors[one], tensors[other]) for name, (one, other) in joined.items()}
+        return {name: tensors[(joined.get(name) or self._places[name])[0]] for name in needed}
