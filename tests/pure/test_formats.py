@@ -118,13 +118,14 @@ def test_the_table():
         assert f.name == name == name.lower()
         assert f.row_bytes(2 * f.block) == 2 * f.block_bytes
         assert f.held is None or FORMATS[f.held].held is None
+        assert f.exact or f.held == "f32"
     assert [f.ggml_type for f in FORMATS.values()] == [
-        0, 1, 30, 8, 2, 3, None, None, 12, 14, 6, 7, 13, 20, 39, None, None, None, None, 10, 28, None, None,
-        None, 24, 25, 26, 27, 11, 16, 17, 18, 19, 21, 22, 23, 29, 34, 35, 40,
+        0, 1, 30, 8, 2, 3, None, None, 12, 14, 6, 7, 13, 20, 39, None, None, None, None, 10, 11, 23, 28, None, None,
+        None, 24, 25, 26, 27, 16, 17, 18, 19, 21, 22, 29, 34, 35, 40,
     ]  # fmt: skip
     assert [f.bits for f in FORMATS.values()] == [
-        32, 16, 16, 8.5, 4.5, 5, 4.5, 4.5, 4.5, 6.5625, 5.5, 6, 5.5, 4.5, 4.25, 5, 9.5, 8.5, 8.625, 2.625, 64, 8,
-        8, 8, 8, 16, 32, 64, 3.4375, 2.0625, 2.3125, 3.0625, 1.5625, 3.4375, 2.5625, 4.25, 1.75, 1.6875, 2.0625, 4.5,
+        32, 16, 16, 8.5, 4.5, 5, 4.5, 4.5, 4.5, 6.5625, 5.5, 6, 5.5, 4.5, 4.25, 5, 9.5, 8.5, 8.625, 2.625, 3.4375, 4.25,
+        64, 8, 8, 8, 8, 16, 32, 64, 2.0625, 2.3125, 3.0625, 1.5625, 3.4375, 2.5625, 1.75, 1.6875, 2.0625, 4.5,
     ]  # fmt: skip
     with pytest.raises(ValueError, match="multiple of 32 values, not 33"):
         FORMATS["q4_0"].row_bytes(33)
