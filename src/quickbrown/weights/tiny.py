@@ -27,7 +27,6 @@ TINY: dict[str, Any] = {  # those that a family has
     "tie_word_embeddings": True,
     "sliding_window": None,
 }
-_VECTORS = ("norm.weight", "bias")  # whatever axes they have
 
 
 class TinySource:
@@ -61,8 +60,8 @@ class TinySource:
         self._seed = seed
         self._embedding = family.Model.EMBEDDING
         self._shapes = family.shapes(made)
-        for name, shape in self._shapes.items():
-            if len(shape) >= 2 and not name.endswith(_VECTORS):
+        for shape in self._shapes.values():
+            if len(shape) >= 2:
                 FORMATS[format].row_bytes(shape[-1])
 
     def names(self) -> list[str]:
@@ -74,7 +73,7 @@ class TinySource:
         values = draw.standard_normal(shape, np.float32)
         if name.endswith("bias"):
             return quantize(np.float32(0.3) * values, "f32")
-        if len(shape) == 1 or name.endswith(_VECTORS):
+        if len(shape) == 1:
             return quantize(1 + np.float32(0.1) * values, "f32")
         # Linears strong enough that every layer moves the logits; the embedding may be the head too.
         spread = 0.3 if name == self._embedding else 0.5 * shape[-1] ** -0.5
