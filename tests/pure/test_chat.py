@@ -219,7 +219,7 @@ class TestActions:
             ("/set temprature 1", "temperature"),
             ("/set temprature default", "temperature"),
             ("/set temperature", "temperature"),
-            ("/set temperature hot", "invalid float value"),
+            ("/set temperature hot", "give a number, not 'hot'"),
             ("/set temperature -1", "from 0 to"),
             ("/set ignore_eos off", "takes no value"),
             ("/retry", "no message to answer again"),
