@@ -44,7 +44,7 @@ fuzz: .venv/.fuzz  ## search for files that a reader cannot bear: SECONDS (600) 
 	.venv/bin/python tests/fuzz/run.py all $(SECONDS)
 
 fuzz-native: build/fuzz/built  ## the same for what C++ is handed, with clang and its sanitizers: SECONDS (600) each
-	@for target in weights step draws; do \
+	@for target in weights step draws lists; do \
 	    mkdir -p build/fuzz/$$target tests/native/fuzz/corpus/$$target && \
 	    build/fuzz/fuzz_$$target -max_total_time=$(SECONDS) -max_len=4096 -len_control=0 -print_final_stats=1 \
 	        -artifact_prefix=tests/native/fuzz/corpus/$$target/ build/fuzz/$$target tests/native/fuzz/corpus/$$target || \
