@@ -53,6 +53,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "bloom, six heads": {"model_type": "bloom", "hidden_size": 96, "num_attention_heads": 6},
     "cohere": {"model_type": "cohere", "logit_scale": 0.25},
     "cohere, biases": {"model_type": "cohere", "attention_bias": True, "tie_word_embeddings": False},
+    "cohere, norms of heads": {"model_type": "cohere", "use_qk_norm": True, "logit_scale": 0.25},
     "cohere2": {"model_type": "cohere2", "num_hidden_layers": 4, "sliding_window": 7, "logit_scale": 0.25},
     "cohere2, all": {"model_type": "cohere2", "attention_bias": True, "tie_word_embeddings": False} | WINDOWS,
     "deepseek_v2": {"model_type": "deepseek_v2", "first_k_dense_replace": 1, "q_lora_rank": None} | LATENT,
@@ -70,6 +71,14 @@ ROWS: dict[str, dict[str, Any]] = {
     } | LATENT,
     "ernie4_5": {"model_type": "ernie4_5", "head_dim": 32},
     "ernie4_5, biases": {"model_type": "ernie4_5", "use_bias": True},
+    "ernie4_5_moe": {
+        "model_type": "ernie4_5_moe", "moe_k": 2, "moe_num_experts": 6, "moe_intermediate_size": 64,
+    },
+    "ernie4_5_moe, all": {
+        "model_type": "ernie4_5_moe", "num_hidden_layers": 4, "moe_layer_start_index": 0, "moe_layer_end_index": 2,
+        "moe_layer_interval": 2, "use_bias": True, "moe_num_shared_experts": 0, "tie_word_embeddings": False,
+        "moe_k": 2, "moe_num_experts": 6, "moe_intermediate_size": 64,
+    },
     "exaone4": {
         "model_type": "exaone4", "sliding_window": 9, "layer_types": ("sliding_attention", "full_attention"),
         "num_key_value_heads": 4,

@@ -21,6 +21,7 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "cohere2": (("cohere2",), ("cohere2",)),
     "deepseek_v2": (("deepseek_v2", "deepseek_v3"), ()),
     "ernie4_5": (("ernie4_5",), ("ernie4_5",)),
+    "ernie4_5_moe": (("ernie4_5_moe",), ("ernie4_5-moe",)),
     "exaone4": (("exaone4",), ("exaone4",)),
     "falcon": (("falcon",), ("falcon",)),
     "falcon_h1": (("falcon_h1",), ()),
