@@ -119,6 +119,10 @@ ROWS: dict[str, dict[str, Any]] = {
         "model_type": "gemma2", "query_pre_attn_scalar": 16, "sliding_window": 7, "final_logit_softcapping": None,
         "attn_logit_softcapping": None,
     },
+    "gemma3": {  # those that see
+        "model_type": "gemma3", "query_pre_attn_scalar": 16, "sliding_window": 5, "num_hidden_layers": 6,
+        "rope_parameters": TURNS, "tie_word_embeddings": False,
+    },
     "gemma3_text": {
         "model_type": "gemma3_text", "query_pre_attn_scalar": 16, "sliding_window": 7,
         "num_hidden_layers": 6, "rope_parameters": TURNS,
@@ -127,6 +131,9 @@ ROWS: dict[str, dict[str, Any]] = {
         "model_type": "gemma3_text", "query_pre_attn_scalar": 4, "attention_bias": True, "tie_word_embeddings": False,
         "final_logit_softcapping": 2.0, "rope_parameters": TURNS,
     } | WINDOWS,
+    "gemma4": {
+        "model_type": "gemma4", "hidden_size_per_layer_input": 0, "final_logit_softcapping": 3.0,
+    } | GLOBAL,
     "gemma4_text": {
         "model_type": "gemma4_text", "hidden_size_per_layer_input": 64, "vocab_size_per_layer_input": 320,
     } | GLOBAL,
@@ -286,6 +293,11 @@ ROWS: dict[str, dict[str, Any]] = {
     "qwen3": {"model_type": "qwen3"},
     "qwen3, wide heads": {"model_type": "qwen3", "head_dim": 80, "num_key_value_heads": 1},
     "qwen3, all": {"model_type": "qwen3", "attention_bias": True} | MIXED | rotated("yarn", factor=4.0, **TRAINED),
+    "qwen3_5": {"model_type": "qwen3_5", "tie_word_embeddings": False} | DELTA | rotated(
+        "default", partial_rotary_factor=0.5
+    ),
+    "qwen3_5_moe": {"model_type": "qwen3_5_moe", "shared_expert_intermediate_size": 128} | DELTA | MANY
+    | rotated("default", partial_rotary_factor=0.5),
     "qwen3_5_text": {"model_type": "qwen3_5_text"} | DELTA | rotated("default", partial_rotary_factor=0.25),
     "qwen3_5_text, all": {
         "model_type": "qwen3_5_text", "num_hidden_layers": 3, "attention_bias": True, "linear_conv_kernel_dim": 3,
