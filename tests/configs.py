@@ -254,6 +254,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "olmo2": {"model_type": "olmo2"},
     "olmo2, biases": {"model_type": "olmo2", "attention_bias": True, "num_key_value_heads": 1},
     "olmo3": {"model_type": "olmo3", "num_hidden_layers": 4, "sliding_window": 7, "rope_parameters": TURNS},
+    "olmo3, one theta": {"model_type": "olmo3", "num_hidden_layers": 4, "sliding_window": 9},
     "olmo3, yarn": {
         "model_type": "olmo3", "attention_bias": True,
         "rope_parameters": {

@@ -83,6 +83,8 @@ class Gguf:
               and what it says for them is num_key_value_heads
     squeezed  ends of published names of filters, (C, 1, L), which the file holds as (C, L)
     turning   entries of rope_parameters that the file does not say where rotations are stretched
+    scaled    whether rope.scaling.attn_factor is all that yarn multiplies cos and sin by, and not what its own factor is
+              multiplied by
     told      field, true or false -> the tensor by which a file tells it: "no NAME" where it is true without that
     unread    settings that may say anything
     ahead     whether `block_count` counts layers behind the last, so many as `nextn_predict_layers` says, that predict
@@ -104,6 +106,7 @@ class Gguf:
     keyless: str | None = None
     squeezed: tuple[str, ...] = ()
     turning: Mapping[str, Any] = field(default_factory=dict)
+    scaled: bool = False
     told: Mapping[str, str] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
     ahead: bool = False
