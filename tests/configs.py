@@ -90,6 +90,9 @@ ROWS: dict[str, dict[str, Any]] = {
     },
     "falcon": {"model_type": "falcon"},
     "falcon, new": {"model_type": "falcon", "new_decoder_architecture": True, "num_key_value_heads": 2, "bias": True},
+    "falcon, new, no biases": {
+        "model_type": "falcon", "new_decoder_architecture": True, "num_key_value_heads": 2,
+    },
     "falcon, new, one norm": {
         "model_type": "falcon", "new_decoder_architecture": True, "num_key_value_heads": 2,
         "num_ln_in_parallel_attn": 1,

@@ -166,8 +166,9 @@ class GgufSource:
         if self._gguf.keyless is not None:
             given |= self._kinds(self._gguf.keyless)
         given |= self._embedding(tensors)
-        for name, tensor in self._gguf.told.items():
-            given[name] = (tensor.removeprefix("no ") in tensors) == (not tensor.startswith("no "))
+        for name, how in self._gguf.told.items():
+            tensor, there, missing = how if isinstance(how, tuple) else (how, True, False)
+            given[name] = there if tensor in tensors else missing
         if given["num_hidden_layers"] > len(tensors):
             self.file.bad(f"claims {given['num_hidden_layers']} layers and holds {len(tensors)} tensors")
         if self._gguf.ahead:
