@@ -53,6 +53,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "bloom, six heads": {"model_type": "bloom", "hidden_size": 96, "num_attention_heads": 6},
     "cohere": {"model_type": "cohere", "logit_scale": 0.25},
     "cohere, biases": {"model_type": "cohere", "attention_bias": True, "tie_word_embeddings": False},
+    "cohere, norms of heads": {"model_type": "cohere", "use_qk_norm": True, "logit_scale": 0.25},
     "cohere2": {"model_type": "cohere2", "num_hidden_layers": 4, "sliding_window": 7, "logit_scale": 0.25},
     "cohere2, all": {"model_type": "cohere2", "attention_bias": True, "tie_word_embeddings": False} | WINDOWS,
     "deepseek_v2": {"model_type": "deepseek_v2", "first_k_dense_replace": 1, "q_lora_rank": None} | LATENT,
@@ -70,6 +71,14 @@ ROWS: dict[str, dict[str, Any]] = {
     } | LATENT,
     "ernie4_5": {"model_type": "ernie4_5", "head_dim": 32},
     "ernie4_5, biases": {"model_type": "ernie4_5", "use_bias": True},
+    "ernie4_5_moe": {
+        "model_type": "ernie4_5_moe", "moe_k": 2, "moe_num_experts": 6, "moe_intermediate_size": 64,
+    },
+    "ernie4_5_moe, all": {
+        "model_type": "ernie4_5_moe", "num_hidden_layers": 4, "moe_layer_start_index": 0, "moe_layer_end_index": 2,
+        "moe_layer_interval": 2, "use_bias": True, "moe_num_shared_experts": 0, "tie_word_embeddings": False,
+        "moe_k": 2, "moe_num_experts": 6, "moe_intermediate_size": 64,
+    },
     "exaone4": {
         "model_type": "exaone4", "sliding_window": 9, "layer_types": ("sliding_attention", "full_attention"),
         "num_key_value_heads": 4,
@@ -81,6 +90,9 @@ ROWS: dict[str, dict[str, Any]] = {
     },
     "falcon": {"model_type": "falcon"},
     "falcon, new": {"model_type": "falcon", "new_decoder_architecture": True, "num_key_value_heads": 2, "bias": True},
+    "falcon, new, no biases": {
+        "model_type": "falcon", "new_decoder_architecture": True, "num_key_value_heads": 2,
+    },
     "falcon, new, one norm": {
         "model_type": "falcon", "new_decoder_architecture": True, "num_key_value_heads": 2,
         "num_ln_in_parallel_attn": 1,
@@ -110,6 +122,10 @@ ROWS: dict[str, dict[str, Any]] = {
         "model_type": "gemma2", "query_pre_attn_scalar": 16, "sliding_window": 7, "final_logit_softcapping": None,
         "attn_logit_softcapping": None,
     },
+    "gemma3": {  # those that see
+        "model_type": "gemma3", "query_pre_attn_scalar": 16, "sliding_window": 5, "num_hidden_layers": 6,
+        "rope_parameters": TURNS, "tie_word_embeddings": False,
+    },
     "gemma3_text": {
         "model_type": "gemma3_text", "query_pre_attn_scalar": 16, "sliding_window": 7,
         "num_hidden_layers": 6, "rope_parameters": TURNS,
@@ -118,6 +134,9 @@ ROWS: dict[str, dict[str, Any]] = {
         "model_type": "gemma3_text", "query_pre_attn_scalar": 4, "attention_bias": True, "tie_word_embeddings": False,
         "final_logit_softcapping": 2.0, "rope_parameters": TURNS,
     } | WINDOWS,
+    "gemma4": {
+        "model_type": "gemma4", "hidden_size_per_layer_input": 0, "final_logit_softcapping": 3.0,
+    } | GLOBAL,
     "gemma4_text": {
         "model_type": "gemma4_text", "hidden_size_per_layer_input": 64, "vocab_size_per_layer_input": 320,
     } | GLOBAL,
@@ -238,6 +257,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "olmo2": {"model_type": "olmo2"},
     "olmo2, biases": {"model_type": "olmo2", "attention_bias": True, "num_key_value_heads": 1},
     "olmo3": {"model_type": "olmo3", "num_hidden_layers": 4, "sliding_window": 7, "rope_parameters": TURNS},
+    "olmo3, one theta": {"model_type": "olmo3", "num_hidden_layers": 4, "sliding_window": 9},
     "olmo3, yarn": {
         "model_type": "olmo3", "attention_bias": True,
         "rope_parameters": {
@@ -277,6 +297,11 @@ ROWS: dict[str, dict[str, Any]] = {
     "qwen3": {"model_type": "qwen3"},
     "qwen3, wide heads": {"model_type": "qwen3", "head_dim": 80, "num_key_value_heads": 1},
     "qwen3, all": {"model_type": "qwen3", "attention_bias": True} | MIXED | rotated("yarn", factor=4.0, **TRAINED),
+    "qwen3_5": {"model_type": "qwen3_5", "tie_word_embeddings": False} | DELTA | rotated(
+        "default", partial_rotary_factor=0.5
+    ),
+    "qwen3_5_moe": {"model_type": "qwen3_5_moe", "shared_expert_intermediate_size": 128} | DELTA | MANY
+    | rotated("default", partial_rotary_factor=0.5),
     "qwen3_5_text": {"model_type": "qwen3_5_text"} | DELTA | rotated("default", partial_rotary_factor=0.25),
     "qwen3_5_text, all": {
         "model_type": "qwen3_5_text", "num_hidden_layers": 3, "attention_bias": True, "linear_conv_kernel_dim": 3,

@@ -121,7 +121,7 @@ def tiny_gguf(
     gguf = family.gguf
     assert gguf is not None, f"no GGUF file holds a {family.name}"
     file = families.MODEL_TYPES[family.name]
-    architecture = next(name for name, of in families.ARCHITECTURES.items() if of == file).removesuffix(" of experts")
+    architecture = next(name for name, of in families.ARCHITECTURES.items() if of == file).partition(" of ")[0]
     settings = {f"{architecture}.{key}": _entry(c, field) for key, field in gguf.settings.items()}
     made = family.configure(c)
     settings |= {f"{architecture}.{key}": getattr(made, field) for key, field in gguf.equal.items()}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import rounding
+import theirs
 import tiny
 from configs import ROWS, family
 from gguf_writer import holds, write_tiny_gguf
@@ -16,8 +17,9 @@ from quickbrown.backends.native.record import Recorder
 from quickbrown.backends.native.runner import NativeRunner
 from quickbrown.backends.reference import ReferenceOps, ReferenceRunner
 from quickbrown.backends.twin import Parted, Twin
-from quickbrown.models.families import ARCHITECTURES, FILES, MODEL_TYPES
+from quickbrown.models.families import ARCHITECTURES, FILES, MODEL_TYPES, of_model_type
 from quickbrown.weights.gguf import GgufSource
+from quickbrown.weights.safetensors import SafetensorsSource
 from quickbrown.weights.tiny import TinySource
 
 FAMILIES = [name for name in ROWS if name == family(name)]
@@ -28,8 +30,14 @@ IN_GGUF = [(n, f) for n in ROWS if holds(**ROWS[n]) for f in (FORMATS if n in FA
 every = pytest.mark.parametrize(("name", "format"), MODELS)
 # What norms after a part of a layer give is as large as what it is added to, and so are the roundings in it: of these
 # families, several tiny layers make of what is allowed more than would tell anything.
-NORMS_AFTER = ("gemma3_text", "gemma4_text", "olmo2", "olmo3")
-NORMS_INSIDE = ("qwen3_5_moe_text", "qwen3_5_text", "qwen3_next")  # the same of what a delta network gives
+NORMS_AFTER = ("gemma3", "gemma3_text", "gemma4", "gemma4_text", "olmo2", "olmo3")
+NORMS_INSIDE = (
+    "qwen3_5",
+    "qwen3_5_moe",
+    "qwen3_5_moe_text",
+    "qwen3_5_text",
+    "qwen3_next",
+)  # the same of what a delta network gives
 
 
 def made(name, format, **more):
@@ -112,18 +120,29 @@ def test_a_gguf_file_gives_the_same_bytes(name, format, tmp_path):
     source = GgufSource(file)
     known = tiny.model(TinySource(format=format, seed=3, **ROWS[name] | {"vocab_size": source.config["vocab_size"]}))
     read = tiny.model(source)
-    assert read.config == as_held(known.config)
+    assert read.config == as_held(known.config, of_model_type(family(name)).gguf.settings.values())
     tokens = tiny.text(30, vocabulary=known.config.vocab_size)
     a, b = (tiny.logits(NativeRunner(m, blocks=1, threads=2), tokens) for m in (read, known))
     assert a.tobytes() == b.tobytes()
     assert len(np.unique(a)) > 100
 
 
-def as_held(config):
-    """A config with numbers as a GGUF file holds them, in float32."""
-    numbers = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+def as_held(config, said):
+    """A config with the numbers that a GGUF file says as it holds them, in float32."""
+    numbers = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name in said}
     numbers = {name: float(np.float32(value)) for name, value in numbers.items() if isinstance(value, float)}
     return dataclasses.replace(config, **numbers)
+
+
+@pytest.mark.parametrize("name", theirs.SIGHT)
+def test_the_text_of_a_model_that_sees(name, tmp_path):
+    """Its config lies inside the model's, and its weights have longer names."""
+    source, tokens = TinySource(seed=3, **ROWS[name]), tiny.text(20)
+    theirs.write_published(tmp_path, source)
+    read = SafetensorsSource(tmp_path)
+    assert read.config == source.config
+    got, want = (tiny.logits(NativeRunner(tiny.model(of), blocks=1, threads=2), tokens) for of in (read, source))
+    assert got.tobytes() == want.tobytes()
 
 
 def test_every_family_has_a_row():

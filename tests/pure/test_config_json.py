@@ -114,6 +114,44 @@ def test_refusals_of_windows(change, sentence):
     refused(WINDOWED | change, sentence)
 
 
+def test_key_heads_of_falcons_decoders():
+    """They count in the new decoder alone, and null is the old one."""
+    counted = {"model_type": "falcon", "num_kv_heads": 2}
+    for new, heads in ((True, 2), (False, 1), (None, 1)):
+        found = resolve(SMALL | counted | {"new_decoder_architecture": new}, "config.json")
+        assert (found["new_decoder_architecture"], found["num_key_value_heads"]) == (bool(new), heads)
+
+
+GEMMA4 = SMALL | {
+    "model_type": "gemma4_text", "layer_types": ["full_attention", "sliding_attention", "full_attention"],
+    "num_hidden_layers": 3, "attention_k_eq_v": True,
+}  # fmt: skip
+
+
+def test_gemma_4_layer_by_layer():
+    """What transformers writes of a config with a global_head_dim and num_global_key_value_heads."""
+    own = {"head_dim": 32, "num_key_value_heads": 1}
+    said = resolve(GEMMA4 | {"per_layer_config": {"0": own, "2": own}}, "config.json")
+    assert said == resolve(GEMMA4 | {"global_head_dim": 32, "num_global_key_value_heads": 1}, "config.json")
+    assert [layer.head_dim for layer in of_model_type("gemma4_text").configure(said).kv_layers] == [32, 256, 32]
+
+
+@pytest.mark.parametrize(
+    ("own", "sentence"),
+    [
+        ({"0": {"head_dim": 32}}, "the same of each layer of full_attention, and of no other"),
+        ({"0": {"head_dim": 32}, "2": {"head_dim": 64}}, "the same of each layer of full_attention"),
+        ({"0": {}, "1": {}, "2": {}}, "and of no other"),
+        ([{"head_dim": 32}], "and of no other"),
+        ({"0": {"sliding_window": 3}, "2": {"sliding_window": 3}}, "may say head_dim and num_key_value_heads, not"),
+        ({"0": 1, "2": 1}, "may say head_dim and num_key_value_heads, not 1"),
+    ],
+)
+def test_refusals_of_layer_by_layer(own, sentence):
+    with pytest.raises(BadFile, match=sentence):
+        resolve(GEMMA4 | {"per_layer_config": own}, "config.json")
+
+
 def test_a_field_that_changes_nothing_is_no_matter():
     odd = {"pretraining_tp": 2, "attention_dropout": 0.1, "use_cache": False, "auto_map": {"AutoConfig": "x.Y"}}
     assert resolve(SMALL | odd, "config.json") == resolve(SMALL, "config.json")

@@ -72,6 +72,22 @@ def test_yarn(tmp_path):
     assert found.angles()[1] == pytest.approx(0.5 * (0.1 * math.log(4) + 1))
 
 
+def test_yarn_of_full_attention_alone(tmp_path):
+    """OLMo 3's files are an OLMo 2's with windows. Their attn_factor is config.json's attention_factor as it stands."""
+    yarn = {"type": "yarn", "factor": 4.0, "original_context_length": TRAINED}
+    row = {"model_type": "olmo3", "rope_parameters": dict.fromkeys(("full_attention", "sliding_attention"), THETA)}
+    row |= {"sliding_window": 7, "layer_types": ("full_attention", "sliding_attention")}
+    usual = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": TRAINED} | THETA
+    for settings, more in ((yarn, {}), (yarn | {"attn_factor": 1.25}, {"attention_factor": 1.25})):
+        source = written(tmp_path, settings, **row)
+        assert source.config["model_type"] == "olmo3"
+        full, sliding = (source.config["rope_parameters"][f"{kind}_attention"] for kind in ("full", "sliding"))
+        same(rope(full, DIM, LONGEST), usual | more)
+        same(rope(sliding, DIM, LONGEST), {"rope_type": "default"} | THETA)
+    with pytest.raises(BadFile, match="yarn_attn_factor"):
+        written(tmp_path, yarn | {"yarn_attn_factor": 1.25}, **row)
+
+
 def test_linear(tmp_path):
     same(turned(written(tmp_path, {"type": "linear", "factor": 4.0})), {"rope_type": "linear", "factor": 4.0} | THETA)
     same(turned(written(tmp_path, {"type": "none", "factor": 4.0})), {"rope_type": "default"} | THETA)

@@ -8,16 +8,17 @@ from typing import Any
 
 from quickbrown.models.blocks import Attention, Decoder, LayerNorm, SwiGLU, Weights, projections
 from quickbrown.models.config import SILU, RopeConfig
-from quickbrown.models.gguf import SETTINGS, TENSORS, Gguf
-from quickbrown.models.ops import Ops, X
+from quickbrown.models.gguf import HEAD_NORMS, SETTINGS, TENSORS, Gguf
+from quickbrown.models.ops import Ops, W, X
 from quickbrown.models.rope import Rope
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(RopeConfig):
-    """attention_bias: whether q, k, v and o have biases; logit_scale: what logits are multiplied by."""
+    """attention_bias: whether q, k, v and o have biases; use_qk_norm: whether q and k are normalised, each head by a
+    weight of its own; logit_scale: what logits are multiplied by."""
 
-    IDLE = SILU | {"use_qk_norm": (False, None)}
+    IDLE = SILU
     THETA = 500000.0
 
     vocab_size: int = 256000
@@ -29,6 +30,7 @@ class Config(RopeConfig):
     layer_norm_eps: float = 1e-5
     tie_word_embeddings: bool = True
     attention_bias: bool = False
+    use_qk_norm: bool = False
     logit_scale: float = 0.0625
 
 
@@ -37,7 +39,9 @@ COHERE_SETTINGS = {key: field for key, field in SETTINGS.items() if field != "rm
     "logit_scale": "logit_scale",
 }
 COHERE_TENSORS = {name: published for name, published in TENSORS.items() if name != "blk.{}.ffn_norm"}
-GGUF = Gguf(settings=COHERE_SETTINGS, tensors=COHERE_TENSORS)
+GGUF = Gguf(
+    settings=COHERE_SETTINGS, tensors=COHERE_TENSORS | HEAD_NORMS, told={"use_qk_norm": "blk.0.attn_q_norm.weight"}
+)
 
 
 class CohereDecoder(Decoder):
@@ -72,10 +76,20 @@ class Layer:
         c, at = config, f"model.layers.{index}."
         self.norm = LayerNorm(weights, at + "input_layernorm", c.hidden_size, c.layer_norm_eps, False)
         self.q, self.k, self.v, self.o = projections(weights, at + "self_attn", c, "qkvo" if c.attention_bias else "")
+        self.norms: list[W] = []
+        if c.use_qk_norm:
+            heads = {"q": c.num_attention_heads, "k": c.num_key_value_heads}
+            self.norms = [weights.take(at + f"self_attn.{n}_norm.weight", heads[n], c.head_dim) for n in heads]
+        self.eps = c.layer_norm_eps
         self.attention = Attention(c, index, turn, window)
         self.mlp = SwiGLU(weights, at + "mlp", c.hidden_size, c.intermediate_size)
 
     def forward(self, ops: Ops[X], x: X, batch: Any) -> X:
         h = self.norm(ops, x)
-        seen = self.attention(ops, self.q(ops, h), self.k(ops, h), self.v(ops, h), batch)
+        q, k = self.q(ops, h), self.k(ops, h)
+        if self.norms:
+            q_norm, k_norm = self.norms
+            q = ops.layer_norm(q, q_norm, None, self.eps, q_norm.shape[0])
+            k = ops.layer_norm(k, k_norm, None, self.eps, k_norm.shape[0])
+        seen = self.attention(ops, q, k, self.v(ops, h), batch)
         return ops.add(ops.add(x, self.o(ops, seen)), self.mlp(ops, h))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from quickbrown.models import cohere
 from quickbrown.models.blocks import Weights
@@ -19,6 +19,7 @@ class Config(LayeredConfig):
     """attention_bias: whether q, k, v and o have biases; logit_scale: what logits are multiplied by."""
 
     IDLE = SILU | {"use_qk_norm": (False, None), "rotary_pct": (1.0,)}
+    use_qk_norm: ClassVar[bool] = False
 
     vocab_size: int = 256000
     hidden_size: int = 8192

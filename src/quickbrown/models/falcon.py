@@ -11,17 +11,19 @@ from typing import Any
 from quickbrown.models.alibi import slopes
 from quickbrown.models.blocks import MLP, Attention, Decoder, LayerNorm, Linear, Weights, by_key_head
 from quickbrown.models.config import RopeConfig, all_heads, derived
-from quickbrown.models.gguf import LAYER_NORM, Gguf, without
+from quickbrown.models.gguf import LAYER_NORM, Gguf
 from quickbrown.models.ops import Ops, X
 from quickbrown.models.rope import Rope
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(RopeConfig):
-    """new_decoder_architecture: whether num_kv_heads counts; if not there is one key head, or with multi_query false as
-    many as heads. parallel_attn: whether the MLP reads what attention reads, and not what it gives.
-    num_ln_in_parallel_attn: whether it has a norm of its own then (2) or not (1). alibi: in the place of rotation.
-    bias: whether all linears have biases.
+    """alibi: in the place of rotation; bias: whether all linears have biases.
+
+    new_decoder_architecture  whether num_kv_heads counts; if not there is one key head, or with multi_query false as
+                              many as heads. None, as GGUF files leave it: whether there are several key heads
+    parallel_attn             whether the MLP reads what attention reads, and not what it gives
+    num_ln_in_parallel_attn   whether it has a norm of its own then (2) or not (1)
     """
 
     ALIASES = {"num_key_value_heads": "num_kv_heads"}  # noqa: RUF012
@@ -37,7 +39,7 @@ class Config(RopeConfig):
     layer_norm_epsilon: float = 1e-5
     tie_word_embeddings: bool = True
     alibi: bool = False
-    new_decoder_architecture: bool = False
+    new_decoder_architecture: bool | None = False
     multi_query: bool = True
     parallel_attn: bool = True
     bias: bool = False
@@ -45,12 +47,15 @@ class Config(RopeConfig):
 
     @classmethod
     def published(cls, raw: Mapping[str, Any]) -> Mapping[str, Any]:
-        """n_embed is an older name."""
+        """n_embed is an older name; a new_decoder_architecture of null is false."""
+        raw = {**raw, "new_decoder_architecture": False} if raw.get("new_decoder_architecture", 0) is None else raw
         return {**raw, "hidden_size": raw["n_embed"]} if raw.get("n_embed") is not None else raw
 
     def settle(self) -> None:
         super().settle()
         self.set("head_dim", None)
+        if self.new_decoder_architecture is None:
+            self.set("new_decoder_architecture", (self.num_key_value_heads or 1) > 1)
         if not self.new_decoder_architecture:
             self.set("num_key_value_heads", 1 if self.multi_query else self.num_attention_heads)
 
@@ -63,26 +68,24 @@ class Config(RopeConfig):
             raise ValueError(f"num_ln_in_parallel_attn is {self.num_ln_in_parallel_attn}; {allowed[-1]} is supported")
 
 
-# Files of models with new_decoder_architecture do not say how many norms a layer has, and are not read.
 GGUF = Gguf(
-    settings=without(LAYER_NORM, "attention.head_count_kv")
+    settings=LAYER_NORM
     | {"attention.layer_norm_epsilon": "layer_norm_epsilon", "feed_forward_length": "ffn_hidden_size"},
-    equal={
-        "attention.value_length": "head_dim",
-        "attention.head_count_kv": "num_key_value_heads",
-        "rope.dimension_count": "head_dim",
-    },
+    fixed={"new_decoder_architecture": None},
     tensors={
         "token_embd": "transformer.word_embeddings",
         "output_norm": "transformer.ln_f",
         "output": "lm_head",
         "blk.{}.attn_norm": "transformer.h.{}.input_layernorm",
+        "blk.{}.attn_norm_2": "transformer.h.{}.ln_attn",
         "blk.{}.attn_qkv": "transformer.h.{}.self_attention.query_key_value",
         "blk.{}.attn_output": "transformer.h.{}.self_attention.dense",
         "blk.{}.ffn_up": "transformer.h.{}.mlp.dense_h_to_4h",
         "blk.{}.ffn_down": "transformer.h.{}.mlp.dense_4h_to_h",
     },
+    also={"transformer.h.{}.ln_mlp": "blk.{}.attn_norm"},
     fused=("query_key_value",),
+    told={"num_ln_in_parallel_attn": ("blk.0.attn_norm_2.weight", 2, 1)},
 )
 
 

@@ -21,6 +21,7 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "cohere2": (("cohere2",), ("cohere2",)),
     "deepseek_v2": (("deepseek_v2", "deepseek_v3"), ()),
     "ernie4_5": (("ernie4_5",), ("ernie4_5",)),
+    "ernie4_5_moe": (("ernie4_5_moe",), ("ernie4_5-moe",)),
     "exaone4": (("exaone4",), ("exaone4",)),
     "falcon": (("falcon",), ("falcon",)),
     "falcon_h1": (("falcon_h1",), ()),
@@ -46,7 +47,7 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "nemotron": (("nemotron",), ("nemotron",)),
     "nemotron_h": (("nemotron_h",), ()),
     "olmo2": (("olmo2",), ("olmo2",)),
-    "olmo3": (("olmo3",), ()),
+    "olmo3": (("olmo3",), ("olmo2 of windows",)),  # olmo2, with an attention.sliding_window
     "olmoe": (("olmoe",), ("olmoe",)),
     "opt": (("opt",), ()),
     "phi": (("phi",), ("phi2",)),
@@ -119,10 +120,12 @@ def of_model_type(model_type: object) -> Family:
     return _family(MODEL_TYPES[model_type], model_type)
 
 
-def of_architecture(architecture: str, experts: int = 0) -> Family:
-    """Of a GGUF file that counts so many experts. Raises ValueError for an architecture that is not supported."""
-    if experts and f"{architecture} of experts" in ARCHITECTURES:
-        architecture += " of experts"
+def of_architecture(architecture: str, experts: int = 0, window: int = 0) -> Family:
+    """Of a GGUF file that counts so many experts, and so many tokens in a window. Raises ValueError for an architecture
+    that is not supported."""
+    for count, of in ((experts, " of experts"), (window, " of windows")):
+        if count and architecture + of in ARCHITECTURES:
+            architecture += of
     if architecture not in ARCHITECTURES:
         known = listed(ARCHITECTURES)
         raise ValueError(f"holds a model of architecture {architecture!r}; the supported ones are {known}")

@@ -71,6 +71,7 @@ class Gguf:
     tensors   tensor -> published name, without .weight or .bias, which both have unless the tensor's is there. {} is
               the layer. A second {} in the published name numbers the parts that the tensor has along its first axis:
               experts.
+    also      published name -> tensor, where some models have another name for what the tensor holds
     joined    published name of a stack (experts, 2 R, ...), or of biases (experts, 2 R) -> the tensors, whole names, in
               which the file keeps the two halves of each expert; for the layer {}
     alternate whether the halves' rows alternate where they are published, or lie below each other
@@ -83,7 +84,10 @@ class Gguf:
               and what it says for them is num_key_value_heads
     squeezed  ends of published names of filters, (C, 1, L), which the file holds as (C, L)
     turning   entries of rope_parameters that the file does not say where rotations are stretched
-    told      field, true or false -> the tensor by which a file tells it: "no NAME" where it is true without that
+    scaled    whether rope.scaling.attn_factor is all that yarn multiplies cos and sin by, and not what its own factor
+              is multiplied by
+    told      field -> the tensor by which a file tells it, true where it is there; or the tensor, and what the field is
+              where it is there and where it is not
     unread    settings that may say anything
     ahead     whether `block_count` counts layers behind the last, so many as `nextn_predict_layers` says, that predict
               more tokens: they are passed over
@@ -96,6 +100,7 @@ class Gguf:
     equal: Mapping[str, str] = field(default_factory=lambda: EQUAL)
     idle: Mapping[str, Any] = field(default_factory=lambda: IDLE)
     tensors: Mapping[str, str] = field(default_factory=lambda: TENSORS)
+    also: Mapping[str, str] = field(default_factory=dict)
     joined: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     alternate: bool = False
     permuted: Mapping[str, str] = field(default_factory=dict)
@@ -104,7 +109,8 @@ class Gguf:
     keyless: str | None = None
     squeezed: tuple[str, ...] = ()
     turning: Mapping[str, Any] = field(default_factory=dict)
-    told: Mapping[str, str] = field(default_factory=dict)
+    scaled: bool = False
+    told: Mapping[str, str | tuple[str, Any, Any]] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
     ahead: bool = False
     partial: bool = False

@@ -10,6 +10,7 @@ from typing import Any
 from quickbrown.models import olmo2
 from quickbrown.models.blocks import Decoder, Weights
 from quickbrown.models.config import SILU, LayeredConfig, LayerType, PerLayer, by_type, derived, every
+from quickbrown.models.gguf import SETTINGS, Gguf
 from quickbrown.models.rope import Rope
 
 
@@ -35,6 +36,26 @@ class Config(LayeredConfig):
     @classmethod
     def published(cls, raw: Mapping[str, Any]) -> Mapping[str, Any]:
         return by_type(raw, full=500000.0, sliding=500000.0)
+
+    def settle(self) -> None:
+        """GGUF files have one theta, and what they say of stretching is of full attention."""
+        super().settle()
+        if "sliding_attention" not in self.rope_parameters:
+            theta = self.rope_parameters["full_attention"]["rope_theta"]
+            own = {"sliding_attention": {"rope_type": "default", "rope_theta": theta}}
+            self.set("rope_parameters", {**self.rope_parameters, **own})
+
+
+GGUF = Gguf(
+    settings=SETTINGS
+    | {
+        "attention.sliding_window": "sliding_window",
+        "attention.sliding_window_pattern": "layer_types",
+        "rope.freq_base": "rope_parameters.full_attention.rope_theta",
+    },
+    tensors=olmo2.GGUF.tensors,
+    scaled=True,
+)
 
 
 class Model(Decoder):

@@ -46,7 +46,7 @@ GGUF = Gguf(
     told={
         "use_qkv_bias": "blk.0.attn_q.bias",
         "qk_layernorm": "blk.0.attn_q_norm.weight",
-        "use_parallel_residual": "no blk.0.ffn_norm.weight",
+        "use_parallel_residual": ("blk.0.ffn_norm.weight", False, True),
     },
     unread=("use_parallel_residual",),  # files say true where config.json says nothing, which means false
     partial=True,

@@ -59,7 +59,7 @@ class GgufSource:
         self._ahead = 0  # layers behind the last
         own = any(key.startswith("rope.scaling.") for key in self._gguf.settings)  # the family says what they mean
         turns = "rope.freq_base" in self._gguf.settings and not own
-        self._stretched = stretched(self.file, self._architecture) if turns else Stretched({})
+        self._stretched = stretched(self.file, self._architecture, self._gguf.scaled) if turns else Stretched({})
         self.config: dict[str, Any] = self._configure(tensors)
         self._weights = self._check(tensors)
         self.bytes = sum(t.bytes for t in tensors.values())
@@ -166,8 +166,9 @@ class GgufSource:
         if self._gguf.keyless is not None:
             given |= self._kinds(self._gguf.keyless)
         given |= self._embedding(tensors)
-        for name, tensor in self._gguf.told.items():
-            given[name] = (tensor.removeprefix("no ") in tensors) == (not tensor.startswith("no "))
+        for name, how in self._gguf.told.items():
+            tensor, there, missing = how if isinstance(how, tuple) else (how, True, False)
+            given[name] = there if tensor in tensors else missing
         if given["num_hidden_layers"] > len(tensors):
             self.file.bad(f"claims {given['num_hidden_layers']} layers and holds {len(tensors)} tensors")
         if self._gguf.ahead:
@@ -193,8 +194,10 @@ class GgufSource:
         }
 
     def _known(self) -> Family:
+        experts = self._size(f"{self._architecture}.expert_count", 0, least=0)
+        window = self._size(f"{self._architecture}.attention.sliding_window", 0, least=0)
         try:
-            return of_architecture(self._architecture, self._size(f"{self._architecture}.expert_count", 0, least=0))
+            return of_architecture(self._architecture, experts, window)
         except ValueError as error:
             self.file.bad(str(error))
 

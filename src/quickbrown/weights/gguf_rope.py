@@ -27,9 +27,9 @@ class Stretched(NamedTuple):
     tensors: frozenset[str] = frozenset()
 
 
-def stretched(file: GgufFile, architecture: str) -> Stretched:
+def stretched(file: GgufFile, architecture: str, scaled: bool) -> Stretched:
     """How a model's rotations are stretched; nothing where they are not, or in a way that is not known here, whose
-    settings are then left to be refused. Raises BadFile for values that cannot be."""
+    settings are then left to be refused. `scaled` as in models/gguf.py. Raises BadFile for values that cannot be."""
     kind = _setting(file, architecture, "type")
     if FREQUENCIES in file.tensors and kind in (None, "none"):
         divisors = _divisors(file, FREQUENCIES)
@@ -55,11 +55,12 @@ def stretched(file: GgufFile, architecture: str) -> Stretched:
         trained = _setting(file, architecture, "original_context_length")
         parameters = {"rope_type": "yarn", "factor": factor, "original_max_position_embeddings": trained}
         parameters |= {name: _setting(file, architecture, key) for key, name in _YARN.items()}
-        given = [value for name in _ATTENTION if (value := _setting(file, architecture, name)) is not None]
-        if given and factor is not None:  # of what yarn's own factor is times
-            usual = 0.1 * math.log(factor) + 1 if factor > 1 else 1.0
+        factors = _ATTENTION[:1] if scaled else _ATTENTION
+        given = [value for name in factors if (value := _setting(file, architecture, name)) is not None]
+        if given and factor is not None:
+            usual = 0.1 * math.log(factor) + 1 if factor > 1 and not scaled else 1.0
             parameters["attention_factor"] = math.prod(given) * usual
-        return _made(parameters, ["type", "factor", "original_context_length", "finetuned", *_ATTENTION, *_YARN])
+        return _made(parameters, ["type", "factor", "original_context_length", "finetuned", *factors, *_YARN])
     if kind == "none":
         prefix = f"{architecture}.rope.scaling."
         return Stretched({}, frozenset(key[len(architecture) + 1 :] for key in file.metadata if key.startswith(prefix)))

@@ -54,7 +54,7 @@ class Place(NamedTuple):
 
 def places(gguf: Gguf, names: Iterable[str]) -> dict[str, Place]:
     """Published name -> where it is, of all that GGUF has a name for."""
-    back = {published: tensor for tensor, published in gguf.tensors.items()}
+    back = {published: tensor for tensor, published in gguf.tensors.items()} | dict(gguf.also)
     found = {}
     for name in names:
         end = next((end for end in _ENDS if name.endswith(end)), "")

@@ -27,6 +27,7 @@ TINY: dict[str, Any] = {  # those that a family has
     "tie_word_embeddings": True,
     "sliding_window": None,
 }
+_VECTORS = ("norm.weight", "bias")  # whatever axes they have
 
 
 class TinySource:
@@ -60,8 +61,8 @@ class TinySource:
         self._seed = seed
         self._embedding = family.Model.EMBEDDING
         self._shapes = family.shapes(made)
-        for shape in self._shapes.values():
-            if self._is_encoded(shape):
+        for name, shape in self._shapes.items():
+            if self._is_encoded(name, shape):
                 FORMATS[format].row_bytes(shape[-1])
 
     def names(self) -> list[str]:
@@ -75,16 +76,16 @@ class TinySource:
             return quantize(np.float32(0.3) * values, "f32")
         if name.endswith("A_log"):  # so slow that a text of some tokens is remembered
             return quantize(np.float32(0.5) * values - 2, "f32")
-        if len(shape) == 1:
+        if len(shape) == 1 or name.endswith(_VECTORS):
             return quantize(1 + np.float32(0.1) * values, "f32")
         # Linears strong enough that every layer moves the logits; the embedding may be the head too.
         spread = 0.3 if name == self._embedding else 0.5 * shape[-1] ** -0.5
-        return quantize(np.float32(spread) * values, self._format if self._is_encoded(shape) else "f32")
+        return quantize(np.float32(spread) * values, self._format if self._is_encoded(name, shape) else "f32")
 
     @staticmethod
-    def _is_encoded(shape: tuple[int, ...]) -> bool:
+    def _is_encoded(name: str, shape: tuple[int, ...]) -> bool:
         """Whether it is a matrix, or a stack of some; a filter of a convolution is (channels, 1, length)."""
-        return len(shape) >= 2 and not (len(shape) == 3 and shape[1] == 1)
+        return len(shape) >= 2 and not name.endswith(_VECTORS) and not (len(shape) == 3 and shape[1] == 1)
 
     def release(self, name: str) -> None:
         """Nothing is kept, so there is nothing to let go."""

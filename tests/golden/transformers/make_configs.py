@@ -188,6 +188,14 @@ CASES: dict[str, dict[str, Any]] = {
         "tie_word_embeddings": True, "hidden_act": "silu",
     },
     "nothing but a size, ernie4_5": SMALL | {"model_type": "ernie4_5"},
+    "ernie 4.5 of experts": {
+        "model_type": "ernie4_5_moe", "hidden_size": 2560, "intermediate_size": 12288, "num_attention_heads": 20,
+        "num_hidden_layers": 28, "num_key_value_heads": 4, "max_position_embeddings": 131072, "rms_norm_eps": 1e-05,
+        "rope_theta": 500000.0, "use_bias": False, "moe_num_experts": 64, "moe_num_shared_experts": 2, "moe_k": 6,
+        "moe_layer_start_index": 1, "moe_layer_end_index": -1, "moe_layer_interval": 1, "moe_intermediate_size": 1536,
+        "vocab_size": 103424, "tie_word_embeddings": True, "hidden_act": "silu",
+    },
+    "nothing but a size, ernie4_5_moe": SMALL | {"model_type": "ernie4_5_moe"},
     "nemotron": {
         "model_type": "nemotron", "hidden_size": 3072, "intermediate_size": 9216, "num_attention_heads": 24,
         "num_hidden_layers": 32, "num_key_value_heads": 8, "head_dim": 128, "max_position_embeddings": 4096,
