@@ -12,7 +12,7 @@ from quickbrown.backends.fake import FakeRunner
 from quickbrown.backends.sampling import draw, edited
 from quickbrown.engine.batch import NO_DRAWS
 from quickbrown.engine.engine import Engine
-from quickbrown.engine.sequence import Request
+from quickbrown.engine.sequence import Request, Sequence
 from quickbrown.generation.decoders.sample import Sample
 from quickbrown.types import Edit, EditKind, Event, Finish, FinishReason, SamplingParams
 
@@ -165,6 +165,14 @@ class Watch:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.told: dict[tuple[int, int], Told] = {}
+        self.preempted: list[Sequence] = []  # in this step
+        preempt = engine.scheduler.preempt
+
+        def watched() -> Sequence:
+            self.preempted.append(preempt())
+            return self.preempted[-1]
+
+        engine.scheduler.preempt = watched  # type: ignore[method-assign]
 
     @property
     def texts(self) -> dict[int, tuple[list[int], Finish | None]]:
@@ -176,11 +184,12 @@ class Watch:
         running = {s: (s.stored, len(s.tokens)) for s in engine.scheduler.running}
         sizes = getattr(engine.runner, "sizes", [])
         before = len(sizes)
+        self.preempted.clear()
         events = engine.step()
         engine.check()
         assert all(size <= engine.budget for size in sizes[before:])
         for sequence in engine.scheduler.running:
-            if sequence in running:  # moved, or was preempted and came back with what was known of it
+            if sequence in running and sequence not in self.preempted:  # else it may be back where it was
                 assert (sequence.stored, len(sequence.tokens)) != running[sequence]
         assert len({(event.request, event.sample) for event in events}) == len(events)
         for event in events:

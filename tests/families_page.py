@@ -37,7 +37,7 @@ A family is what `model_type` in config.json names, and one file of `src/quickbr
 ([Add a family](add-a-family.md)). Each row of `tests/configs.py` is a tiny model with other options. All of them run on
 both backends, `native` (C++) and `reference` (numpy, the specification), in float32 and quantized, and give the logits
 and the text that transformers gives. Those whose options GGUF can say give the same bytes from a GGUF file. GGUF files
-of Mistral's models say that they are `llama`. GGUF has no GPT-J and no OPT. It has DeepSeek, Gemma 4 and the families with
+of Mistral's models say that they are `llama`. GGUF has no GPT-J and no OPT. It has DeepSeek, Gemma 4 and families with
 states that say "no" here, but their files hold weights rearranged or computed in ways that are not read yet: those are
 refused by name. So are a Nemotron-H with experts, and fields of a config that change the mathematics and are not
 honoured. Of models that also see or hear, the text runs.

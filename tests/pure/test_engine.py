@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from driving import CANCELLED, LENGTH, POISONED, VOCAB, Ban, Failing, Guess, Watch, Watched, ask, judge, plain
@@ -68,6 +68,18 @@ requests = st.lists(
     arrivals=st.lists(st.integers(0, 8), min_size=6, max_size=6),
     cancels=st.dictionaries(st.integers(0, 5), st.integers(0, 20), max_size=2),
     failing=st.sets(st.integers(1, 40), max_size=1),
+)
+@example(  # the second is preempted, comes back with blocks of the first, and ends the step as long as it began it
+    asked=[
+        Request(0, (0,) * prompt, Sample(), SamplingParams(max_new_tokens=new), (0,), frozenset())
+        for prompt, new in ((5, 4), (5, 2), (1, 1))
+    ],
+    budget=3,
+    size=2,
+    spare=0,
+    arrivals=[0] * 6,
+    cancels={},
+    failing=set(),
 )
 def test_texts_are_those_of_the_plainest_loop(asked, budget, size, spare, arrivals, cancels, failing):
     asked = [replace(request, id=i) for i, request in enumerate(asked)]
