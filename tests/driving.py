@@ -12,7 +12,8 @@ from quickbrown.backends.fake import FakeRunner
 from quickbrown.backends.sampling import draw, edited
 from quickbrown.engine.batch import NO_DRAWS
 from quickbrown.engine.engine import Engine
-from quickbrown.engine.sequence import Request, Sequence
+from quickbrown.engine.sequence import Request
+from quickbrown.engine.sequence import Sequence as Written
 from quickbrown.generation.decoders.sample import Sample
 from quickbrown.types import Edit, EditKind, Event, Finish, FinishReason, SamplingParams
 
@@ -165,10 +166,10 @@ class Watch:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.told: dict[tuple[int, int], Told] = {}
-        self.preempted: list[Sequence] = []  # in this step
+        self.preempted: list[Written] = []  # in this step
         preempt = engine.scheduler.preempt
 
-        def watched() -> Sequence:
+        def watched() -> Written:
             self.preempted.append(preempt())
             return self.preempted[-1]
 

@@ -30,6 +30,9 @@ def step(model, tokens, rows=None):
     return tiny.batch([part], table)
 
 
+DELTA = ("qwen3_5", "qwen3_next")  # whose delta rule torch computes by chunks: what that may change grows with them
+
+
 def side(model):
     """Torch's, for `rounding.close`."""
     return {"any_order": True, "angle_steps": theirs.steps(model.config)}
@@ -42,7 +45,7 @@ def test_logits_in_float32(fields):
     Each side's gap is within what `rounding.close` derives for it: for torch, sums in any order and angles computed in
     float32; so native and transformers are as near as the sum of both. A rotation of neighbouring pairs instead of
     halves, a query head reading another key head, or a mask one key too wide moves logits by a tenth of their size and
-    more; what is allowed is below a thousandth.
+    more; what is allowed is below a thousandth, or 4 where torch makes matrix products of a recurrence.
     """
     source = TinySource(**fields)
     made, model = theirs.model(source), tiny.model(source)
@@ -54,7 +57,7 @@ def test_logits_in_float32(fields):
         batch = step(model, text)
         gap, allowed = rounding.close("torch", want, model, text, batch, "f32", **side(model))
         assert gap > 0, "compared with itself"
-        assert allowed < 1e-3
+        assert allowed < (4e-3 if fields["model_type"].startswith(DELTA) else 1e-3)
         for chunk in (LENGTH, 7):
             got = tiny.logits(native, text, chunk, span=tiny.span(model, LENGTH))
             rounding.close(f"native by {chunk}", got, model, text, batch, "f32")
