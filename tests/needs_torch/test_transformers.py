@@ -57,7 +57,7 @@ def test_logits_in_float32(fields):
         batch = step(model, text)
         gap, allowed = rounding.close("torch", want, model, text, batch, "f32", **side(model))
         assert gap > 0, "compared with itself"
-        assert allowed < (4e-3 if fields["model_type"].startswith(DELTA) else 1e-3)
+        assert allowed < (4e-3 if made.config.model_type.startswith(DELTA) else 1e-3)
         for chunk in (LENGTH, 7):
             got = tiny.logits(native, text, chunk, span=tiny.span(model, LENGTH))
             rounding.close(f"native by {chunk}", got, model, text, batch, "f32")
