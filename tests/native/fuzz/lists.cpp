@@ -4,7 +4,6 @@
 #include <cstdlib>
 #include <stdexcept>
 
-#include "bytes.h"
 
 using namespace qb;
 
