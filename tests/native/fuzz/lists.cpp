@@ -4,7 +4,6 @@
 #include <cstdlib>
 #include <stdexcept>
 
-
 using namespace qb;
 
 namespace {
