@@ -57,7 +57,7 @@ public:
         : s_(s),
           pool_(threads),
           weights_(size_t{1} << 21, pool_),
-          kv_(KvType::f32, 8, 0, 1, 16),
+          kv_(KvType::f32, 8, std::vector<KvLayer>{}),
           states_(kPlaces, (s.length - 1) * width() + s.keys * width()),
           plan_(pool_, weights_, kv_, kernels, false, &states_) {
         for (size_t p = 0; p < kPlaces; p++)
