@@ -120,7 +120,7 @@ def said(heading: str, command: str, folder: str) -> str:
                 text = subprocess.run([*program, *argv[1:]], capture_output=True, text=True, check=False).stderr
             else:
                 text = captured(argv[1:], stdin if heading != "No text at a terminal" else None)
-    return text.replace(folder, "/work").replace(constants.HF_HUB_CACHE, "~/.cache/huggingface/hub")
+    return text.replace(folder, "~").replace(constants.HF_HUB_CACHE, "~/.cache/huggingface/hub")
 
 
 def captured(argv: list[str], stdin: bytes | None) -> str:
