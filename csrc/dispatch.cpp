@@ -21,6 +21,9 @@ extern const Kernels table;
 namespace avx512 {
 extern const Kernels table;
 }
+namespace avx512_bf16 {
+extern const Kernels table;
+}
 #endif
 
 namespace {
@@ -31,27 +34,33 @@ bool has_f16c() {
     unsigned a, b, c, d;
     return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
 }
+
+bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c(); }
+
+bool has_avx512() {
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vnni");
+}
 #endif
 
 struct Variant {
     const Kernels* table;
     bool runnable;
     const char* needs;
+    bool best = true;  // where it is runnable: better than those before it
 };
 
-// Ascending: the last runnable one is the best.
+// Ascending: the last one that is runnable and best.
 const Variant* variants(size_t& count) {
     static const Variant all[] = {
         {&scalar::table, true, "nothing special"},
 #ifdef QB_X86
-        {&avx2::table, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c(),
-         "AVX2, FMA and F16C"},
-        {&avx512::table,
-         __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c() &&
-             __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-             __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16"),
-         "AVX-512 with VNNI and BF16"},
+        {&avx2::table, has_avx2(), "AVX2, FMA and F16C"},
+        {&avx512::table, has_avx512(), "AVX-512 with VNNI"},
+        // Intel's processors multiply pairs of bf16 at half the rate of floats (docs/journal.md, 2026-11-27).
+        {&avx512_bf16::table, has_avx512() && __builtin_cpu_supports("avx512bf16"), "AVX-512 with VNNI and BF16",
+         !__builtin_cpu_is("intel")},
 #endif
     };
     count = sizeof all / sizeof *all;
@@ -90,7 +99,8 @@ Choice choose() {
                                  " is not a known instruction set; known are: " + names(false) + ".");
     }
     for (size_t i = count; i-- > 0;)
-        if (all[i].runnable) return {all[i].table, std::string("the best this CPU can run: it has ") + all[i].needs};
+        if (all[i].runnable && all[i].best)
+            return {all[i].table, std::string("the best this CPU can run: it has ") + all[i].needs};
     throw std::runtime_error("no kernel variant can run on this CPU");
 }
 

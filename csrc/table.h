@@ -93,23 +93,23 @@ constexpr int kChunkBlocks = kChunk / kBlock;
 constexpr int kStretch = 128;  // logits of which the maximum is kept
 
 // Bytes of one token's packed activations. A tile of m tokens is m times that:
-//   [units][m][4 bytes] with 4 int8, 2 bf16 or 1 f32 a unit; then for int8, per group of 32:
-//   [m] f32 scale, [m] f32 scale * sum, [m] int32 sum, [m] int32 sum of the first 16;
+//   [units][m] with 4 int8, 1 f32 or a pair of bf16 a unit, which takes the kernels' pair_bytes; then for int8, per group
+//   of 32: [m] f32 scale, [m] f32 scale * sum, [m] int32 -128 * sum, [m] int32 -128 * sum of the first 16;
 //   for bf16_groups the units of each 4 k are k0, k2 and k1, k3; then per group [2 halves][m] f32 sum.
 constexpr size_t padded_inputs(Activation type, size_t inputs) {
     // float chains run over 4 units at a time; the padding is zeros on both sides
     size_t multiple = type == Activation::f32 ? 4 : type == Activation::bf16 ? 8 : kGroup;
     return (inputs + multiple - 1) / multiple * multiple;
 }
-constexpr size_t packed_bytes(Activation type, size_t inputs) {
+constexpr size_t packed_bytes(Activation type, size_t inputs, size_t pair_bytes) {
     size_t k = padded_inputs(type, inputs);
     switch (type) {
         case Activation::f32: return k * 4;
-        case Activation::bf16: return k * 2;
+        case Activation::bf16: return k / 2 * pair_bytes;
         case Activation::int8: return k + k / kGroup * 16;
         case Activation::bf16_groups: break;
     }
-    return k * 2 + k / kGroup * 8;
+    return k / 2 * pair_bytes + k / kGroup * 8;
 }
 
 struct LinearArgs {
@@ -132,6 +132,7 @@ struct LinearArgs {
     const uint8_t* read_end;
     const uint8_t* read_next;
     size_t read_ahead;
+    void* scratch;  // linear_scratch_bytes() of the calling thread
 };
 
 // One chunk of at most 256 keys against rows of one kv head, and the running result it is merged into.
@@ -141,7 +142,7 @@ struct ChunkArgs {
     int blocks;                   // 1..4
     int rows;                     // <= kAttendRows
     int head_dim, value_dim;      // multiples of 16
-    const void* queries;          // (rows, head_dim) in the KV element type
+    const void* queries;          // (rows, head_dim) as narrow() makes them
     const int* visible;           // per row: it sees keys of this chunk before this one, <= 0 for none
     const int* first;             // and from this one on, <= 0 for all, >= 256 for none; nullptr: all of every row
     float softcap;                // > 0: scores become tanh(softcap * score) first
@@ -192,10 +193,14 @@ enum class KvType : uint8_t { bf16, f32 };
 struct Kernels {
     const char* name;
 
+    size_t pair_bytes;        // of two bf16 that are multiplied by 16 pairs: as they are, or as floats
+    size_t operand_bytes[2];  // of a query's value, for each KvType
+
     // out[tokens][panel] for panels [begin, end); of gated ones, output panels.
     void (*linear[kFormats])(const LinearArgs&, size_t begin, size_t end);
     // The same on bf16_groups, of formats that would take int8; nullptr for the others.
     void (*linear_bf16[kFormats])(const LinearArgs&, size_t begin, size_t end);
+    size_t (*linear_scratch_bytes)();
 
     // Packs one tile of m <= kTile rows of x (row stride in floats) into `tile`; with `norm`, which may be
     // nullptr, each row is normalised first through `scratch` (inputs floats, padded to 16).
@@ -219,7 +224,7 @@ struct Kernels {
 
     size_t (*attend_scratch_bytes)();
     void (*store_kv[2])(uint8_t* keys, int slot, int head_dim, int value_dim, const float* k, const float* v);
-    void (*narrow[2])(const float* x, size_t n, void* out);  // f32 -> KV element type
+    void (*narrow[2])(const float* x, size_t n, void* out);  // a query, rounded to the KV element type
     void (*attend_chunk[2])(const ChunkArgs&);
     // Merge a chunk's (max, sum, out) of one row into the row's running (max, sum, out); start: -1e30, 0, 0.
     void (*merge)(float* max, float* sum, float* out, float chunk_max, float chunk_sum, const float* chunk_out,

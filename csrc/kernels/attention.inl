@@ -19,27 +19,28 @@ constexpr float kMasked = -1e30f;  // finite: -inf minus -inf would be a NaN
 
 struct Bf16Kv {
     static constexpr size_t kUnitBytes = 64, kValueBytes = 2;
+    static constexpr size_t kOperandBytes = kPairBytes / 2;  // of a query's value or a weight
     QB_INLINE F multiply(F acc, const uint8_t* unit, const uint8_t* pair) {
         return dot2(acc, load_pairs(unit), broadcast_pair(pair));
     }
     QB_INLINE void round(F x, uint8_t* out) { store_bf16(reinterpret_cast<uint16_t*>(out), x); }
-    QB_INLINE F accumulate(F acc, const uint8_t* two_vectors) {  // adds 32 values in 16 lanes
-        return dot2(acc, load_pairs(two_vectors), one_pairs());
-    }
+    QB_INLINE void operands(F x, uint8_t* out) { store_pairs(out, x); }
+    QB_INLINE F accumulate(F acc, const uint8_t* two_vectors) { return add_pairs(acc, two_vectors); }
     QB_INLINE void put(uint8_t* unit, int lane, int which, const uint8_t* value) {
         __builtin_memcpy(unit + (lane * 2 + which) * 2, value, 2);
     }
 };
 
 struct F32Kv {
-    static constexpr size_t kUnitBytes = 128, kValueBytes = 4;
+    static constexpr size_t kUnitBytes = 128, kValueBytes = 4, kOperandBytes = 4;
     QB_INLINE F multiply(F acc, const uint8_t* unit, const uint8_t* pair) {
         const float* x = reinterpret_cast<const float*>(unit);
         const float* y = reinterpret_cast<const float*>(pair);
         return fma(load(x + 16), set(y[1]), fma(load(x), set(y[0]), acc));
     }
     QB_INLINE void round(F x, uint8_t* out) { store(reinterpret_cast<float*>(out), x); }
-    QB_INLINE F accumulate(F acc, const uint8_t* two_vectors) {
+    QB_INLINE void operands(F x, uint8_t* out) { round(x, out); }
+    QB_INLINE F accumulate(F acc, const uint8_t* two_vectors) {  // adds 32 values in 16 lanes
         const float* x = reinterpret_cast<const float*>(two_vectors);
         return add(add(acc, load(x)), load(x + 16));
     }
@@ -51,7 +52,7 @@ struct F32Kv {
 // Scores and weights of all rows of a chunk.
 struct alignas(64) AttendScratch {
     float scores[kAttendRows][kChunk];
-    uint8_t weights[kAttendRows][kChunk * 4];  // in the element type
+    uint8_t weights[kAttendRows][kChunk * 4];  // rounded to the element type
 };
 
 static size_t attend_scratch_bytes() { return sizeof(AttendScratch); }
@@ -65,7 +66,7 @@ template <class Kv> QB_INLINE void fetch_unit(const uint8_t* unit) {
 }
 
 template <class Kv> static void narrow(const float* x, size_t n, void* out) {
-    for (size_t i = 0; i < n; i += kLanes) Kv::round(load(x + i), static_cast<uint8_t*>(out) + i * Kv::kValueBytes);
+    for (size_t i = 0; i < n; i += kLanes) Kv::operands(load(x + i), static_cast<uint8_t*>(out) + i * Kv::kOperandBytes);
 }
 
 // One token's key and value into its slot (0..63) of a block.
@@ -91,7 +92,7 @@ static void store_kv(uint8_t* keys, int slot, int head_dim, int value_dim, const
 
 // Scores of M rows against 16 tokens of each of B blocks: B parallel streams.
 template <class Kv, int M, int B> QB_INLINE void score_tile(const ChunkArgs& a, AttendScratch& s, int row, int group) {
-    const size_t pairs = static_cast<size_t>(a.head_dim) / 2, row_bytes = a.head_dim * Kv::kValueBytes;
+    const size_t pairs = static_cast<size_t>(a.head_dim) / 2, row_bytes = a.head_dim * Kv::kOperandBytes;
     const uint8_t* q = static_cast<const uint8_t*>(a.queries) + row * row_bytes;
     const size_t start = group * pairs * Kv::kUnitBytes;
     const uint8_t* keys[B];
@@ -106,7 +107,7 @@ template <class Kv, int M, int B> QB_INLINE void score_tile(const ChunkArgs& a, 
             if (row == 0) fetch_unit<Kv>(unit + segment_bytes<Kv>(a.head_dim));
 #pragma GCC unroll 6
             for (int m = 0; m < M; m++)
-                acc[m][b] = Kv::multiply(acc[m][b], unit, q + m * row_bytes + d * 2 * Kv::kValueBytes);
+                acc[m][b] = Kv::multiply(acc[m][b], unit, q + m * row_bytes + d * 2 * Kv::kOperandBytes);
         }
     for (int m = 0; m < M; m++)
         for (int b = 0; b < B; b++) store(&s.scores[row + m][b * kBlock + group * 16], acc[m][b]);
@@ -144,9 +145,9 @@ QB_INLINE void softmax_row(float* scores, uint8_t* weights, int begin, int visib
     const F scale = set(scale_log2), shift = set(-largest * scale_log2);
     F total = set(0.0f);
     for (int v = 0; v < vectors; v += 2) {
-        uint8_t* w = weights + v * 16 * Kv::kValueBytes;
-        Kv::round(exp2(fma(load(scores + v * 16), scale, shift)), w);
-        Kv::round(exp2(fma(load(scores + v * 16 + 16), scale, shift)), w + 16 * Kv::kValueBytes);
+        uint8_t* w = weights + v * 16 * Kv::kOperandBytes;
+        Kv::operands(exp2(fma(load(scores + v * 16), scale, shift)), w);
+        Kv::operands(exp2(fma(load(scores + v * 16 + 16), scale, shift)), w + 16 * Kv::kOperandBytes);
         total = Kv::accumulate(total, w);
     }
     *max_out = largest;
@@ -175,7 +176,7 @@ QB_INLINE void value_tile(const ChunkArgs& a, const AttendScratch& s, int row, i
 #pragma GCC unroll 6
                 for (int m = 0; m < M; m++)
                     acc[m][v] = Kv::multiply(acc[m][v], unit + v * Kv::kUnitBytes,
-                                             s.weights[row + m] + (b * kBlock + 2 * t) * Kv::kValueBytes);
+                                             s.weights[row + m] + (b * kBlock + 2 * t) * Kv::kOperandBytes);
         }
     for (int m = 0; m < M; m++)
         for (int v = 0; v < V; v++)
@@ -224,7 +225,7 @@ template <class Kv, int B> static void attend_blocks(const ChunkArgs& a) {
             softmax_row<Kv>(s.scores[row], s.weights[row], begin, visible, B * 4, a.scale_log2, a.max + row,
                             a.sum + row);
         } else
-            __builtin_memset(s.weights[row], 0, B * kBlock * Kv::kValueBytes);
+            __builtin_memset(s.weights[row], 0, B * kBlock * Kv::kOperandBytes);
     }
     all_rows<Kv, B, true>(a, s, 0);
 }

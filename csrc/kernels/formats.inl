@@ -255,18 +255,21 @@ struct E4m3 {
 
 struct Bf16 {
     static constexpr int kUnit = 2, kUnitBytes = 64;  // k and bytes of 16 rows
+    static constexpr size_t kOperandBytes = kPairBytes;
     QB_INLINE F multiply(F acc, const uint8_t* w, const uint8_t* x) {
         return dot2(acc, load_pairs(w), broadcast_pair(x));
     }
 };
 struct F16 {
     static constexpr int kUnit = 1, kUnitBytes = 32;
+    static constexpr size_t kOperandBytes = 4;
     QB_INLINE F multiply(F acc, const uint8_t* w, const uint8_t* x) {
         return fma(load_half(reinterpret_cast<const uint16_t*>(w)), set(*reinterpret_cast<const float*>(x)), acc);
     }
 };
 struct F32 {
     static constexpr int kUnit = 1, kUnitBytes = 64;
+    static constexpr size_t kOperandBytes = 4;
     QB_INLINE F multiply(F acc, const uint8_t* w, const uint8_t* x) {
         return fma(load(reinterpret_cast<const float*>(w)), set(*reinterpret_cast<const float*>(x)), acc);
     }

@@ -7,12 +7,14 @@
 namespace qb::QB_ISA {
 
 namespace {
+// in the order in which they need each other
+#include "kernels/pairs.inl"
 #include "kernels/formats.inl"
 #include "kernels/rows.inl"
-// rows.inl defines gated and tanh, which linear.inl and attention.inl need
 #include "kernels/attention.inl"
 #include "kernels/encode.inl"
 #include "kernels/linear.inl"
+#include "kernels/expanded.inl"
 #include "kernels/states.inl"
 }  // namespace
 
@@ -22,6 +24,8 @@ namespace {
 extern const Kernels table;
 const Kernels table = {
     .name = QB_STRING(QB_ISA),
+    .pair_bytes = kPairBytes,
+    .operand_bytes = {Bf16Kv::kOperandBytes, F32Kv::kOperandBytes},
     .linear = {linear<F32>,  linear<F16>,   linear<Bf16>,  linear<Q8_0>, linear<Q4_0>, linear<Q4_1>,
                linear<Nf4>,  linear<Fp4>,   linear<Q4_K>,  linear<Q6_K>, linear<Q5_0>, linear<Q5_1>,
                linear<Q5_K>, linear<Iq4Nl>, linear<Mxfp4>, linear<U4z>,  linear<U8z>,  linear<E4m3>,
@@ -48,6 +52,7 @@ const Kernels table = {
                     linear<Wide<Q2_K>>,
                     linear<Wide<Q3_K>>,
                     linear<Wide<Iq4Xs>>},
+    .linear_scratch_bytes = linear_scratch_bytes,
     .prepare = prepare,
     .normalise = normalise,
     .add = add_rows,

@@ -6,6 +6,7 @@
 //              f = fma(dot, w_scale, f) and f = fma(min, x_sum, f); for q6_k, s8_k, q2_k and q3_k per half of a group
 //   float:     four chains over units 0,1,2,3 mod 4, joined as (0 + 1) + (2 + 3)
 //   scaled:    per block of 64 four such chains over its floats, then f = fma(scale, joined, f)
+// This file has the tiles of up to kTile tokens, which decode weights on their way; expanded.inl those for more.
 
 // The weights that a thread reads once, from memory: up to `end`, and on from there + `jump`, which may be the next
 // instruction's. They are fetched into the second-level cache `ahead` bytes before they are wanted (docs/journal.md,
@@ -21,127 +22,97 @@ struct Reading {
     }
 };
 
-// The integer dots of one group: of 32 k of M tokens with 16 rows of each of N panels.
-template <class Format, int M, int N>
-QB_INLINE void group_dots(const uint8_t* group, size_t stride, const uint8_t* values, I (&dots)[M][N]) {
-    for (int m = 0; m < M; m++)
-        for (int n = 0; n < N; n++) dots[m][n] = zero_i();
+// The integer dots of one group: of 32 k of M tokens with 16 rows.
+template <class Format, int M> QB_INLINE void group_dots(const uint8_t* group, const uint8_t* values, I (&dots)[M]) {
+    for (int m = 0; m < M; m++) dots[m] = zero_i();
     if constexpr (M == 1 && kDotsUpper && requires { Format::nibbles(group, 0); }) {
         // High nibbles stay where they are, at 16 times their value; with one token, that many shifts count.
-        I upper[N];
-        for (int n = 0; n < N; n++) upper[n] = zero_i();
+        I upper = zero_i();
 #pragma GCC unroll 4
-        for (int j = 0; j < 4; j++)
-            for (int n = 0; n < N; n++) {
-                const Bytes both = Format::nibbles(group + n * stride, j);
-                dots[0][n] = dot4(dots[0][n], low_nibbles(both), broadcast4(values + 8 * j));
-                upper[n] = dot4(upper[n], upper_nibbles(both), broadcast4(values + 8 * j + 4));
-            }
-        for (int n = 0; n < N; n++) dots[0][n] = add_i(dots[0][n], shift_right<4>(upper[n]));
+        for (int j = 0; j < 4; j++) {
+            const Bytes both = Format::nibbles(group, j);
+            dots[0] = dot4(dots[0], low_nibbles(both), broadcast4(values + 8 * j));
+            upper = dot4(upper, upper_nibbles(both), broadcast4(values + 8 * j + 4));
+        }
+        dots[0] = add_i(dots[0], shift_right<4>(upper));
     } else {
 #pragma GCC unroll 4
         for (int j = 0; j < 4; j++) {
-            Bytes w[N], w_next[N];
-            for (int n = 0; n < N; n++) Format::vectors(group + n * stride, j, w[n], w_next[n]);
-            for (int m = 0; m < M; m++) {
-                I x4 = broadcast4(values + (2 * j * M + m) * 4);
-                for (int n = 0; n < N; n++) dots[m][n] = Format::dot(dots[m][n], w[n], x4);
-            }
-            for (int m = 0; m < M; m++) {
-                I x4 = broadcast4(values + ((2 * j + 1) * M + m) * 4);
-                for (int n = 0; n < N; n++) dots[m][n] = Format::dot(dots[m][n], w_next[n], x4);
-            }
+            Bytes w, w_next;
+            Format::vectors(group, j, w, w_next);
+            for (int m = 0; m < M; m++) dots[m] = Format::dot(dots[m], w, broadcast4(values + (2 * j * M + m) * 4));
+            for (int m = 0; m < M; m++)
+                dots[m] = Format::dot(dots[m], w_next, broadcast4(values + ((2 * j + 1) * M + m) * 4));
         }
     }
 }
 
-template <class Format, int M, int N>
-QB_INLINE void integer_tile(const uint8_t* panels, size_t stride, const uint8_t* x, size_t inputs,
-                            const Reading& reading, F (&f)[M][N]) {
-    const size_t groups = inputs / kGroup;
-    const uint8_t* scales = x + inputs * M;  // per group [M] scale, [M] scale * sum, [M] sum, [M] sum of the first half
-    for (int m = 0; m < M; m++)
-        for (int n = 0; n < N; n++) f[m][n] = set(0.0f);
-    typename Format::Head heads[N];
-    for (size_t g = 0; g < groups; g++) {
-        const uint8_t* group = Format::group(panels, g, Format::kGroupBytes);
-        const uint8_t* values = x + g * kGroup * M;
-        if (g % Format::kGroupsAHead == 0)
-            for (int n = 0; n < N; n++) heads[n] = Format::head(group + n * stride);
-        if constexpr (N == 1) reading.fetch_behind(group, Format::kGroupBytes);
-        I dots[M][N];
-        group_dots<Format, M, N>(group, stride, values, dots);
+template <class Format, int M>
+QB_INLINE void integer_tile(const uint8_t* panel, const uint8_t* x, size_t inputs, const Reading& reading, F (&f)[M]) {
+    const uint8_t* scales = x + inputs * M;  // per group [M] scale, [M] scale * sum, [M] bias, [M] of the first half
+    for (int m = 0; m < M; m++) f[m] = set(0.0f);
+    typename Format::Head head;
+    for (size_t g = 0; g < inputs / kGroup; g++) {
+        const uint8_t* group = Format::group(panel, g, Format::kGroupBytes);
+        if (g % Format::kGroupsAHead == 0) head = Format::head(group);
+        reading.fetch_behind(group, Format::kGroupBytes);
+        I dots[M];
+        group_dots<Format, M>(group, x + g * kGroup * M, dots);
         const float* scale = reinterpret_cast<const float*>(scales + g * M * 16);
-        for (int n = 0; n < N; n++) {
-            const F w_scale = Format::scale(group + n * stride, heads[n]);
-            for (int m = 0; m < M; m++) {
-                I dot = dots[m][n];
-                if constexpr (Format::kZeroShift >= 0)
-                    dot = sub_i(dot, shift_left<Format::kZeroShift>(broadcast4(scale + 2 * M + m)));
-                f[m][n] = fma(to_float(dot), mul(w_scale, set(scale[m])), f[m][n]);
-                if constexpr (Format::kHasMin)
-                    f[m][n] = fma(Format::min(group + n * stride, heads[n]), set(scale[M + m]), f[m][n]);
-            }
+        const F w_scale = Format::scale(group, head);
+        for (int m = 0; m < M; m++) {
+            I dot = dots[m];
+            if constexpr (Format::kZeroShift >= 0)
+                dot = add_i(dot, shift_right<7 - Format::kZeroShift>(broadcast4(scale + 2 * M + m)));
+            f[m] = fma(to_float(dot), mul(w_scale, set(scale[m])), f[m]);
+            if constexpr (Format::kHasMin) f[m] = fma(Format::min(group, head), set(scale[M + m]), f[m]);
         }
     }
 }
 
 // Groups of 32 whose halves have a scale each: the scaled dot stays below 2^24, which float32 holds exactly.
-template <class Format, int M, int N>
-QB_INLINE void halves_tile(const uint8_t* panels, size_t stride, const uint8_t* x, size_t inputs,
-                           const Reading& reading, F (&f)[M][N]) {
+template <class Format, int M>
+QB_INLINE void halves_tile(const uint8_t* panel, const uint8_t* x, size_t inputs, const Reading& reading, F (&f)[M]) {
     const uint8_t* scales = x + inputs * M;  // as in integer_tile
-    for (int m = 0; m < M; m++)
-        for (int n = 0; n < N; n++) f[m][n] = set(0.0f);
-    typename Format::Head heads[N];
+    for (int m = 0; m < M; m++) f[m] = set(0.0f);
+    typename Format::Head head;
     for (size_t g = 0; g < inputs / kGroup; g++) {
-        const uint8_t* group = Format::group(panels, g, Format::kGroupBytes);
+        const uint8_t* group = Format::group(panel, g, Format::kGroupBytes);
         const uint8_t* values = x + g * kGroup * M;
         const float* scale = reinterpret_cast<const float*>(scales + g * M * 16);
-        if (g % Format::kGroupsAHead == 0)
-            for (int n = 0; n < N; n++) heads[n] = Format::head(group + n * stride);
-        if constexpr (N == 1) reading.fetch_behind(group, Format::kGroupBytes);
-        I whole[M][N], least[M][N];
+        if (g % Format::kGroupsAHead == 0) head = Format::head(group);
+        reading.fetch_behind(group, Format::kGroupBytes);
+        I whole[M], least[M];
 #pragma GCC unroll 2
         for (int half = 0; half < 2; half++) {
-            I dots[M][N];
-            for (int m = 0; m < M; m++)
-                for (int n = 0; n < N; n++) dots[m][n] = zero_i();
+            I dots[M];
+            for (int m = 0; m < M; m++) dots[m] = zero_i();
 #pragma GCC unroll 2
             for (int j = 2 * half; j < 2 * half + 2; j++) {
-                Bytes w[N], w_next[N];
-                for (int n = 0; n < N; n++) Format::vectors(group + n * stride, j, w[n], w_next[n]);
-                for (int m = 0; m < M; m++) {
-                    I x4 = broadcast4(values + (2 * j * M + m) * 4);
-                    for (int n = 0; n < N; n++) dots[m][n] = Format::dot(dots[m][n], w[n], x4);
-                    x4 = broadcast4(values + ((2 * j + 1) * M + m) * 4);
-                    for (int n = 0; n < N; n++) dots[m][n] = Format::dot(dots[m][n], w_next[n], x4);
-                }
+                Bytes w, w_next;
+                Format::vectors(group, j, w, w_next);
+                for (int m = 0; m < M; m++) dots[m] = Format::dot(dots[m], w, broadcast4(values + (2 * j * M + m) * 4));
+                for (int m = 0; m < M; m++)
+                    dots[m] = Format::dot(dots[m], w_next, broadcast4(values + ((2 * j + 1) * M + m) * 4));
             }
+            const I by = load_s8(group + half * 16);
             for (int m = 0; m < M; m++) {
                 const I first = broadcast4(scale + 3 * M + m);
-                const I sum = half ? sub_i(broadcast4(scale + 2 * M + m), first) : first;
-                for (int n = 0; n < N; n++) {
-                    const I by = load_s8(group + n * stride + half * 16);
-                    I dot = dots[m][n];
-                    if constexpr (Format::kHalfZeroShift >= 0)
-                        dot = sub_i(dot, shift_left<Format::kHalfZeroShift>(sum));
-                    dot = mul_i(dot, by);
-                    whole[m][n] = half ? add_i(whole[m][n], dot) : dot;
-                    if constexpr (requires { Format::kHalfMin; }) {
-                        const I low = mul_i(load_s8(group + n * stride + 32 + half * 16), sum);
-                        least[m][n] = half ? add_i(least[m][n], low) : low;
-                    }
+                const I bias = half ? sub_i(broadcast4(scale + 2 * M + m), first) : first;
+                I dot = dots[m];
+                if constexpr (Format::kHalfZeroShift >= 0) dot = add_i(dot, shift_right<7 - Format::kHalfZeroShift>(bias));
+                dot = mul_i(dot, by);
+                whole[m] = half ? add_i(whole[m], dot) : dot;
+                if constexpr (requires { Format::kHalfMin; }) {
+                    const I low = mul_i(load_s8(group + 32 + half * 16), shift_right<7>(bias));
+                    least[m] = half ? sub_i(least[m], low) : sub_i(zero_i(), low);
                 }
             }
         }
-        for (int n = 0; n < N; n++) {
-            const F factor = heads[n].factor;
-            for (int m = 0; m < M; m++) f[m][n] = fma(to_float(whole[m][n]), mul(factor, set(scale[m])), f[m][n]);
-            if constexpr (requires { Format::kHalfMin; }) {
-                for (int m = 0; m < M; m++)
-                    f[m][n] = fma(to_float(least[m][n]), mul(heads[n].least, set(scale[m])), f[m][n]);
-            }
+        for (int m = 0; m < M; m++) {
+            f[m] = fma(to_float(whole[m]), mul(head.factor, set(scale[m])), f[m]);
+            if constexpr (requires { Format::kHalfMin; })
+                f[m] = fma(to_float(least[m]), mul(head.least, set(scale[m])), f[m]);
         }
     }
 }
@@ -163,219 +134,165 @@ template <class Quantized> struct Wide {
 };
 
 // acc += the weights of one vector (k of 4 each) times their two units of x.
-template <int M, int N> QB_INLINE void multiply_wide(F (&acc)[2][M][N], const Bytes (&w)[N], const uint8_t* units) {
-    for (int n = 0; n < N; n++) {
-        const Pairs even = even_pairs(w[n]), odd = odd_pairs(w[n]);
-        for (int m = 0; m < M; m++) {
-            acc[0][m][n] = dot2(acc[0][m][n], even, broadcast_pair(units + m * 4));
-            acc[1][m][n] = dot2(acc[1][m][n], odd, broadcast_pair(units + (M + m) * 4));
-        }
+template <int M> QB_INLINE void multiply_wide(F (&acc)[2][M], Bytes w, const uint8_t* units) {
+    const Pairs even = pairs_of(even_bytes(w)), odd = pairs_of(odd_bytes(w));
+    for (int m = 0; m < M; m++) {
+        acc[0][m] = dot2(acc[0][m], even, broadcast_pair(units + m * kPairBytes));
+        acc[1][m] = dot2(acc[1][m], odd, broadcast_pair(units + (M + m) * kPairBytes));
     }
 }
 
-template <class Format, int M, int N>
-QB_INLINE void wide_tile(const uint8_t* panels, size_t stride, const uint8_t* x, size_t inputs, const Reading& reading,
-                         F (&f)[M][N]) {
+template <class Format, int M>
+QB_INLINE void wide_tile(const uint8_t* panel, const uint8_t* x, size_t inputs, const Reading& reading, F (&f)[M]) {
     using Weights = typename Format::Weights;
     constexpr int kParts = Format::kHalves ? 2 : 1, kPieces = Format::kBytes ? 2 : 1;
-    const float* sums = reinterpret_cast<const float*>(x + inputs * 2 * M);  // per group [2 halves][M]
-    for (int m = 0; m < M; m++)
-        for (int n = 0; n < N; n++) f[m][n] = set(0.0f);
-    typename Weights::Head heads[N];
+    const float* sums = reinterpret_cast<const float*>(x + inputs / 2 * kPairBytes * M);  // per group [2 halves][M]
+    for (int m = 0; m < M; m++) f[m] = set(0.0f);
+    typename Weights::Head head;
     for (size_t g = 0; g < inputs / kGroup; g++, sums += 2 * M) {
-        const uint8_t* group = Weights::group(panels, g, Weights::kGroupBytes);
-        const uint8_t* values = x + g * kGroup * 2 * M;
-        if (g % Weights::kGroupsAHead == 0)
-            for (int n = 0; n < N; n++) heads[n] = Weights::head(group + n * stride);
-        if constexpr (N == 1) reading.fetch_behind(group, Weights::kGroupBytes);
+        const uint8_t* group = Weights::group(panel, g, Weights::kGroupBytes);
+        const uint8_t* values = x + g * kGroup / 2 * kPairBytes * M;
+        if (g % Weights::kGroupsAHead == 0) head = Weights::head(group);
+        reading.fetch_behind(group, Weights::kGroupBytes);
         for (int part = 0; part < kParts; part++) {
-            F acc[kPieces][2][M][N];
+            F acc[kPieces][2][M];
             for (int piece = 0; piece < kPieces; piece++)
                 for (int odd = 0; odd < 2; odd++)
-                    for (int m = 0; m < M; m++)
-                        for (int n = 0; n < N; n++) acc[piece][odd][m][n] = set(0.0f);
+                    for (int m = 0; m < M; m++) acc[piece][odd][m] = set(0.0f);
 #pragma GCC unroll 4
             for (int j = part * 2; j < (kParts == 1 ? 4 : part * 2 + 2); j++) {
-                Bytes w[2][N];
-                for (int n = 0; n < N; n++) Weights::vectors(group + n * stride, j, w[0][n], w[1][n]);
+                Bytes w[2];
+                Weights::vectors(group, j, w[0], w[1]);
                 for (int v = 0; v < 2; v++) {
-                    const uint8_t* units = values + (4 * j + 2 * v) * M * 4;
+                    const uint8_t* units = values + (4 * j + 2 * v) * M * kPairBytes;
                     if constexpr (Format::kBytes) {
-                        Bytes low[N], high[N];
-                        for (int n = 0; n < N; n++) low[n] = low_nibbles(w[v][n]), high[n] = high_nibbles(w[v][n]);
-                        multiply_wide<M, N>(acc[0], low, units);
-                        multiply_wide<M, N>(acc[1], high, units);
+                        multiply_wide<M>(acc[0], low_nibbles(w[v]), units);
+                        multiply_wide<M>(acc[1], high_nibbles(w[v]), units);
                     } else {
-                        multiply_wide<M, N>(acc[0], w[v], units);
+                        multiply_wide<M>(acc[0], w[v], units);
                     }
                 }
             }
-            for (int n = 0; n < N; n++) {
-                const uint8_t* own = group + n * stride;
-                const F scale = [&] {
-                    if constexpr (Format::kHalves)
-                        return mul(heads[n].factor, to_float(load_s8(own + part * 16)));
-                    else
-                        return Weights::scale(own, heads[n]);
-                }();
-                for (int m = 0; m < M; m++) {
-                    const F sum = set(Format::kHalves ? sums[part * M + m] : sums[m] + sums[M + m]);
-                    F dot = add(acc[0][0][m][n], acc[0][1][m][n]);
-                    if constexpr (Format::kBytes) dot = fma(add(acc[1][0][m][n], acc[1][1][m][n]), set(16.0f), dot);
-                    dot = fma(set(-Format::kOffset), sum, dot);
-                    f[m][n] = fma(dot, scale, f[m][n]);
-                    if constexpr (requires { Weights::kHalfMin; }) {
-                        const F least = mul(heads[n].least, to_float(load_s8(own + 32 + part * 16)));
-                        f[m][n] = fma(least, sum, f[m][n]);
-                    } else if constexpr (!Format::kHalves) {
-                        if constexpr (Weights::kHasMin) f[m][n] = fma(Weights::min(own, heads[n]), sum, f[m][n]);
-                    }
+            const F scale = [&] {
+                if constexpr (Format::kHalves)
+                    return mul(head.factor, to_float(load_s8(group + part * 16)));
+                else
+                    return Weights::scale(group, head);
+            }();
+            for (int m = 0; m < M; m++) {
+                const F sum = set(Format::kHalves ? sums[part * M + m] : sums[m] + sums[M + m]);
+                F dot = add(acc[0][0][m], acc[0][1][m]);
+                if constexpr (Format::kBytes) dot = fma(add(acc[1][0][m], acc[1][1][m]), set(16.0f), dot);
+                dot = fma(set(-Format::kOffset), sum, dot);
+                f[m] = fma(dot, scale, f[m]);
+                if constexpr (requires { Weights::kHalfMin; }) {
+                    const F least = mul(head.least, to_float(load_s8(group + 32 + part * 16)));
+                    f[m] = fma(least, sum, f[m]);
+                } else if constexpr (!Format::kHalves) {
+                    if constexpr (Weights::kHasMin) f[m] = fma(Weights::min(group, head), sum, f[m]);
                 }
             }
         }
     }
 }
 
-template <class Format, int M, int N>
-QB_INLINE void float_tile(const uint8_t* panels, size_t stride, const uint8_t* x, size_t inputs, const Reading& reading,
-                          F (&f)[M][N]) {
-    F chains[4][M][N];
+template <class Format, int M>
+QB_INLINE void float_tile(const uint8_t* panel, const uint8_t* x, size_t inputs, const Reading& reading, F (&f)[M]) {
+    F chains[4][M];
     for (int c = 0; c < 4; c++)
-        for (int m = 0; m < M; m++)
-            for (int n = 0; n < N; n++) chains[c][m][n] = set(0.0f);
+        for (int m = 0; m < M; m++) chains[c][m] = set(0.0f);
     const size_t units = inputs / Format::kUnit;  // a multiple of 4
     for (size_t u = 0; u < units; u += 4) {
-        if constexpr (N == 1) reading.fetch_behind(panels + u * Format::kUnitBytes, 4 * Format::kUnitBytes);
+        reading.fetch_behind(panel + u * Format::kUnitBytes, 4 * Format::kUnitBytes);
 #pragma GCC unroll 4
         for (int c = 0; c < 4; c++)
             for (int m = 0; m < M; m++)
-                for (int n = 0; n < N; n++)
-                    chains[c][m][n] = Format::multiply(
-                        chains[c][m][n], panels + n * stride + (u + c) * Format::kUnitBytes, x + ((u + c) * M + m) * 4);
+                chains[c][m] = Format::multiply(chains[c][m], panel + (u + c) * Format::kUnitBytes,
+                                                x + ((u + c) * M + m) * Format::kOperandBytes);
     }
-    for (int m = 0; m < M; m++)
-        for (int n = 0; n < N; n++)
-            f[m][n] = add(add(chains[0][m][n], chains[1][m][n]), add(chains[2][m][n], chains[3][m][n]));
+    for (int m = 0; m < M; m++) f[m] = add(add(chains[0][m], chains[1][m]), add(chains[2][m], chains[3][m]));
 }
 
-template <class Format, int M, int N>
-QB_INLINE void scaled_tile(const uint8_t* panels, size_t stride, const uint8_t* x, size_t inputs,
-                           const Reading& reading, F (&f)[M][N]) {
+template <class Format, int M>
+QB_INLINE void scaled_tile(const uint8_t* panel, const uint8_t* x, size_t inputs, const Reading& reading, F (&f)[M]) {
     Format weights;
-    for (int n = 0; n < N; n++) {
-        for (int m = 0; m < M; m++) f[m][n] = set(0.0f);
-        for (size_t b = 0; b < inputs / Format::kValues; b++) {
-            const uint8_t* block = panels + n * stride + b * Format::kBlockBytes;
-            const uint8_t* values = x + b * Format::kValues * M * 4;
-            if constexpr (N == 1) reading.fetch_behind(block, Format::kBlockBytes);
-            F chains[4][M];
-            for (int c = 0; c < 4; c++)
-                for (int m = 0; m < M; m++) chains[c][m] = set(0.0f);
-            for (int j = 0; j < Format::kValues / 8; j++) {
-                weights.begin(block, j);
+    for (int m = 0; m < M; m++) f[m] = set(0.0f);
+    for (size_t b = 0; b < inputs / Format::kValues; b++) {
+        const uint8_t* block = panel + b * Format::kBlockBytes;
+        const uint8_t* values = x + b * Format::kValues * M * 4;
+        reading.fetch_behind(block, Format::kBlockBytes);
+        F chains[4][M];
+        for (int c = 0; c < 4; c++)
+            for (int m = 0; m < M; m++) chains[c][m] = set(0.0f);
+        for (int j = 0; j < Format::kValues / 8; j++) {
+            weights.begin(block, j);
 #pragma GCC unroll 8
-                for (int i = 0; i < 8; i++) {
-                    const F w = weights.next();
-                    for (int m = 0; m < M; m++) {
-                        const F v = set(*reinterpret_cast<const float*>(values + ((j * 8 + i) * M + m) * 4));
-                        chains[i & 3][m] = fma(w, v, chains[i & 3][m]);
-                    }
+            for (int i = 0; i < 8; i++) {
+                const F w = weights.next();
+                for (int m = 0; m < M; m++) {
+                    const F v = set(*reinterpret_cast<const float*>(values + ((j * 8 + i) * M + m) * 4));
+                    chains[i & 3][m] = fma(w, v, chains[i & 3][m]);
                 }
             }
-            F scale = load(reinterpret_cast<const float*>(block));
-            if constexpr (Format::kFactor != 1) scale = mul(scale, set(Format::kFactor));
-            for (int m = 0; m < M; m++) {
-                const F sum = add(add(chains[0][m], chains[1][m]), add(chains[2][m], chains[3][m]));
-                f[m][n] = fma(scale, sum, f[m][n]);
-            }
+        }
+        F scale = load(reinterpret_cast<const float*>(block));
+        if constexpr (Format::kFactor != 1) scale = mul(scale, set(Format::kFactor));
+        for (int m = 0; m < M; m++) {
+            const F sum = add(add(chains[0][m], chains[1][m]), add(chains[2][m], chains[3][m]));
+            f[m] = fma(scale, sum, f[m]);
         }
     }
-}
-
-template <class Format, int M, int N>
-QB_INLINE void tile(const uint8_t* panels, size_t stride, const uint8_t* x, size_t inputs, const Reading& reading,
-                    F (&f)[M][N]) {
-    if constexpr (requires { typename Format::Weights; })
-        wide_tile<Format, M, N>(panels, stride, x, inputs, reading, f);
-    else if constexpr (requires { Format::kHalfZeroShift; })
-        halves_tile<Format, M, N>(panels, stride, x, inputs, reading, f);
-    else if constexpr (requires { Format::kGroupBytes; })
-        integer_tile<Format, M, N>(panels, stride, x, inputs, reading, f);
-    else if constexpr (requires { Format::kValues; })
-        scaled_tile<Format, M, N>(panels, stride, x, inputs, reading, f);
-    else
-        float_tile<Format, M, N>(panels, stride, x, inputs, reading, f);
 }
 
 QB_INLINE Reading reading(const LinearArgs& a) { return {a.read_end, a.read_next - a.read_end, a.read_ahead}; }
 
-// M tokens from `token` on times N adjacent panels from `panel` on.
-template <class Format, int M, int N>
-__attribute__((noinline)) void linear_tile(const LinearArgs& a, size_t token, size_t panel) {
-    F f[M][N];
-    const uint8_t* x = a.activations + token * a.token_bytes;
-    tile<Format, M, N>(a.weights + panel * a.panel_stride, a.panel_stride, x, a.inputs, reading(a), f);
-    for (int m = 0; m < M; m++)
-        for (int n = 0; n < N; n++) {
-            const size_t column = (panel + n) * kLanes, at = (token + m) * a.out_stride + column;
-            if (a.bias) f[m][n] = add(load(a.bias + column), f[m][n]);
-            if (a.residual) f[m][n] = add(load(a.residual + at), f[m][n]);
-            store(a.out + at, f[m][n]);
-        }
-}
-
 // The dots of M tokens with one panel. Not part of its caller: two loops in one function get too few registers.
 template <class Format, int M>
-__attribute__((noinline)) void panel_tile(const LinearArgs& a, const uint8_t* panel, const uint8_t* x, F (&f)[M][1]) {
-    tile<Format, M, 1>(panel, a.panel_stride, x, a.inputs, reading(a), f);
-}
-
-// M tokens times the gate and up panels of one output panel.
-template <class Format, int M>
-__attribute__((noinline)) void gated_tile(const LinearArgs& a, size_t token, size_t panel) {
-    F gate[M][1], up[M][1];
-    const uint8_t* x = a.activations + token * a.token_bytes;
-    const uint8_t* w = a.weights + 2 * panel * a.panel_stride;
-    if (kLinearPanels == 2 && a.tokens > kTile) {
-        F both[M][2];
-        tile<Format, M, 2>(w, a.panel_stride, x, a.inputs, reading(a), both);
-        for (int m = 0; m < M; m++) gate[m][0] = both[m][0], up[m][0] = both[m][1];
-    } else {
-        panel_tile<Format, M>(a, w, x, gate);
-        panel_tile<Format, M>(a, w + a.panel_stride, x, up);
-    }
-    for (int m = 0; m < M; m++) {
-        F g = gate[m][0], u = up[m][0];
-        if (a.bias) g = add(load(a.bias + panel * kLanes), g);
-        if (a.up_bias) u = add(load(a.up_bias + panel * kLanes), u);
-        store(a.out + (token + m) * a.out_stride + panel * kLanes, gated(a.nonlinearity, a.limit, g, u));
-    }
-}
-
-template <class Format, int M> void linear_panels(const LinearArgs& a, size_t token, size_t panel, size_t count) {
-    if (a.gated)
-        for (size_t p = panel; p < panel + count; p++) gated_tile<Format, M>(a, token, p);
-    else if (count == 2 && kLinearPanels == 2 && a.tokens > kTile)
-        linear_tile<Format, M, kLinearPanels>(a, token, panel);
+__attribute__((noinline)) void panel_tile(const LinearArgs& a, const uint8_t* panel, const uint8_t* x, F (&f)[M]) {
+    if constexpr (requires { typename Format::Weights; })
+        wide_tile<Format, M>(panel, x, a.inputs, reading(a), f);
+    else if constexpr (requires { Format::kHalfZeroShift; })
+        halves_tile<Format, M>(panel, x, a.inputs, reading(a), f);
+    else if constexpr (requires { Format::kGroupBytes; })
+        integer_tile<Format, M>(panel, x, a.inputs, reading(a), f);
+    else if constexpr (requires { Format::kValues; })
+        scaled_tile<Format, M>(panel, x, a.inputs, reading(a), f);
     else
-        for (size_t p = panel; p < panel + count; p++) linear_tile<Format, M, 1>(a, token, p);
+        float_tile<Format, M>(panel, x, a.inputs, reading(a), f);
 }
 
-template <class Format> void linear(const LinearArgs& a, size_t begin, size_t end) {
-    // Activations are walked in stretches that stay in the second-level cache while panels stream past.
-    const size_t stretch = (512 * 1024 / a.token_bytes + kTile) / kTile * kTile;
-    for (size_t first = 0; first < a.tokens; first += stretch) {
-        const size_t last = first + stretch < a.tokens ? first + stretch : a.tokens;
-        for (size_t panel = begin; panel < end; panel += 2) {
-            const size_t count = end - panel < 2 ? 1 : 2;
-            size_t token = first;
-            for (; token + kTile <= last; token += kTile) linear_panels<Format, kTile>(a, token, panel, count);
-            switch (last - token) {
-                case 3: linear_panels<Format, 3>(a, token, panel, count); break;
-                case 2: linear_panels<Format, 2>(a, token, panel, count); break;
-                case 1: linear_panels<Format, 1>(a, token, panel, count); break;
-                default: break;
-            }
-        }
+// What becomes of one token's dots with 16 rows, or with a gate's and those of its partner.
+static void finish_panel(const LinearArgs& a, size_t token, size_t panel, F dots) {
+    const size_t column = panel * kLanes, at = token * a.out_stride + column;
+    if (a.bias) dots = add(load(a.bias + column), dots);
+    if (a.residual) dots = add(load(a.residual + at), dots);
+    store(a.out + at, dots);
+}
+
+static void finish_gated(const LinearArgs& a, size_t token, size_t panel, F gate, F up) {
+    if (a.bias) gate = add(load(a.bias + panel * kLanes), gate);
+    if (a.up_bias) up = add(load(a.up_bias + panel * kLanes), up);
+    store(a.out + token * a.out_stride + panel * kLanes, gated(a.nonlinearity, a.limit, gate, up));
+}
+
+// M tokens from `token` on times the panels of one column of outputs.
+template <class Format, int M> void few_tokens(const LinearArgs& a, size_t token, size_t panel) {
+    const uint8_t* x = a.activations + token * a.token_bytes;
+    F f[M], up[M];
+    if (!a.gated) {
+        panel_tile<Format, M>(a, a.weights + panel * a.panel_stride, x, f);
+        for (int m = 0; m < M; m++) finish_panel(a, token + m, panel, f[m]);
+        return;
     }
+    const uint8_t* gate = a.weights + 2 * panel * a.panel_stride;
+    panel_tile<Format, M>(a, gate, x, f);
+    panel_tile<Format, M>(a, gate + a.panel_stride, x, up);
+    for (int m = 0; m < M; m++) finish_gated(a, token + m, panel, f[m], up[m]);
+}
+
+// Activations are walked in stretches that stay in the second-level cache while panels stream past.
+constexpr size_t kStretchTokens = 256;
+QB_INLINE size_t stretch_tokens(const LinearArgs& a) {
+    const size_t most = 512 * 1024 / a.token_bytes;
+    return (most < kStretchTokens ? most + kTile : kStretchTokens) / kTile * kTile;
 }

@@ -180,8 +180,8 @@ static void rope_pairs(const float* x, const float* cos, const float* sin, int d
 }
 
 // 32 floats to int8 with one scale: q = round(x * 127 / max|x|), x ~ q * scale.
-QB_INLINE void quantize_group(const float* x, int8_t* q, float* scale, float* scaled_sum, int32_t* total,
-                              int32_t* first) {
+QB_INLINE void quantize_group(const float* x, int8_t* q, float* scale, float* scaled_sum, int32_t* bias,
+                              int32_t* first_bias) {
     F a = load(x), b = load(x + 16);
     const float largest = highest(max(abs(a), abs(b)));
     const float d = largest / 127.0f;
@@ -189,10 +189,11 @@ QB_INLINE void quantize_group(const float* x, int8_t* q, float* scale, float* sc
     I qa = to_int(mul(a, inverse)), qb = to_int(mul(b, inverse));
     store_int8(q, qa);
     store_int8(q + 16, qb);
-    *total = sum_i(add_i(qa, qb));
-    *first = sum_i(qa);
+    const int32_t first = sum_i(qa), total = first + sum_i(qb);
+    *bias = -128 * total;
+    *first_bias = -128 * first;
     *scale = d;
-    *scaled_sum = d * static_cast<float>(*total);
+    *scaled_sum = d * static_cast<float>(total);
 }
 
 static void prepare(Activation type, const float* x, size_t stride, size_t inputs, int m, const Norm* norm,
@@ -209,37 +210,39 @@ static void prepare(Activation type, const float* x, size_t stride, size_t input
                 for (size_t g = 0; g < padded / kGroup; g++) {
                     int8_t q[kGroup];
                     float scale, scaled_sum;
-                    int32_t total, first;
-                    quantize_group(values + g * kGroup, q, &scale, &scaled_sum, &total, &first);
+                    int32_t bias, first_bias;
+                    quantize_group(values + g * kGroup, q, &scale, &scaled_sum, &bias, &first_bias);
                     for (int u = 0; u < kGroup / 4; u++)
                         __builtin_memcpy(tile + ((g * (kGroup / 4) + u) * m + row) * 4, q + 4 * u, 4);
                     uint8_t* at = tile + padded * m + g * m * 16 + row * 4;
                     __builtin_memcpy(at, &scale, 4);
                     __builtin_memcpy(at + m * 4, &scaled_sum, 4);
-                    __builtin_memcpy(at + m * 8, &total, 4);
-                    __builtin_memcpy(at + m * 12, &first, 4);
+                    __builtin_memcpy(at + m * 8, &bias, 4);
+                    __builtin_memcpy(at + m * 12, &first_bias, 4);
                 }
                 break;
             case Activation::bf16:
                 for (size_t k = 0; k < padded; k += kLanes) {
-                    alignas(64) uint16_t q[kLanes];
-                    store_bf16(q, load(values + k));
+                    alignas(64) uint8_t pairs[kLanes / 2 * kPairBytes];
+                    store_pairs(pairs, load(values + k));
                     const size_t n = padded - k < kLanes ? padded - k : kLanes;
-                    for (size_t i = 0; i < n; i += 2) __builtin_memcpy(tile + ((k + i) / 2 * m + row) * 4, q + i, 4);
+                    for (size_t i = 0; i < n / 2; i++)
+                        __builtin_memcpy(tile + ((k / 2 + i) * m + row) * kPairBytes, pairs + i * kPairBytes,
+                                         kPairBytes);
                 }
                 break;
             case Activation::bf16_groups:
                 for (size_t k = 0; k < padded; k += kLanes) {
-                    alignas(64) uint16_t q[kLanes];
-                    alignas(64) uint32_t wide[kLanes];
-                    store_bf16(q, load(values + k));
-                    for (int i = 0; i < kLanes; i++) wide[i] = static_cast<uint32_t>(q[i]) << 16;
-                    for (int i = 0; i < kLanes; i++) {  // 4 values are units k0, k2 and k1, k3
+                    constexpr size_t kHalf = kPairBytes / 2;
+                    alignas(64) uint8_t pairs[kLanes * kHalf];
+                    store_pairs(pairs, load(values + k));
+                    for (size_t i = 0; i < kLanes; i++) {  // 4 values are units k0, k2 and k1, k3
                         const size_t unit = (k + i) / 4 * 2 + i % 2;
-                        __builtin_memcpy(tile + (unit * m + row) * 4 + i % 4 / 2 * 2, q + i, 2);
+                        __builtin_memcpy(tile + (unit * m + row) * kPairBytes + i % 4 / 2 * kHalf, pairs + i * kHalf,
+                                         kHalf);
                     }
-                    const float total = sum(load(reinterpret_cast<const float*>(wide)));
-                    __builtin_memcpy(tile + padded * 2 * m + (k / kLanes * m + row) * 4, &total, 4);
+                    const float total = sum(round_bf16(load(values + k)));
+                    __builtin_memcpy(tile + padded * kHalf * m + (k / kLanes * m + row) * 4, &total, 4);
                 }
                 break;
             case Activation::f32:

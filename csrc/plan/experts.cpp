@@ -94,7 +94,7 @@ void Plan::prepare_mixtures() {
     size_t most_experts = 0, most_pairs = 0;
     for (const Mixture& m : mixtures_) {
         const size_t pairs = product(tokens_, m.top_k);
-        const size_t bytes = std::max(packed_bytes(m.input_type, m.inputs), packed_bytes(m.hidden_type, m.hidden));
+        const size_t bytes = std::max(packed_bytes(m.input_type, m.inputs, kernels_.pair_bytes), packed_bytes(m.hidden_type, m.hidden, kernels_.pair_bytes));
         pair_inputs_.need(product(pairs, bytes), growths_);
         pair_hidden_.need(product(pairs, padded16(m.hidden) * 4), growths_);
         pair_results_.need(product(pairs, padded16(m.outputs) * 4), growths_);
@@ -210,7 +210,7 @@ void Plan::run_pieces(const Pieces& p, size_t claims, int thread, const uint8_t*
                 .panel_stride = p.gated ? w.panel_stride / 2 : w.panel_stride,
                 .inputs = padded_inputs(p.type, w.inputs),
                 .activations = piece.activations,
-                .token_bytes = packed_bytes(p.type, w.inputs),
+                .token_bytes = packed_bytes(p.type, w.inputs, kernels_.pair_bytes),
                 .tokens = piece.tokens,
                 .out = piece.out,
                 .out_stride = p.out_stride,
@@ -223,6 +223,7 @@ void Plan::run_pieces(const Pieces& p, size_t claims, int thread, const uint8_t*
                 .read_end = w.data + (std::min(last, base + panels) - base) * w.panel_stride,
                 .read_next = goes_on ? pieces[n + 1].weight->data : next,
                 .read_ahead = read_ahead(total * w.panel_stride),
+                .scratch = threads_[thread].linear.data(),
             };
             const auto& linear = p.type == Activation::bf16_groups ? kernels_.linear_bf16 : kernels_.linear;
             linear[static_cast<int>(w.format)](args, std::max(begin, base) - base, std::min(end, base + panels) - base);
@@ -247,7 +248,7 @@ void Plan::run_experts(const Instruction& i, size_t index, int thread) {
     uint8_t* packed = alone ? own.pair_inputs.data() : pair_inputs_.data();
     const auto [first, last] =
         alone ? std::pair<size_t, size_t>{0, pairs.tiles.size()} : share(pairs.tiles.size(), thread, pool_.active());
-    const size_t input_bytes = packed_bytes(m.input_type, m.inputs);
+    const size_t input_bytes = packed_bytes(m.input_type, m.inputs, kernels_.pair_bytes);
     if (alone) {
         kernels_.prepare(m.input_type, x.data, x.stride, x.width, 1, nullptr, nullptr, packed);
     } else {
@@ -277,7 +278,7 @@ void Plan::run_experts(const Instruction& i, size_t index, int thread) {
                down.data + item % panels * down.panel_stride);
     pool_.barrier();
 
-    const size_t hidden_bytes = packed_bytes(m.hidden_type, m.hidden);
+    const size_t hidden_bytes = packed_bytes(m.hidden_type, m.hidden, kernels_.pair_bytes);
     for (size_t t = first; t < last; t++) {
         const auto [at, count] = pairs.tiles[t];
         kernels_.prepare(m.hidden_type, hidden + at * hidden_stride, hidden_stride, m.hidden, static_cast<int>(count),

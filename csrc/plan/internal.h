@@ -170,7 +170,7 @@ struct Plan::Pairs {
 };
 
 struct Plan::Thread {
-    Scratch activations, row, attend, queries, results;
+    Scratch activations, row, linear, attend, queries, results;
     Scratch gathered, pair_inputs;
     Pairs pairs;
     std::vector<double> scores;  // of a token's experts

@@ -7,6 +7,7 @@
 #include <limits>
 #include <string>
 
+#include "core/denormals.h"
 #include "plan/internal.h"
 
 namespace qb {
@@ -156,7 +157,7 @@ void Plan::linear(int x, const std::vector<Output>& outputs, int norm, int resid
     i.outputs = outputs;
     i.norm = applied_norm;
     i.residual = residual;
-    token_bytes_ = std::max(token_bytes_, packed_bytes(type, checked(x).width));
+    token_bytes_ = std::max(token_bytes_, packed_bytes(type, checked(x).width, kernels_.pair_bytes));
 }
 
 const PackedWeight& Plan::alternating(size_t gate, size_t up) const {
@@ -180,7 +181,7 @@ void Plan::gated_linear(int x, const Gate& gate, int out) {
     i.norm = applied_norm;
     i.nonlinearity = gate.nonlinearity;
     i.factor = gate.limit;
-    token_bytes_ = std::max(token_bytes_, packed_bytes(activation_of(g.format, wide_), checked(x).width));
+    token_bytes_ = std::max(token_bytes_, packed_bytes(activation_of(g.format, wide_), checked(x).width, kernels_.pair_bytes));
 }
 
 void Plan::normalise(int x, int norm, int out, int heads) {
@@ -409,6 +410,7 @@ void Plan::prepare_step(const BatchView& b) {
     for (Thread& thread : threads_) {
         thread.activations.need(kTile * token_bytes_, growths_);
         thread.row.need((widest_ + 2 * d + dv + kLanes) * 4, growths_);  // attention uses three heads of it
+        thread.linear.need(kernels_.linear_scratch_bytes(), growths_);
         thread.attend.need(kernels_.attend_scratch_bytes(), growths_);
         thread.queries.need(kAttendRows * d * 4, growths_);
         thread.results.need(2 * kAttendRows * (dv + 2 + kLanes) * 4, growths_);
@@ -430,6 +432,7 @@ void Plan::run(const BatchView& batch) {
     const auto start = Clock::now();
     check(batch);
     const auto walk = [this](int thread, int threads) {
+        const NoDenormals none;
         const auto [begin, end] = share(tokens_, thread, threads);
         for (Rope& rope : ropes_)
             for (size_t t = begin; t < end; t++) {
@@ -596,7 +599,7 @@ void Plan::run_linear(const Instruction& i, size_t index, int thread) {
     if (tokens == 0) return;
     Thread& own = threads_[thread];
     const Activation type = activation_of(weights_.weight(i.outputs[0].weight).format, wide_);
-    const size_t token_bytes = packed_bytes(type, x.width);
+    const size_t token_bytes = packed_bytes(type, x.width, kernels_.pair_bytes);
 
     // Few tokens: every thread packs them for itself, which is cheaper than meeting. Many: shared out, then a meeting.
     const bool alone = tokens <= kTile;
@@ -644,6 +647,7 @@ void Plan::run_linear(const Instruction& i, size_t index, int thread) {
                     .read_end = w.data + (std::min(last, base + w.panels) - base) * w.panel_stride,
                     .read_next = goes_on ? weights_.weight(i.outputs[part + 1].weight).data : next,
                     .read_ahead = read_ahead(w.panels * w.panel_stride),
+                    .scratch = own.linear.data(),
                 };
                 const auto& linear = type == Activation::bf16_groups ? kernels_.linear_bf16 : kernels_.linear;
                 linear[static_cast<int>(w.format)](args, std::max(begin, base) - base,

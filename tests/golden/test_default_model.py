@@ -32,7 +32,7 @@ def test_golden_is_of_this_model():
     assert {len(golden["tokens"]) for golden in GOLDEN["texts"].values()} == {make.TOKENS}
 
 
-@pytest.mark.parametrize("name", ["scalar", "avx2", "avx512"])
+@pytest.mark.parametrize("name", ["scalar", "avx2", "avx512", "avx512_bf16"])
 def test_greedy_text(name):
     """The text token for token, so that a change of arithmetic is seen and meant: 64 choices among 49152 tokens, each
     hanging on all before it. tests/golden/make.py says how it was made, and makes it anew."""

@@ -103,7 +103,7 @@ std::vector<uint8_t> encoded(Format format, size_t rows, size_t inputs, std::mt1
 }
 
 // What the packed activations of one token stand for, as doubles.
-std::vector<double> unpacked(Activation type, const uint8_t* tile, size_t inputs) {
+std::vector<double> unpacked(Activation type, const uint8_t* tile, size_t inputs, size_t pair_bytes) {
     std::vector<double> x(inputs);
     const size_t padded = padded_inputs(type, inputs);
     for (size_t k = 0; k < inputs; k++) {
@@ -114,8 +114,9 @@ std::vector<double> unpacked(Activation type, const uint8_t* tile, size_t inputs
         } else if (type == Activation::bf16 || type == Activation::bf16_groups) {
             constexpr size_t order[] = {0, 2, 1, 3};  // of 4 values in their two units
             const size_t at = type == Activation::bf16 ? k : k / 4 * 4 + order[k % 4];
+            const size_t bytes = pair_bytes / 2;  // of a float, of which a bf16 is the upper half
             uint32_t bits = 0;
-            std::memcpy(reinterpret_cast<uint8_t*>(&bits) + 2, tile + at * 2, 2);
+            std::memcpy(reinterpret_cast<uint8_t*>(&bits) + 4 - bytes, tile + at * bytes, bytes);
             float value;
             std::memcpy(&value, &bits, 4);
             x[k] = value;
@@ -146,7 +147,7 @@ struct Ending {
 // Tokens first .. first + count as one call.
 std::vector<float> run(const Case& c, size_t first, size_t count, const Ending& ending) {
     const Activation type = activation_of(c.weight.format, c.wide);
-    const size_t bytes = packed_bytes(type, c.weight.inputs);
+    const size_t bytes = packed_bytes(type, c.weight.inputs, c.kernels.pair_bytes);
     std::vector<uint8_t> packed(bytes * count + 64);
     std::vector<float> scratch(c.stride + 16);
     for (size_t t = 0; t < count; t += kTile)
@@ -155,6 +156,7 @@ std::vector<float> run(const Case& c, size_t first, size_t count, const Ending& 
                           &packed[t * bytes]);
     const size_t width = c.weight.panels * kLanes;
     std::vector<float> out(count * width, 0.25f), bias(width, 1.5f), up_bias(width, -2.0f);
+    Pages room(c.kernels.linear_scratch_bytes());
     const auto& linear = type == Activation::bf16_groups ? c.kernels.linear_bf16 : c.kernels.linear;
     linear[static_cast<int>(c.weight.format)](
         {.weights = c.weight.data,
@@ -173,7 +175,8 @@ std::vector<float> run(const Case& c, size_t first, size_t count, const Ending& 
          .limit = 7.0f,
          .read_end = c.weight.data + c.weight.panels * c.weight.panel_stride,
          .read_next = c.weight.data,
-         .read_ahead = 4096},
+         .read_ahead = 4096,
+         .scratch = room.data()},
         0, c.weight.panels);
     return out;
 }
@@ -234,10 +237,10 @@ void same_for_any_company(const Kernels& kernels, Format format, size_t rows, si
     // Against the decoded weights: one chain of K/32 (or K) roundings of at most half an ulp of the sum of magnitudes.
     std::vector<float> decoded(inputs), scratch(stride + 16);
     const Activation type = activation_of(format, wide);
-    std::vector<uint8_t> packed(packed_bytes(type, inputs) + 64);
+    std::vector<uint8_t> packed(packed_bytes(type, inputs, kernels.pair_bytes) + 64);
     for (size_t t : {0, 2, 3}) {
         kernels.prepare(type, &x[t * stride], stride, inputs, 1, nullptr, scratch.data(), packed.data());
-        const std::vector<double> values = unpacked(type, packed.data(), inputs);
+        const std::vector<double> values = unpacked(type, packed.data(), inputs, kernels.pair_bytes);
         const std::vector<float> got = run({kernels, plain, x, stride, nullptr, wide}, t, 1, {});
         for (size_t r = 0; r < rows; r++) {
             decode_row(plain, r, decoded.data());

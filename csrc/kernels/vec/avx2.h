@@ -11,7 +11,7 @@
 namespace qb::avx2 {
 
 constexpr int kRowTiles[] = {1};  // 16 registers hold 1 x 4 accumulators of two registers each
-constexpr int kLinearPanels = 1;
+constexpr bool kExpands = false;
 
 struct F {
     __m256 a, b;
@@ -22,9 +22,6 @@ struct I {
 struct Bytes {
     __m256i a, b;
 };
-struct Pairs {
-    __m256i a, b;
-};  // 16 x 2 bf16
 
 QB_INLINE __m256i load256(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 
@@ -219,43 +216,37 @@ QB_INLINE __m256 load_e4m3_half(const uint8_t* p) {
     return _mm256_cvtph_ps(_mm_and_si128(_mm_slli_epi16(wide, 7), _mm_set1_epi16(static_cast<short>(0xbf80))));
 }
 QB_INLINE F load_e4m3(const uint8_t* p) { return {load_e4m3_half(p), load_e4m3_half(p + 8)}; }
-QB_INLINE __m128i to_bf16_half(__m256 x) {  // nearest even, a NaN stays one
-    __m256i bits = _mm256_castps_si256(x);
-    __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-    __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
-    __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
-    rounded = _mm256_blendv_epi8(rounded, _mm256_or_si256(bits, _mm256_set1_epi32(0x400000)), nan);
-    __m256i words = _mm256_srli_epi32(rounded, 16);
-    __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(words, words), 0xd8);
-    return _mm256_castsi256_si128(packed);
+QB_INLINE __m256 odd_bf16_half(__m256i x) {
+    return _mm256_castsi256_ps(_mm256_and_si256(x, _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
 }
+QB_INLINE __m256 round_bf16_half(__m256 x) {  // nearest even, a NaN stays one
+    const __m256i bits = _mm256_castps_si256(x);
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    const __m256i near = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+    const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+    return odd_bf16_half(_mm256_blendv_epi8(near, _mm256_or_si256(bits, _mm256_set1_epi32(0x400000)), nan));
+}
+QB_INLINE F round_bf16(F x) { return {round_bf16_half(x.a), round_bf16_half(x.b)}; }
 QB_INLINE void store_bf16(uint16_t* p, F x) {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), to_bf16_half(x.a));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 8), to_bf16_half(x.b));
+    const F near = round_bf16(x);
+    const __m256i a = _mm256_srli_epi32(_mm256_castps_si256(near.a), 16);
+    const __m256i b = _mm256_srli_epi32(_mm256_castps_si256(near.b), 16);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_permute4x64_epi64(_mm256_packus_epi32(a, b), 0xd8));
 }
-QB_INLINE Pairs load_pairs(const void* p) { return {load256(p), load256(static_cast<const char*>(p) + 32)}; }
-QB_INLINE Pairs broadcast_pair(const void* p) {
-    I x = broadcast4(p);
-    return {x.a, x.b};
+// Of 16 x 2 bf16 the first and the second of each two.
+QB_INLINE F even_bf16(Bytes x) {
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(x.a, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(x.b, 16))};
 }
-// 128 + u of bytes 0 and 2, and of 1 and 3, of each lane; exact for u < 128.
-QB_INLINE Pairs even_pairs(Bytes u7) {
+QB_INLINE F odd_bf16(Bytes x) { return {odd_bf16_half(x.a), odd_bf16_half(x.b)}; }
+// 128 + u as bf16, of bytes 0 and 2, and of 1 and 3, of each lane; exact for u < 128.
+QB_INLINE Bytes even_bytes(Bytes u7) {
     const __m256i lower = _mm256_set1_epi16(0x00ff), base = _mm256_set1_epi16(0x4300);
     return {_mm256_or_si256(_mm256_and_si256(u7.a, lower), base), _mm256_or_si256(_mm256_and_si256(u7.b, lower), base)};
 }
-QB_INLINE Pairs odd_pairs(Bytes u7) {
+QB_INLINE Bytes odd_bytes(Bytes u7) {
     const __m256i base = _mm256_set1_epi16(0x4300);
     return {_mm256_or_si256(_mm256_srli_epi16(u7.a, 8), base), _mm256_or_si256(_mm256_srli_epi16(u7.b, 8), base)};
 }
-QB_INLINE Pairs one_pairs() { return {_mm256_set1_epi16(0x3f80), _mm256_set1_epi16(0x3f80)}; }
-QB_INLINE __m256 dot2_half(__m256 acc, __m256i a, __m256i b) {
-    const __m256i high = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
-    acc = _mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_slli_epi32(a, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(b, 16)),
-                          acc);
-    return _mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_and_si256(a, high)),
-                           _mm256_castsi256_ps(_mm256_and_si256(b, high)), acc);
-}
-QB_INLINE F dot2(F acc, Pairs a, Pairs b) { return {dot2_half(acc.a, a.a, b.a), dot2_half(acc.b, a.b, b.b)}; }
 
 QB_INLINE void fetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }
 

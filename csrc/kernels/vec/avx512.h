@@ -1,4 +1,4 @@
-// 16 lanes on AVX-512 with VNNI and BF16: one register each.
+// 16 lanes on AVX-512 with VNNI: one register each.
 #pragma once
 
 #include <immintrin.h>
@@ -8,10 +8,10 @@
 
 #define QB_INLINE static inline __attribute__((always_inline))
 
-namespace qb::avx512 {
+namespace qb::QB_ISA {
 
 constexpr int kRowTiles[] = {6, 4, 3, 2, 1};  // rows of an attention tile: 6 x 4 accumulators fit 32 registers
-constexpr int kLinearPanels = 2;              // panels of a linear tile with several tokens
+constexpr bool kExpands = true;  // many tokens: weights are decoded into memory first, for tiles of 8 x 2 accumulators
 
 struct F {
     __m512 v;
@@ -22,9 +22,6 @@ struct I {
 struct Bytes {
     __m512i v;
 };
-struct Pairs {
-    __m512i v;
-};  // 16 x 2 bf16
 
 QB_INLINE F load(const float* p) { return {_mm512_loadu_ps(p)}; }
 QB_INLINE void store(float* p, F x) { _mm512_storeu_ps(p, x.v); }
@@ -98,6 +95,8 @@ QB_INLINE void store_int8(int8_t* p, I a) {
 }
 
 QB_INLINE Bytes load_bytes(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
+QB_INLINE void store_bytes(uint8_t* p, Bytes x) { _mm512_storeu_si512(p, x.v); }
+QB_INLINE Bytes add_bytes(Bytes x, int n) { return {_mm512_add_epi8(x.v, _mm512_set1_epi8(static_cast<char>(n)))}; }
 QB_INLINE Bytes low_nibbles(Bytes x) { return {_mm512_and_si512(x.v, _mm512_set1_epi8(15))}; }
 QB_INLINE Bytes high_nibbles(Bytes x) { return {_mm512_and_si512(_mm512_srli_epi16(x.v, 4), _mm512_set1_epi8(15))}; }
 // Those where they are, at 16 times their value; and whether dots with them cost no more than with smaller ones.
@@ -146,19 +145,37 @@ QB_INLINE F load_e4m3(const uint8_t* p) {
     const __m256i bits = _mm256_set1_epi16(static_cast<short>(0xbf80));
     return {_mm512_cvtph_ps(_mm256_and_si256(_mm256_slli_epi16(wide, 7), bits))};
 }
+QB_INLINE F round_bf16(F x) {  // nearest even, a NaN stays one
+    const __m512i bits = _mm512_castps_si512(x.v), one = _mm512_set1_epi32(1);
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), one);
+    const __m512i near = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    const __mmask16 nan = _mm512_cmp_ps_mask(x.v, x.v, _CMP_UNORD_Q);
+    const __m512i all = _mm512_mask_or_epi32(near, nan, bits, _mm512_set1_epi32(0x400000));
+    return {_mm512_castsi512_ps(_mm512_and_si512(all, _mm512_set1_epi32(static_cast<int>(0xffff0000u))))};
+}
+#ifdef QB_BF16_DOTS
 QB_INLINE void store_bf16(uint16_t* p, F x) {  // nearest even; denormals become 0
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), (__m256i)_mm512_cvtneps_pbh(x.v));
 }
-QB_INLINE Pairs load_pairs(const void* p) { return {_mm512_loadu_si512(p)}; }
-QB_INLINE Pairs broadcast_pair(const void* p) { return {broadcast4(p).v}; }
-// 128 + u of bytes 0 and 2, and of 1 and 3, of each lane; exact for u < 128.
-QB_INLINE Pairs even_pairs(Bytes u7) {
+// acc[lane] += both products of two bf16 with two others.
+QB_INLINE F dot2_bf16(F acc, Bytes a, Bytes b) { return {_mm512_dpbf16_ps(acc.v, (__m512bh)a.v, (__m512bh)b.v)}; }
+#else
+QB_INLINE void store_bf16(uint16_t* p, F x) {
+    const __m512i upper = _mm512_srli_epi32(_mm512_castps_si512(round_bf16(x).v), 16);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(upper));
+}
+#endif
+// Of 16 x 2 bf16 the first and the second of each two.
+QB_INLINE F even_bf16(Bytes x) { return {_mm512_castsi512_ps(_mm512_slli_epi32(x.v, 16))}; }
+QB_INLINE F odd_bf16(Bytes x) {
+    return {_mm512_castsi512_ps(_mm512_and_si512(x.v, _mm512_set1_epi32(static_cast<int>(0xffff0000u))))};
+}
+// 128 + u as bf16, of bytes 0 and 2, and of 1 and 3, of each lane; exact for u < 128.
+QB_INLINE Bytes even_bytes(Bytes u7) {
     return {_mm512_ternarylogic_epi32(u7.v, _mm512_set1_epi16(0x00ff), _mm512_set1_epi16(0x4300), 0xea)};
 }
-QB_INLINE Pairs odd_pairs(Bytes u7) { return {_mm512_or_si512(_mm512_srli_epi16(u7.v, 8), _mm512_set1_epi16(0x4300))}; }
-QB_INLINE Pairs one_pairs() { return {_mm512_set1_epi16(0x3f80)}; }
-QB_INLINE F dot2(F acc, Pairs a, Pairs b) { return {_mm512_dpbf16_ps(acc.v, (__m512bh)a.v, (__m512bh)b.v)}; }
+QB_INLINE Bytes odd_bytes(Bytes u7) { return {_mm512_or_si512(_mm512_srli_epi16(u7.v, 8), _mm512_set1_epi16(0x4300))}; }
 
 QB_INLINE void fetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }
 
-}  // namespace qb::avx512
+}  // namespace qb::QB_ISA

@@ -9,7 +9,7 @@
 namespace qb::scalar {
 
 constexpr int kRowTiles[] = {1};
-constexpr int kLinearPanels = 1;
+constexpr bool kExpands = false;
 
 typedef float Floats __attribute__((vector_size(64)));
 typedef int32_t Ints __attribute__((vector_size(64)));
@@ -24,9 +24,6 @@ struct I {
 struct Bytes {
     Words v;
 };  // 16 x 4 bytes
-struct Pairs {
-    Words v;
-};  // 16 x 2 bf16
 
 template <class To, class From> QB_INLINE To bits(From x) {
     To y;
@@ -217,27 +214,21 @@ QB_INLINE F load_e4m3(const uint8_t* p) {
     for (int i = 0; i < 16; i++) r.v[i] = half_value(static_cast<uint16_t>((p[i] & 0x80) << 8 | (p[i] & 0x7f) << 7));
     return r;
 }
-QB_INLINE void store_bf16(uint16_t* p, F x) {  // nearest even, a NaN stays one
+QB_INLINE F round_bf16(F x) {  // nearest even, a NaN stays one
     const Words raw = bits<Words>(x.v), nan = bits<Words>(x.v != x.v);
-    const Words rounded = raw + 0x7fffu + (raw >> 16 & 1u);
-    const Words out = ((nan & (raw | 0x400000u)) | (~nan & rounded)) >> 16;
-    for (int i = 0; i < 16; i++) p[i] = static_cast<uint16_t>(out[i]);
+    const Words near = raw + 0x7fffu + (raw >> 16 & 1u);
+    return {bits<Floats>(((nan & (raw | 0x400000u)) | (~nan & near)) & 0xffff0000u)};
 }
-QB_INLINE Pairs load_pairs(const void* p) {
-    Pairs r;
-    __builtin_memcpy(&r.v, p, 64);
-    return r;
+QB_INLINE void store_bf16(uint16_t* p, F x) {
+    const Words upper = bits<Words>(round_bf16(x).v) >> 16;
+    for (int i = 0; i < 16; i++) p[i] = static_cast<uint16_t>(upper[i]);
 }
-QB_INLINE Pairs broadcast_pair(const void* p) { return {bits<Words>(broadcast4(p).v)}; }
-// 128 + u of bytes 0 and 2, and of 1 and 3, of each lane; exact for u < 128.
-QB_INLINE Pairs even_pairs(Bytes u7) { return {(u7.v & 0x00ff00ffu) | 0x43004300u}; }
-QB_INLINE Pairs odd_pairs(Bytes u7) { return {(u7.v >> 8 & 0x00ff00ffu) | 0x43004300u}; }
-QB_INLINE Pairs one_pairs() { return {0x3f803f80u - Words{}}; }
-QB_INLINE F dot2(F acc, Pairs a, Pairs b) {
-    acc.v += bits<Floats>(a.v << 16) * bits<Floats>(b.v << 16);
-    acc.v += bits<Floats>(a.v & 0xffff0000u) * bits<Floats>(b.v & 0xffff0000u);
-    return acc;
-}
+// Of 16 x 2 bf16 the first and the second of each two.
+QB_INLINE F even_bf16(Bytes x) { return {bits<Floats>(x.v << 16)}; }
+QB_INLINE F odd_bf16(Bytes x) { return {bits<Floats>(x.v & 0xffff0000u)}; }
+// 128 + u as bf16, of bytes 0 and 2, and of 1 and 3, of each lane; exact for u < 128.
+QB_INLINE Bytes even_bytes(Bytes u7) { return {(u7.v & 0x00ff00ffu) | 0x43004300u}; }
+QB_INLINE Bytes odd_bytes(Bytes u7) { return {(u7.v >> 8 & 0x00ff00ffu) | 0x43004300u}; }
 
 QB_INLINE void fetch(const void* p) { __builtin_prefetch(p); }
 
