@@ -13,6 +13,7 @@ namespace {
 #include "kernels/attention.inl"
 #include "kernels/encode.inl"
 #include "kernels/linear.inl"
+#include "kernels/peaks.inl"
 #include "kernels/states.inl"
 }  // namespace
 
@@ -72,6 +73,7 @@ const Kernels table = {
     .weights = weights,
     .between = between,
     .only = only,
+    .peak = {peak<Int8Peak>, peak<Bf16Peak>, peak<F32Peak>},
 };
 
 }  // namespace qb::QB_ISA
