@@ -6,12 +6,14 @@ Runs in a Python that has llama_cpp and numpy.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import time
+from pathlib import Path
 
 import llama_cpp
 import numpy as np
 
-from driver import drive
+from driver import Stamps, drive
 
 CHUNK = 2048  # tokens of a call at most
 
@@ -30,39 +32,82 @@ class Llama:
         if not self.model:
             raise SystemExit(f"llama.cpp cannot read {a.model}")
         settings = llama_cpp.llama_context_default_params()
-        settings.n_ctx, settings.n_batch = a.longest + 16, CHUNK
+        settings.n_seq_max, settings.n_batch = a.batch, CHUNK  # each text has a share of n_ctx
+        settings.n_ctx = (a.longest + 16) * a.batch
         settings.n_threads = settings.n_threads_batch = a.threads
         self.context = llama_cpp.llama_init_from_model(self.model, settings)
         if not self.context:
-            raise SystemExit(f"llama.cpp makes no context of {a.longest + 16} tokens")
+            raise SystemExit(f"llama.cpp makes no context of {settings.n_ctx} tokens")
         self.memory = llama_cpp.llama_get_memory(self.context)
         self.vocabulary = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self.model))
         self.batch = llama_cpp.llama_batch_init(CHUNK, 0, 1)
+        self.held: list[list[int]] = []  # texts that are in memory
+        self.kept = a.kept and a.kept / f"{Path(a.model).name}.{a.depth}.state"
 
-    def read(self, tokens: list[int], first: int) -> int:
-        """Reads tokens, the first at position `first`; the likeliest next one."""
+    def read(self, rows: list[tuple[int, int, int, bool]]) -> list[int]:
+        """Reads (token, position, text, whether its next is wanted); the likeliest next ones."""
         b = self.batch
-        b.n_tokens = len(tokens)
-        for i, token in enumerate(tokens):
-            b.token[i], b.pos[i], b.n_seq_id[i], b.logits[i] = token, first + i, 1, i == len(tokens) - 1
-            b.seq_id[i][0] = 0
+        b.n_tokens = len(rows)
+        for i, (token, position, text, wanted) in enumerate(rows):
+            b.token[i], b.pos[i], b.n_seq_id[i], b.logits[i] = token, position, 1, wanted
+            b.seq_id[i][0] = text
         if code := llama_cpp.llama_decode(self.context, b):
             raise SystemExit(f"llama_decode returned {code}")
-        row = llama_cpp.llama_get_logits_ith(self.context, len(tokens) - 1)
-        return int(np.ctypeslib.as_array(row, (self.vocabulary,)).argmax())
+        logits = [llama_cpp.llama_get_logits_ith(self.context, i) for i, row in enumerate(rows) if row[3]]
+        return [int(np.ctypeslib.as_array(row, (self.vocabulary,)).argmax()) for row in logits]
 
     def settle(self) -> None:
         pass  # nothing goes on after the first token
 
-    def generate(self, prompt: list[int], new: int) -> tuple[float, float]:
-        llama_cpp.llama_memory_clear(self.memory, False)
+    def generate(self, texts: list[list[int]], new: int, *, known: bool) -> Stamps:
         start = time.perf_counter()
-        for i in range(0, len(prompt), CHUNK):
-            token = self.read(prompt[i : i + CHUNK], i)
-        first = time.perf_counter()
+        begin = self.recall(texts) if known else self.forget()
+        rows = [
+            (token, i, text, i == len(tokens) - 1)
+            for text, tokens in enumerate(texts)
+            for i, token in enumerate(tokens)
+            if i >= begin
+        ]
+        following: list[int] = []
+        for i in range(0, len(rows), CHUNK):
+            following += self.read(rows[i : i + CHUNK])
+        moments = [time.perf_counter() - start]
+        self.held = texts
+        if known and not begin:
+            self.keep()
         for k in range(new - 1):
-            token = self.read([token], len(prompt) + k)
-        return first - start, time.perf_counter() - first
+            following = self.read([(token, len(texts[i]) + k, i, True) for i, token in enumerate(following)])
+            moments.append(time.perf_counter() - start)
+        return [moments for _ in texts]
+
+    def forget(self) -> int:
+        llama_cpp.llama_memory_clear(self.memory, False)
+        return 0
+
+    def recall(self, texts: list[list[int]]) -> int:
+        """How many tokens of each text are in memory: none, or all but the last, which is to be read again."""
+        if self.held != texts:
+            self.forget()
+            if not self.kept or not self.kept.exists():
+                return 0
+            [text] = texts
+            room = (llama_cpp.llama_token * len(text))()
+            count = ctypes.c_size_t()
+            path = str(self.kept).encode()
+            if not llama_cpp.llama_state_seq_load_file(self.context, path, 0, room, len(text), ctypes.byref(count)):
+                raise SystemExit(f"llama.cpp cannot read {self.kept}; delete it")
+            if list(room) != text:
+                raise SystemExit(f"{self.kept} is of another text; delete it")
+        for i, text in enumerate(texts):
+            llama_cpp.llama_memory_seq_rm(self.memory, i, len(text) - 1, -1)
+        return len(texts[0]) - 1
+
+    def keep(self) -> None:
+        if self.kept:
+            [text] = self.held
+            tokens = (llama_cpp.llama_token * len(text))(*text)
+            if not llama_cpp.llama_state_seq_save_file(self.context, str(self.kept).encode(), 0, tokens, len(text)):
+                raise SystemExit(f"llama.cpp cannot write {self.kept}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Makes GGUF files of Llama's shape with random weights, so that anybody can measure models of some size.
 
-    PYTHON benchmarks/models.py FOLDER [--shapes tiny1b mistral7b] [--formats Q4_0 Q4_K_M] [--vocabulary FILE.gguf]
+    PYTHON benchmarks/models.py FOLDER [--shapes tiny1b mistral1b] [--formats Q4_0 Q4_K_M] [--vocabulary FILE.gguf]
                                 [--checkpoint]
 
 writes FOLDER/SHAPE.FORMAT.gguf, and with --checkpoint FOLDER/SHAPE, a folder of bfloat16 weights that transformers
@@ -24,7 +24,7 @@ import llama_cpp
 import numpy as np
 
 VOCABULARY = Path("~/.cache/quickbrown/models/smollm2-135m/SmolLM2-135M-Instruct.Q4_1.gguf")
-CONTEXT = 8192
+CONTEXT = 32768
 PUBLISHED = {  # names in a checkpoint of what GGUF calls otherwise
     "token_embd": "model.embed_tokens",
     "attn_norm": "input_layernorm",
@@ -72,13 +72,14 @@ class Shape:
 SHAPES = {
     "tiny1b": Shape(2048, 22, 32, 4, 5632, 32000),  # TinyLlama 1.1B
     "mistral7b": Shape(4096, 32, 32, 8, 14336, 32000),  # Mistral 7B
+    "mistral1b": Shape(4096, 4, 32, 8, 14336, 32000),  # 4 of its 32 layers: heads of 128, in groups of 4
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["tiny1b", "mistral7b"])
     parser.add_argument("--formats", nargs="+", default=["Q4_0", "Q4_K_M"], help="as llama.cpp names them; also F16")
     parser.add_argument("--vocabulary", type=Path, default=VOCABULARY)
     parser.add_argument("--checkpoint", action="store_true")

@@ -2,7 +2,8 @@
 
     python benchmarks/one_round.py '{"threads": 2, "timeout": 100, "sides": [["NAME", ["COMMAND", "ARGUMENT"]]]}'
 
-Before each process, the threads read plain memory for a moment: `read_rate`, bytes a second. While it runs, the
+Before each process, the threads read plain memory for a moment: `read_rate`, bytes a second; and multiply and add in
+their registers: `peaks`, operations a second of int8, bf16 and f32. While it runs, the
 kernel's account of it is read every 20 ms: `peak_bytes` is the most memory that it ever had mapped in, anonymous and
 of files together; `anonymous_bytes` and `mapped_bytes` are its parts when these readings found the most.
 """
@@ -18,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from quickbrown.backends.native import measure_read_bandwidth
+from quickbrown import _native
 
 EVERY = 0.02  # seconds between two readings of a process's memory
 KEPT = 300  # characters of what a process that failed said
@@ -28,8 +29,15 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no process of a side is left behind
     task = json.loads(sys.argv[1])
     for name, command in task["sides"]:
-        found = {"side": name, "read_rate": measure_read_bandwidth(task["threads"])}
+        found = {"side": name, **machine(task["threads"])}
         print(json.dumps(found | run(command, task["timeout"])), flush=True)
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """How fast it is now. The threads are gone when this returns."""
+    pool = _native.Pool(threads)
+    peaks = {kind: pool.peak(kind, passes=50) for kind in ("int8", "bf16", "f32")}
+    return {"read_rate": pool.read_bandwidth(), "peaks": peaks}
 
 
 def run(command: list[str], timeout: float) -> dict[str, Any]:

@@ -190,6 +190,12 @@ struct RecurrenceArgs {
 
 enum class KvType : uint8_t { bf16, f32 };
 
+// What is multiplied and added where this variant's instructions are busiest: u8 with s8 into int32, bf16 into f32,
+// f32.
+enum class Peak : uint8_t { int8, bf16, f32 };
+constexpr int kPeaks = 3, kPeakRounds = 1 << 16;
+constexpr size_t kPeakOperands = 256;
+
 struct Kernels {
     const char* name;
 
@@ -248,6 +254,10 @@ struct Kernels {
     size_t (*between)(const float* x, size_t n, const float* maxima, float least, float most, int32_t* out);
     // Copies x where the bit of its index is set, the lowest bit first; -inf elsewhere.
     void (*only)(const float* x, size_t n, const int32_t* allowed, float* out);
+
+    // As many multiply-adds as can be done at once: returns operations, two to each. `operands` are kPeakOperands bytes
+    // of at most 63, aligned to 64; `sum` has room for kLanes.
+    double (*peak[kPeaks])(const uint8_t* operands, float* sum);
 };
 
 // Chosen once, on first use. QB_ISA forces a variant; throws std::runtime_error with a sentence when that is

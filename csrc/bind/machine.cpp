@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iterator>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -17,6 +19,8 @@ using namespace nb::literals;
 namespace qb {
 
 namespace {
+
+constexpr int kPeakCalls = 16;  // of a pass: some milliseconds
 
 // Bytes a second that all threads together read, best of several passes over memory too large for the caches.
 double read_bandwidth(Pool& pool, size_t bytes, int passes) {
@@ -50,6 +54,38 @@ double read_bandwidth(Pool& pool, size_t bytes, int passes) {
     return total ? best : 0;  // the sum is looked at, so the reads happened
 }
 
+Peak peak_of(const std::string& name) {
+    static const char* const names[kPeaks] = {"int8", "bf16", "f32"};
+    for (int i = 0; i < kPeaks; i++)
+        if (name == names[i]) return static_cast<Peak>(i);
+    throw std::invalid_argument("there is no peak of '" + name + "': give int8, bf16 or f32");
+}
+
+// Operations a second of as many threads together, best of several passes; none is left out for sharing its core.
+double peak(const Pool& like, const std::string& name, int passes) {
+    const auto measured = kernels().peak[static_cast<int>(peak_of(name))];
+    Pool pool(like.threads(), false);
+    alignas(64) uint8_t operands[kPeakOperands];
+    std::fill(std::begin(operands), std::end(operands), uint8_t{60});  // as bf16 and as f32 a small number too
+    struct alignas(128) Thread {
+        double operations = 0;
+        float sum[kLanes] = {};
+    };
+    double best = 0;
+    for (int pass = 0; pass < passes; pass++) {
+        std::vector<Thread> threads(pool.threads());
+        const auto start = std::chrono::steady_clock::now();
+        pool.run([&](int t, int) {
+            for (int i = 0; i < kPeakCalls; i++) threads[t].operations += measured(operands, threads[t].sum);
+        });
+        const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+        double operations = 0;
+        for (const Thread& thread : threads) operations += thread.operations;
+        best = std::max(best, operations / seconds.count());
+    }
+    return best;
+}
+
 }  // namespace
 
 void bind_machine(nb::module_& m) {
@@ -65,7 +101,11 @@ void bind_machine(nb::module_& m) {
         .def_prop_ro("threads", &Pool::threads)
         .def_prop_ro("active", &Pool::active, "Of the last run: those whose cores are shared are left out for a while.")
         .def("read_bandwidth", &read_bandwidth, "bytes"_a = size_t{512} << 20, "passes"_a = 5,
-             nb::call_guard<nb::gil_scoped_release>(), "Bytes a second read from memory by all threads together.");
+             nb::call_guard<nb::gil_scoped_release>(), "Bytes a second read from memory by all threads together.")
+        .def("peak", &peak, "kind"_a, "passes"_a = 10, nb::call_guard<nb::gil_scoped_release>(),
+             "Operations a second that this variant's multiply-adds can do, two to each, by all threads together: u8 "
+             "with "
+             "s8 into int32 (kind 'int8'), bf16 into float32 ('bf16') or float32 ('f32').");
 }
 
 }  // namespace qb

@@ -15,6 +15,7 @@ namespace {
 #include "kernels/encode.inl"
 #include "kernels/linear.inl"
 #include "kernels/expanded.inl"
+#include "kernels/peaks.inl"
 #include "kernels/states.inl"
 }  // namespace
 
@@ -77,6 +78,7 @@ const Kernels table = {
     .weights = weights,
     .between = between,
     .only = only,
+    .peak = {peak<Int8Peak>, peak<Bf16Peak>, peak<F32Peak>},
 };
 
 }  // namespace qb::QB_ISA

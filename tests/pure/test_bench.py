@@ -14,7 +14,7 @@ pytest.importorskip("quickbrown._native", reason="needs the native extension: ma
 from checkpoints import write_checkpoint
 from quickbrown import LLM
 from quickbrown.bench.measure import Task, ids, peak_bytes, rate, spread, texts
-from quickbrown.bench.profile import grouped, profile
+from quickbrown.bench.profile import grouped, profile, profile_prompts
 
 
 def test_a_spread_says_median_least_and_most() -> None:
@@ -183,6 +183,38 @@ def test_a_profile_says_what_attention_reads(tiny: Path) -> None:
     assert (short, long) == tuple(2 * slot * sum(some) / 10 for some in lengths)
 
 
+def test_a_profile_of_prompts_accounts_for_all_of_them(tiny: Path) -> None:
+    llm = LLM(tiny, threads=1)
+    draws = llm.runner.draws
+    prompts = texts(200, 3, 100)
+    found = profile_prompts(llm, prompts)
+    assert llm.runner.draws is draws
+    assert llm.runner.plan.stages() == []
+    assert found.steps == 3
+    assert sum(stage.seconds for stage in found.stages) == pytest.approx(found.seconds, rel=1e-9)
+    assert [stage.name for stage in found.stages][-1] == "Python around them"
+    read = sum(stage.bytes for stage in found.stages if stage.name != "attention")
+    assert llm.runner.weights.arena.bytes / 2 < read <= llm.runner.weights.arena.bytes  # a prompt is one step
+
+
+def test_a_profile_says_what_multiply_adds_take_at_the_peak(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import quickbrown.bench.profile as module
+
+    llm = LLM(tiny, threads=1)
+    monkeypatch.setattr(
+        module, "peaks", lambda llm: {"int8": 1.0, "bf16": 1.0, "f32": 1.0}
+    )  # so seconds are operations
+    c = llm.config
+    assert not any(verb.window for verb in llm.runner.verbs)
+    found = {stage.name: stage.peak for stage in profile_prompts(llm, texts(200, 3, 100)).stages}
+    assert found["attention"] == 4 * c.num_attention_heads * c.head_dim * (200 * 201 / 2) * c.num_hidden_layers
+    mlp = 3 * c.hidden_size * c.intermediate_size
+    qkvo = 2 * c.hidden_size * (c.num_attention_heads + c.num_key_value_heads) * c.head_dim
+    layers = 2 * 200 * c.num_hidden_layers * (mlp + qkvo)
+    head = 2 * c.hidden_size * c.vocab_size  # of the last token alone
+    assert sum(peak for name, peak in found.items() if name != "attention") == layers + head
+
+
 def test_too_few_tokens_are_not_profiled(tiny: Path) -> None:
     llm = LLM(tiny, threads=1)
     with pytest.raises(ValueError, match="4 tokens are too few to profile 1 texts; give a larger new"):
@@ -195,9 +227,10 @@ def test_stages_add_up_instructions_of_a_kind() -> None:
 
     work = np.array([[3.0, 1.0, 0.0], [1.0, 3.0, 0.0], [2.0, 2.0, 0.0]])
     wait = np.array([[0.0, 2.0, 0.0], [2.0, 0.0, 0.0], [0.5, 0.5, 0.0]])  # the third thread was left out
-    one, other = grouped(["a", "a", "b"], work, wait, [10, 20, 40])
+    one, other = grouped(["a", "a", "b"], work, wait, [10, 20, 40], [0.5, 0.25, 0.0])
     assert (one.name, one.count, one.seconds, one.waiting, one.bytes) == ("a", 2, 6.0, 2.0, 30)
     assert one.imbalance == pytest.approx(0.5)
+    assert (one.peak, other.peak) == (0.75, 0.0)
     assert (other.name, other.count, other.seconds, other.waiting, other.imbalance) == ("b", 1, 2.5, 0.5, 0.0)
 
 
@@ -207,6 +240,7 @@ def test_a_profile_is_shown(tiny: Path, capsys: pytest.CaptureFixture[str]) -> N
     for depth in (3, 9):
         assert f"\na step of 2 texts after {depth} tokens, the mean of 10" in shown
     assert shown.count("\na step  ") == 2
+    assert "\na prompt of 8 tokens, the mean of 3" in shown
     assert bench(tiny, "--new", "20", "--profile", "--json") == 0
     [decode] = json.loads(capsys.readouterr().out)["decode"]
     found = decode["profile"]

@@ -67,7 +67,7 @@ def measure(load: Callable[[], LLM], task: Task, *, profiled: bool = False) -> d
 
     Tokens are picked greedily and an end of text is not heeded. Each repetition reads a prompt of other token ids, so
     that none is known from before; texts that are continued have been read before, and only their writing is timed.
-    profiled  adds where the time of a step goes, of each depth and batch
+    profiled  adds where the time goes of the prompt, and of a step of each depth and batch
 
     Raises ValueError if the task does not fit the model's context or memory.
     """
@@ -91,15 +91,18 @@ def measure(load: Callable[[], LLM], task: Task, *, profiled: bool = False) -> d
     write(llm, [ids(16, next(seeds), facts["vocabulary"])], 2)
     warm = time.perf_counter() - start
     firsts = [read() for _ in range(task.repeat)]
-    decode = []
+    read_profile, decode = {}, []
+    if profiled:
+        from quickbrown.bench.profile import profile, profile_prompts
+
+        prompts = [ids(task.prompt, next(seeds), facts["vocabulary"]) for _ in range(task.repeat)]
+        read_profile = {"prompt_profile": asdict(profile_prompts(llm, prompts))}
     for depth, batch in task.combinations():
         prompts = texts(depth, batch, facts["vocabulary"])
         write(llm, prompts, 2)
         found = [rate(write(llm, prompts, task.new)) for _ in range(task.repeat)]
         decode.append({"depth": depth, "batch": batch, "tokens_per_second": spread(found)})
         if profiled:
-            from quickbrown.bench.profile import profile
-
             decode[-1]["profile"] = asdict(profile(llm, prompts, task.new))
     return {
         "model": Path(facts["file"]).name,
@@ -109,6 +112,7 @@ def measure(load: Callable[[], LLM], task: Task, *, profiled: bool = False) -> d
         "warm_up_seconds": warm,
         "first_token_seconds": spread(firsts),
         "prompt_tokens_per_second": spread([task.prompt / seconds for seconds in firsts]),
+        **read_profile,
         "decode": decode,
         "peak_bytes": peak_bytes(),
         "kernels": native.variant()["name"],

@@ -35,7 +35,9 @@ def declare(parser: Parser) -> None:
             default=several,
             help=f"{meaning}; of several numbers, like 1,4,16, each is measured (default: {several})",
         )
-    parser.add_argument("--profile", action="store_true", help="say where the time of a written token goes")
+    parser.add_argument(
+        "--profile", action="store_true", help="say where the time of the prompt and of a written token goes"
+    )
     parser.add_argument("--plot", metavar="FILE", type=plotted, help="draw tokens/s into FILE.png or FILE.svg")
     parser.add_argument("--json", action="store_true", help="write one line of JSON")
     declare_model(parser)
@@ -93,35 +95,37 @@ def table(figures: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def profiles(figures: Mapping[str, Any]) -> Iterator[str]:
-    """The profile of each depth and batch, in microseconds a step."""
+    """The profile of the prompt, and of each depth and batch, in microseconds."""
+    if "prompt_profile" in figures:
+        title = f"a prompt of {figures['task']['prompt']} tokens"
+        yield from shown(figures["prompt_profile"], title, "a prompt", figures["threads"])
     for one in figures["decode"]:
-        if "profile" not in one:
-            continue
-        found = one["profile"]
-        stages, total = found["stages"], found["seconds"]
-        whole = {
-            "name": "a step",
-            "count": "",
-            "seconds": total,
-            "waiting": sum(stage["waiting"] for stage in stages),
-            "imbalance": 0.0,
-            "bytes": sum(stage["bytes"] for stage in stages),
-        }
-        wide = max(len(stage["name"]) for stage in stages)
-        yield ""
-        said = f"a step of {one['batch']} texts after {one['depth']} tokens, the mean of {found['steps']}"
-        if found["threads"] < figures["threads"]:
-            said += f"; {found['threads']:.1f} threads took part: others had their cores"
-        yield said
-        yield f"{'':{wide}}   times        us   share    GB/s  waiting us  imbalance"
-        for stage in (*stages, whole):
-            seconds, read, uneven = stage["seconds"], stage["bytes"], stage["imbalance"]
-            rate = f"{read / seconds / 1e9:.1f}" if read and seconds > 0 else ""
-            waiting = f"{stage['waiting'] * 1e6:.1f}" if stage["waiting"] else ""
-            yield (
-                f"{stage['name']:{wide}}{stage['count']:>8}{seconds * 1e6:10.1f}{seconds / total:8.1%}{rate:>8}"
-                f"{waiting:>12}{f'{uneven:.1%}' if uneven else '':>11}"
-            ).rstrip()
+        if "profile" in one:
+            title = f"a step of {one['batch']} texts after {one['depth']} tokens"
+            yield from shown(one["profile"], title, "a step", figures["threads"])
+
+
+def shown(found: Mapping[str, Any], title: str, unit: str, threads: int) -> Iterator[str]:
+    """A table of a profile, a row a stage, and the whole."""
+    stages, total = found["stages"], found["seconds"]
+    sums = {name: sum(stage[name] for stage in stages) for name in ("waiting", "bytes", "peak")}
+    whole = {"name": unit, "count": "", "seconds": total, "imbalance": 0.0, **sums}
+    wide = max(len(stage["name"]) for stage in stages)
+    yield ""
+    said = f"{title}, the mean of {found['steps']}"
+    if found["threads"] < threads:
+        said += f"; {found['threads']:.1f} threads took part: others had their cores"
+    yield said
+    yield f"{'':{wide}}   times        us   share    GB/s  of peak  waiting us  imbalance"
+    for stage in (*stages, whole):
+        seconds, read, uneven = stage["seconds"], stage["bytes"], stage["imbalance"]
+        rate = f"{read / seconds / 1e9:.1f}" if read and seconds > 0 else ""
+        of_peak = f"{stage['peak'] / seconds:.1%}" if stage["peak"] and seconds > 0 else ""
+        waiting = f"{stage['waiting'] * 1e6:.1f}" if stage["waiting"] else ""
+        yield (
+            f"{stage['name']:{wide}}{stage['count']:>8}{seconds * 1e6:10.1f}{seconds / total:8.1%}{rate:>8}{of_peak:>9}"
+            f"{waiting:>12}{f'{uneven:.1%}' if uneven else '':>11}"
+        ).rstrip()
 
 
 def span(spread: Mapping[str, float], digits: int) -> str:

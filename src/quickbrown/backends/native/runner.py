@@ -62,6 +62,11 @@ class NativeRunner:
         self.plan = _native.Plan(self.pool, self.weights.arena, self.kv, wide, self.memory)
         _, self.turns = emit(verbs, result, self.weights, self.plan)
         self.draws = _native.Draws(self.plan)
+        self.wide = wide
+
+    def multiplies(self, weight: Weight) -> str:
+        """What a linear with this weight multiplies, as `Pool.peak` names it: "int8", "bf16" or "f32"."""
+        return _native.activation(self.weights.format(weight), self.wide).removesuffix("_groups")
 
     def room(self) -> int:
         return self.kv.blocks
