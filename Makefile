@@ -9,7 +9,7 @@ SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc src -type f ! -name '
 CPP := $(shell find csrc tests/native -name '*.cpp' -o -name '*.h' -o -name '*.inl')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-torch check soak fuzz fuzz-native sanitize bench build-time clean
+.PHONY: help demo test test-torch test-neon check soak fuzz fuzz-native sanitize bench build-time clean
 .DELETE_ON_ERROR:
 
 help:  ## show this
@@ -26,6 +26,20 @@ test: .venv/.test  ## run the tests; the default model is fetched for those that
 test-torch: .venv-torch/.installed  ## run the tests that compare with torch and transformers, in a venv of their own
 	@.venv-torch/bin/qb pull $(MODEL)
 	.venv-torch/bin/python -m pytest --quiet tests/needs_torch
+
+test-neon: build/neon/tested  ## cross compile for 64-bit ARM and run the native tests there under an emulator
+
+build/neon/tested: .venv/.cmake CMakeLists.txt $(CPP)
+	@command -v aarch64-linux-gnu-g++ >/dev/null && command -v qemu-aarch64 >/dev/null || \
+	    { echo "a cross compiler or an emulator for 64-bit ARM was not found; install them, like:" \
+	        "apt install g++-aarch64-linux-gnu qemu-user"; exit 1; }
+	@echo "compiling the native tests for 64-bit ARM (some minutes)"
+	@.venv/bin/cmake -S . -B $(@D) -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath .venv/bin/ninja) \
+	    -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ \
+	    -DCMAKE_EXE_LINKER_FLAGS=-static -DQB_TESTS=ON --log-level=WARNING
+	@.venv/bin/cmake --build $(@D) --target native_tests
+	qemu-aarch64 $(@D)/native_tests
+	@touch $@
 
 check: .venv/.check .venv/.test  ## lint, formatting, types, import arrows; print the length of each file
 	.venv/bin/ruff check .

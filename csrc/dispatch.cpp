@@ -6,6 +6,9 @@
 #ifdef QB_X86
 #include <cpuid.h>
 #endif
+#ifdef QB_ARM
+#include <sys/auxv.h>
+#endif
 
 #include "table.h"
 
@@ -22,6 +25,11 @@ namespace avx512 {
 extern const Kernels table;
 }
 namespace avx512_bf16 {
+extern const Kernels table;
+}
+#endif
+#ifdef QB_ARM
+namespace neon {
 extern const Kernels table;
 }
 #endif
@@ -62,6 +70,9 @@ const Variant* variants(size_t& count) {
         {&avx512_bf16::table, has_avx512() && __builtin_cpu_supports("avx512bf16"), "AVX-512 with VNNI and BF16",
          !__builtin_cpu_is("intel")},
 #endif
+#ifdef QB_ARM
+        {&neon::table, (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0, "NEON with dot products"},
+#endif
     };
     count = sizeof all / sizeof *all;
     return all;
@@ -96,7 +107,7 @@ Choice choose() {
                                      all[i].needs + "; it can run: " + names(true) + ".");
         }
         throw std::runtime_error("QB_ISA=" + std::string(wanted) +
-                                 " is not a known instruction set; known are: " + names(false) + ".");
+                                 " is not a known instruction set; known here are: " + names(false) + ".");
     }
     for (size_t i = count; i-- > 0;)
         if (all[i].runnable && all[i].best)

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstring>
 #include <random>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -24,8 +25,8 @@ extern int failures;
 // The variants that this machine can run.
 inline std::vector<const qb::Kernels*> variants() {
     std::vector<const qb::Kernels*> all;
-    for (const char* name : {"scalar", "avx2", "avx512"})
-        if (const qb::Kernels* k = qb::kernels_named(name)) all.push_back(k);
+    std::istringstream names(qb::available_variants());
+    for (std::string name; names >> name;) all.push_back(qb::kernels_named(name.c_str()));
     return all;
 }
 

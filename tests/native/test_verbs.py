@@ -835,7 +835,7 @@ def test_unknown_instruction_set(use):
     run = python("from quickbrown import _native; from quickbrown.backends.native import variant; " + use, "nonsense")
     if "variant()" in use:
         assert run.returncode == 1, run
-        assert "RuntimeError: QB_ISA=nonsense is not a known instruction set; known are: scalar" in run.stderr
+        assert "RuntimeError: QB_ISA=nonsense is not a known instruction set; known here are: scalar" in run.stderr
     else:
         assert run.returncode == 0, run
 
@@ -855,7 +855,7 @@ def test_unknown_instruction_set_stops_a_model():
 def test_impossible_instruction_set():
     """One that the build knows and this CPU lacks."""
     known = python("from quickbrown.backends.native import variant; variant()", "?").stderr.strip()
-    known = known.rpartition("known are: ")[2].rstrip(".").split()
+    known = known.rpartition("known here are: ")[2].rstrip(".").split()
     missing = [name for name in known if name not in (variants.IN_USE, *variants.OTHERS)]
     assert known
     if not missing:
