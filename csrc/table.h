@@ -194,7 +194,7 @@ enum class KvType : uint8_t { bf16, f32 };
 // f32.
 enum class Peak : uint8_t { int8, bf16, f32 };
 constexpr int kPeaks = 3, kPeakRounds = 1 << 16;
-constexpr size_t kPeakOperands = 256;
+constexpr size_t kPeakOperands = 320;
 
 struct Kernels {
     const char* name;

@@ -11,7 +11,7 @@
 namespace qb::neon {
 
 constexpr int kRowTiles[] = {1};  // 1 x 4 accumulators of four registers each are half of the 32
-constexpr int kLinearPanels = 1;
+constexpr bool kExpands = false;
 
 template <class Quarter> struct Quarters {
     Quarter a, b, c, d;
@@ -225,17 +225,6 @@ QB_INLINE F odd_bf16(Bytes x) { return each<odd_bf16_quarter>(x); }
 // 128 + u as bf16, of bytes 0 and 2, and of 1 and 3, of each lane; exact for u < 128.
 QB_INLINE Bytes even_bytes(Bytes u7) { return each<vtrn1q_u8>(u7, all(vdupq_n_u8(0x43))); }
 QB_INLINE Bytes odd_bytes(Bytes u7) { return each<vtrn2q_u8>(u7, all(vdupq_n_u8(0x43))); }
-
-struct Pairs {
-    F even, odd;
-};  // 16 x 2 bf16
-QB_INLINE Pairs pairs_of(Bytes bf16) { return {even_bf16(bf16), odd_bf16(bf16)}; }
-QB_INLINE Pairs load_pairs(const void* p) { return pairs_of(load_bytes(static_cast<const uint8_t*>(p))); }
-QB_INLINE Pairs broadcast_pair(const void* p) { return pairs_of(each<vreinterpretq_u8_s32>(broadcast4(p))); }
-QB_INLINE Pairs even_pairs(Bytes u7) { return pairs_of(even_bytes(u7)); }
-QB_INLINE Pairs odd_pairs(Bytes u7) { return pairs_of(odd_bytes(u7)); }
-QB_INLINE Pairs one_pairs() { return {set(1.0f), set(1.0f)}; }
-QB_INLINE F dot2(F acc, Pairs x, Pairs y) { return fma(x.odd, y.odd, fma(x.even, y.even, acc)); }
 
 QB_INLINE void fetch(const void* p) { __builtin_prefetch(p, 0, 2); }
 
