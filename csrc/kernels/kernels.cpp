@@ -11,6 +11,7 @@ namespace {
 #include "kernels/rows.inl"
 // rows.inl defines gated and tanh, which linear.inl and attention.inl need
 #include "kernels/attention.inl"
+#include "kernels/attention_int8.inl"
 #include "kernels/encode.inl"
 #include "kernels/linear.inl"
 #include "kernels/states.inl"
@@ -60,9 +61,9 @@ const Kernels table = {
     .rope = {rope_halves, rope_pairs},
     .encode = {encode_f32, encode_f16, encode_bf16, encode_q8_0, encode_q4_0, encode_q4_1, encode_nf4, encode_fp4},
     .attend_scratch_bytes = attend_scratch_bytes,
-    .store_kv = {store_kv<Bf16Kv>, store_kv<F32Kv>},
-    .narrow = {narrow<Bf16Kv>, narrow<F32Kv>},
-    .attend_chunk = {attend_chunk<Bf16Kv>, attend_chunk<F32Kv>},
+    .store_kv = {store_kv<Bf16Kv>, store_kv<F32Kv>, store_kv_int8},
+    .narrow = {narrow<Bf16Kv>, narrow<F32Kv>, narrow_int8},
+    .attend_chunk = {attend_chunk<Bf16Kv>, attend_chunk<F32Kv>, attend_chunk_int8},
     .merge = merge,
     .finish = finish,
     .short_conv = short_conv,

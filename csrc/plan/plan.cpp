@@ -410,7 +410,7 @@ void Plan::prepare_step(const BatchView& b) {
         thread.activations.need(kTile * token_bytes_, growths_);
         thread.row.need((widest_ + 2 * d + dv + kLanes) * 4, growths_);  // attention uses three heads of it
         thread.attend.need(kernels_.attend_scratch_bytes(), growths_);
-        thread.queries.need(kAttendRows * d * 4, growths_);
+        thread.queries.need(kAttendRows * query_bytes(kv_.type(), d), growths_);
         thread.results.need(2 * kAttendRows * (dv + 2 + kLanes) * 4, growths_);
     }
     for (Attend& attend : attends_) plan_attention(attend);
