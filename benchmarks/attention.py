@@ -1,11 +1,14 @@
 """How much of the memory's read rate does attention reach while decoding, and how much of the peak with a prompt?
 
     python benchmarks/attention.py [--threads 2] [--rounds 7] [--heads 9] [--kv-heads 3] [--head-dim 64]
-                                   [--prompt 512 4096]
+                                   [--depth 1024 4096 16384] [--kv-type int8] [--prompt 512 4096]
 
 A plan of 30 layers of attention alone decodes one token at a given depth; beside it, in the same process and turn by
 turn, all threads read plain memory of the same size. Prints GB/s of keys and values, of the plain read, and the median
 ratio of the pairs. Blocks lie scattered, as after serving many texts.
+
+--kv-type does the same over keys and values of that type, turn by turn with bf16, and says how many times as fast it
+is: the median of the pairs.
 
 --prompt reads prompts of these lengths instead, 512 tokens a step: GFLOPS, two to a multiply-add and none for a key
 that a token does not see, and their share of the peak that bf16 reaches in registers, measured turn by turn.
@@ -29,28 +32,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, value in (("threads", 2), ("rounds", 7), ("heads", 9), ("kv-heads", 3), ("head-dim", 64)):
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--depth", type=int, nargs="+", metavar="N", default=[1024, 4096, 16384])
+    parser.add_argument("--kv-type", choices=["bf16", "f32", "int8"], default="bf16")
     parser.add_argument("--prompt", type=int, nargs="+", metavar="N", help="measure the reading of prompts")
     a = parser.parse_args()
-    for tokens in a.prompt or (1024, 4096, 16384):
-        attention = Attention(a, tokens)
-        said = prompts(attention, tokens, a) if a.prompt else decoding(attention, tokens, a.rounds)
-        print(
-            f"{a.heads}/{a.kv_heads} heads of {a.head_dim}, {a.threads} threads, {tokens:6} tokens {said}", flush=True
-        )
+    pool = _native.Pool(a.threads)
+    for tokens in a.prompt or a.depth:
+        kinds = {kind: Attention(a, pool, kind, tokens) for kind in dict.fromkeys(("bf16", a.kv_type))}
+        what = f"{a.heads}/{a.kv_heads} heads of {a.head_dim}, {a.threads} threads, {tokens:6} tokens"
+        for line in (prompts if a.prompt else decoding)(kinds, pool, tokens, a):
+            print(f"{what} {line}", flush=True)
 
 
 class Attention:
-    """A plan of attention alone, with room for one text."""
+    """A plan of attention alone, with room for one text, over keys and values of one type."""
 
-    def __init__(self, a: argparse.Namespace, tokens: int) -> None:
+    def __init__(self, a: argparse.Namespace, pool: _native.Pool, kind: str, tokens: int) -> None:
         blocks = -(-tokens // _native.BLOCK)
-        self.pool = _native.Pool(a.threads)
-        self.kv = _native.KvMemory("bf16", blocks, [(a.kv_heads, a.head_dim, a.head_dim)] * LAYERS)
+        self.kv = _native.KvMemory(kind, blocks, [(a.kv_heads, a.head_dim, a.head_dim)] * LAYERS)
         self.size = blocks * self.kv.block_bytes
         width, kv_width = a.heads * a.head_dim, a.kv_heads * a.head_dim
         arena = _native.packed_size("f32", 16, width) + 2 * _native.packed_size("f32", 16, kv_width)
-        self.weights = _native.Weights(arena, self.pool)
-        self.plan = _native.Plan(self.pool, self.weights, self.kv)
+        self.weights = _native.Weights(arena, pool)
+        self.plan = _native.Plan(pool, self.weights, self.kv)
         q, k, v, out = (self.plan.buffer(w) for w in (width, kv_width, kv_width, width))
         random = np.random.default_rng(0)
         for buffer, columns in ((q, width), (k, kv_width), (v, kv_width)):
@@ -75,32 +79,52 @@ class Attention:
             self.step(first, min(STEP, tokens - first))
         return time.perf_counter() - start
 
-
-def decoding(attention: Attention, depth: int, rounds: int) -> str:
-    attention.read(depth)  # touches every slot
-    pairs = []
-    for _ in range(rounds):
+    def decode(self, depth: int, times: int = 3) -> float:
+        """Seconds for a token behind `depth - 1` others."""
         start = time.perf_counter()
-        for _ in range(3):
-            attention.step(depth - 1, 1)
-        rate = 3 * attention.size / (time.perf_counter() - start)
-        pairs.append((rate, attention.pool.read_bandwidth(attention.size, 3)))
-    ratio = statistics.median(x / y for x, y in pairs)
-    kv_rate, read = (statistics.median(column) / 1e9 for column in zip(*pairs, strict=True))
-    return (
-        f"({attention.size >> 20} MB): {kv_rate:5.1f} GB/s of keys and values, plain read {read:5.1f} GB/s, "
-        f"ratio {ratio:.2f}"
-    )
+        for _ in range(times):
+            self.step(depth - 1, 1)
+        return (time.perf_counter() - start) / times
 
 
-def prompts(attention: Attention, tokens: int, a: argparse.Namespace) -> str:
+def decoding(kinds: dict[str, Attention], pool: _native.Pool, depth: int, a: argparse.Namespace) -> list[str]:
+    for one in kinds.values():
+        one.read(depth)  # touches every slot
+    turns, plain = [], []
+    for _ in range(a.rounds):
+        turns.append({kind: one.decode(depth) for kind, one in kinds.items()})
+        plain.append(pool.read_bandwidth(kinds["bf16"].size, 3))
+    lines = []
+    for kind, one in kinds.items():
+        rates = [one.size / spent[kind] for spent in turns]
+        ratio = statistics.median(rate / read for rate, read in zip(rates, plain, strict=True))
+        rate, read = statistics.median(rates) / 1e9, statistics.median(plain) / 1e9
+        lines.append(f"({one.size >> 20} MB of {kind}): {rate:5.1f} GB/s, plain read {read:5.1f} GB/s, ratio {ratio:.2f}")
+    return lines + gain(turns, a.kv_type)
+
+
+def prompts(kinds: dict[str, Attention], pool: _native.Pool, tokens: int, a: argparse.Namespace) -> list[str]:
     seen = tokens * (tokens + 1) / 2  # keys, by all tokens together
     operations = 4 * a.heads * a.head_dim * seen * LAYERS
-    attention.read(tokens)
-    pairs = [(operations / attention.read(tokens), attention.pool.peak("bf16")) for _ in range(a.rounds)]
-    share = statistics.median(x / y for x, y in pairs)
-    rate, peak = (statistics.median(column) / 1e9 for column in zip(*pairs, strict=True))
-    return f"of a prompt: {rate:6.1f} GFLOPS, peak of bf16 {peak:6.1f}, share {share:.2f}"
+    for one in kinds.values():
+        one.read(tokens)
+    turns, peaks = [], []
+    for _ in range(a.rounds):
+        turns.append({kind: one.read(tokens) for kind, one in kinds.items()})
+        peaks.append(pool.peak("bf16"))
+    lines = []
+    for kind in kinds:
+        rates = [operations / spent[kind] for spent in turns]
+        share = statistics.median(rate / peak for rate, peak in zip(rates, peaks, strict=True))
+        rate, peak = statistics.median(rates) / 1e9, statistics.median(peaks) / 1e9
+        lines.append(f"of a prompt, {kind}: {rate:6.1f} GFLOPS, peak of bf16 {peak:6.1f}, share {share:.2f}")
+    return lines + gain(turns, a.kv_type)
+
+
+def gain(turns: list[dict[str, float]], kind: str) -> list[str]:
+    if kind == "bf16":
+        return []
+    return [f": {kind} is {statistics.median(spent['bf16'] / spent[kind] for spent in turns):.2f} times as fast as bf16"]
 
 
 if __name__ == "__main__":

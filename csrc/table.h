@@ -142,7 +142,7 @@ struct ChunkArgs {
     int blocks;                   // 1..4
     int rows;                     // <= kAttendRows
     int head_dim, value_dim;      // multiples of 16
-    const void* queries;          // (rows, head_dim) as narrow() makes them
+    const void* queries;          // `rows` of query_bytes(...), as `narrow` makes them
     const int* visible;           // per row: it sees keys of this chunk before this one, <= 0 for none
     const int* first;             // and from this one on, <= 0 for all, >= 256 for none; nullptr: all of every row
     float softcap;                // > 0: scores become tanh(softcap * score) first
@@ -188,7 +188,18 @@ struct RecurrenceArgs {
     float* write;
 };
 
-enum class KvType : uint8_t { bf16, f32 };
+// What keys and values are stored in. int8: integers, with a float32 scale for each token's key or value of a kv head.
+enum class KvType : uint8_t { bf16, f32, int8 };
+constexpr int kKvTypes = 3;
+
+// Bytes of a K or V segment, of a block's tokens and `width` values each: int8 has the scales of its tokens first.
+constexpr size_t kv_segment_bytes(KvType type, size_t width) {
+    return kBlock * (type == KvType::int8 ? sizeof(float) + width : type == KvType::bf16 ? 2 * width : 4 * width);
+}
+// Bytes of one query as attention takes it: int8 has two planes of bytes, then a float32 scale, two int32 and padding.
+constexpr size_t query_bytes(KvType type, size_t width, size_t pair_bytes) {
+    return type == KvType::int8 ? 2 * width + 16 : type == KvType::bf16 ? width / 2 * pair_bytes : 4 * width;
+}
 
 // What is multiplied and added where this variant's instructions are busiest: u8 with s8 into int32, bf16 into f32,
 // f32.
@@ -199,8 +210,7 @@ constexpr size_t kPeakOperands = 320;
 struct Kernels {
     const char* name;
 
-    size_t pair_bytes;        // of two bf16 that are multiplied by 16 pairs: as they are, or as floats
-    size_t operand_bytes[2];  // of a query's value, for each KvType
+    size_t pair_bytes;  // of two bf16 that are multiplied by 16 pairs: as they are, or as floats
 
     // out[tokens][panel] for panels [begin, end); of gated ones, output panels.
     void (*linear[kFormats])(const LinearArgs&, size_t begin, size_t end);
@@ -229,9 +239,9 @@ struct Kernels {
     void (*encode[kEncodable])(const float* x, size_t n, uint8_t* out);
 
     size_t (*attend_scratch_bytes)();
-    void (*store_kv[2])(uint8_t* keys, int slot, int head_dim, int value_dim, const float* k, const float* v);
-    void (*narrow[2])(const float* x, size_t n, void* out);  // a query, rounded to the KV element type
-    void (*attend_chunk[2])(const ChunkArgs&);
+    void (*store_kv[kKvTypes])(uint8_t* keys, int slot, int head_dim, int value_dim, const float* k, const float* v);
+    void (*narrow[kKvTypes])(const float* x, size_t n, void* out);  // a query of n values to its query_bytes(...)
+    void (*attend_chunk[kKvTypes])(const ChunkArgs&);
     // Merge a chunk's (max, sum, out) of one row into the row's running (max, sum, out); start: -1e30, 0, 0.
     void (*merge)(float* max, float* sum, float* out, float chunk_max, float chunk_sum, const float* chunk_out,
                   int value_dim, float scale_log2);

@@ -19,7 +19,9 @@ import numpy.typing as npt
 from quickbrown.backends.reference import (
     ACTIVATE,
     CHUNK,
+    QUERY,
     ROUND,
+    WEIGHT,
     ReferenceOps,
     activation,
     expert_weights,
@@ -285,7 +287,7 @@ def attention(
 ) -> Floats:
     """(T, heads * E), from the keys and values that `ops` holds after the verb ran."""
     dim, grouped = ops.keys[layer].shape[-1], (kv_heads, heads // kv_heads)
-    queries = ops.round_kv(q).reshape(len(q), *grouped, dim)
+    queries, _ = ops.round_kv(q.reshape(len(q), *grouped, dim), QUERY)
     slope = np.array(slopes or [0.0] * heads, np.float32).astype(np.float64).reshape(*grouped, 1)
     sink = None if sinks is None else sinks.decode().astype(np.float64).reshape(*grouped, 1)
     out = np.empty((len(q), heads, ops.values[layer].shape[-1]))
@@ -295,12 +297,14 @@ def attention(
         for t in range(batch.starts[s], batch.starts[s + 1]):
             end = batch.positions[t] + 1
             first = max(0, end - window) if window else 0
-            keys, values = ops.keys[layer][slots[:end]], ops.values[layer][slots[first:end]].astype(np.float64)
+            keys, values = ops.keys[layer][slots[:end]], ops.values[layer][slots[first:end]]
+            scales = ops.value_scales[layer][slots[first:end]]
             scores = scored(queries[t], keys, scale, softcap, slope)[..., first:]
             sizes = scored(np.abs(queries[t]), np.abs(keys[first:]), scale, 0.0, np.zeros_like(slope))
             most = capped = sizes.max(-1, keepdims=True)  # of any |score| as summed, and as capped
-            # Of both a score and the largest: a chain of D + 1 roundings, and what they are made of it.
-            error = most * U * (2 * dim + 2)
+            # Of both a score and the largest: a chain of D + 1 roundings, and what they are made of it. An exact sum of
+            # integers is rounded as it becomes a float32, as are the product of two scales and that with the sum.
+            error = most * U * (6 if ops.kv == "int8" else 2 * dim + 2)
             if softcap:  # a constant of three roundings, its product, tanh
                 capped = np.minimum(most, softcap)
                 error += 8 * U * most + 2 * TANH * capped
@@ -310,13 +314,14 @@ def attention(
             # The shift by the largest and the product with the scale (2), the scale's own three roundings and the sum's
             # on a difference of at most twice the largest (8).
             error += 10 * U * (capped + far)
-            out[t] = _attend(ops, scores, error, capped + far, values, first, sink).reshape(heads, -1)
+            out[t] = _attend(ops, scores, error, capped + far, values, scales, first, sink).reshape(heads, -1)
     return out.reshape(len(q), -1)
 
 
 def _attend(
-    ops: ReferenceOps, scores: Floats, error: Floats, most: Floats, values: Floats, position: int, sink: Floats | None
-) -> Floats:
+    ops: ReferenceOps, scores: Floats, error: Floats, most: Floats, values: Floats, scales: Floats, position: int,
+    sink: Floats | None,
+) -> Floats:  # fmt: skip
     """Of scores and values that begin at a position; a difference of scores of at most `most` is off by `error`."""
     count = scores.shape[-1]
     borders = [0, *range(CHUNK - position % CHUNK, count, CHUNK), count]
@@ -324,26 +329,45 @@ def _attend(
     eta = error + EXP2
     # Merging chunks, and the sink as one: the same exponentials of differences of maxima.
     merged = (chunks - 1) * (10 * (most + (0 if sink is None else np.abs(sink))) * U + EXP2)
-    weights, changed = np.empty_like(scores), np.empty_like(scores)
+    weights, changed, summed, unsure = (np.empty_like(scores) for _ in range(4))
     top = scores.max(-1, keepdims=True)
     for first, end in pairwise(borders):
         part = scores[..., first:end]
         largest = part.max(-1, keepdims=True)
         exact = np.exp(part - largest)
-        # Rounding is monotonic: a weight that is off by eta rounds to something between these two.
-        near = [(exact * factor).astype(np.float32) for factor in (1 - eta, 1, 1 + eta)]
-        low, mid, high = (ops.round_kv(x).astype(np.float64) for x in near)
         share = np.exp(largest - top)
-        weights[..., first:end] = share * mid
-        changed[..., first:end] = share * np.maximum(high - mid, mid - low)
-    total = weights.sum(-1, keepdims=True) + (0 if sink is None else np.exp(sink - top))
+        for array, found in zip(
+            (weights, changed, summed, unsure), rounded_weights(ops, exact, eta, scales[first:end]), strict=True
+        ):
+            array[..., first:end] = share * found
+    total = summed.sum(-1, keepdims=True) + (0 if sink is None else np.exp(sink - top))
     result = np.einsum("hgn,nhd->hgd", weights, values) / total
     size = np.einsum("hgn,nhd->hgd", weights, np.abs(values)) / total
-    moved = np.einsum("hgn,nhd->hgd", changed, np.abs(values)) + changed.sum(-1, keepdims=True) * np.abs(result)
+    moved = np.einsum("hgn,nhd->hgd", changed, np.abs(values)) + unsure.sum(-1, keepdims=True) * np.abs(result)
     # Sums over a chunk's keys and a product, in numerator (any order: count) and denominator; two operations a merge;
     # reciprocal, product, the reference's rounding.
     steps = 2 * (min(count, CHUNK) + 1 + 3 * chunks) + 3
     return SLACK * (moved / total + (2 * merged + steps * U) * size)
+
+
+def rounded_weights(ops: ReferenceOps, exact: Floats, eta: Floats, scales: Floats) -> tuple[Floats, ...]:
+    """A chunk's weights, each off by a share of eta at most, as they are multiplied with values, and how much they may
+    differ from that; the same as they are summed.
+
+    Rounding is monotonic: a weight that is off rounds to something between what the two ends of its range round to.
+    """
+    if ops.kv != "int8":
+        low, mid, high = (ops.round_weights(exact * factor, scales)[0] for factor in (1 - eta, 1, 1 + eta))
+        changed = np.maximum(high - mid, mid - low)
+        return mid, changed, mid, changed
+    # Beside the weight, the largest one of them is off, and four products are rounded on the way to an integer, and two
+    # on the way to what that is worth.
+    scale = scales.transpose(1, 2, 0)
+    worth = (exact * scale).max(-1, keepdims=True) / WEIGHT
+    off = 2 * eta + 4 * U
+    low, mid, high = (np.rint(exact * scale * factor / worth) for factor in (1 - off, 1, 1 + off))
+    changed = (np.maximum(high - mid, mid - low) + (eta + 2 * U) * mid) * worth / scale
+    return mid * worth / scale, changed, exact, eta * exact
 
 
 def short_conv(x: Floats, w: Weight, bias: Weight | None, batch: Batch) -> Floats:

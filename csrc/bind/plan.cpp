@@ -8,6 +8,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <iterator>
 #include <memory>
 #include <string>
 
@@ -233,11 +234,13 @@ void bind_plan(nb::module_& m) {
             "__init__",
             [](KvMemory* self, const std::string& type, size_t blocks,
                const std::vector<std::tuple<size_t, size_t, size_t>>& layers) {
-                if (type != "bf16" && type != "f32") throw std::invalid_argument("keys and values are bf16 or f32");
+                const std::string names[kKvTypes] = {"bf16", "f32", "int8"};
+                const auto found = std::find(std::begin(names), std::end(names), type);
+                if (found == std::end(names)) throw std::invalid_argument("keys and values are bf16, f32 or int8");
                 std::vector<KvLayer> shapes;
                 for (const auto& [kv_heads, head_dim, value_dim] : layers)
                     shapes.push_back({kv_heads, head_dim, value_dim});
-                new (self) KvMemory(type == "bf16" ? KvType::bf16 : KvType::f32, blocks, shapes);
+                new (self) KvMemory(static_cast<KvType>(found - std::begin(names)), blocks, shapes);
             },
             "type"_a, "blocks"_a, "layers"_a, "layers are (kv_heads, head_dim, value_dim).")
         .def_prop_ro("blocks", &KvMemory::blocks)

@@ -8,12 +8,12 @@ namespace qb {
 KvMemory::KvMemory(KvType type, size_t blocks, const std::vector<KvLayer>& layers) : type_(type), blocks_(blocks) {
     // No layers: of a model that has states only, whose blocks take no memory.
     if (!blocks) throw std::invalid_argument("there must be blocks to keep keys in");
-    const size_t value_bytes = type == KvType::bf16 ? 2 : 4;
     for (const KvLayer& layer : layers) {
         const auto& [kv_heads, head_dim, value_dim] = layer;
         if (!kv_heads || !head_dim || !value_dim || head_dim > 1024 || value_dim > 1024)
             throw std::invalid_argument("heads must have at most 1024 values, and no dimension can be zero");
-        const size_t head_bytes = kBlock * value_bytes * (layer.key_width() + layer.value_width());
+        const size_t head_bytes =
+            kv_segment_bytes(type, layer.key_width()) + kv_segment_bytes(type, layer.value_width());
         layers_.push_back({layer, block_bytes_, head_bytes});
         block_bytes_ = sum(block_bytes_, product(kv_heads, head_bytes));
         widest_key_ = std::max(widest_key_, layer.key_width());

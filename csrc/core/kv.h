@@ -36,7 +36,7 @@ public:
         const Layer& l = layers_[layer];
         return pages_.data() + block * block_bytes_ + l.offset + kv_head * l.head_bytes;
     }
-    // Stale values must be finite where weights of exact zero meet them: a block is cleared when it is taken.
+    // Stale values and scales must be finite where weights of exact zero meet them: a block is cleared when taken.
     void clear(size_t block);
     void copy(size_t source, size_t target);
 

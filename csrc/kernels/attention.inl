@@ -126,11 +126,8 @@ static __attribute__((noinline)) void bend_scores(const ChunkArgs& a, float* sco
     }
 }
 
-// One row, which sees keys begin .. visible - 1: scores to rounded weights, their max and sum. Vectors at and beyond
-// `vectors` are not read afterwards.
-template <class Kv>
-QB_INLINE void softmax_row(float* scores, uint8_t* weights, int begin, int visible, int vectors, float scale_log2,
-                           float* max_out, float* sum_out) {
+// One row's scores, which sees keys begin .. visible - 1: the others become kMasked. Returns the largest.
+QB_INLINE float mask_row(float* scores, int begin, int visible, int vectors) {
     for (int v = 0; v * 16 < begin; v++) {
         const int n = begin - v * 16;
         store(scores + v * 16, after(load(scores + v * 16), n < 16 ? n : 16, kMasked));
@@ -141,7 +138,15 @@ QB_INLINE void softmax_row(float* scores, uint8_t* weights, int begin, int visib
     }
     F top = load(scores);
     for (int v = 1; v < vectors; v++) top = max(top, load(scores + v * 16));
-    const float largest = highest(top);
+    return highest(top);
+}
+
+// One row, which sees keys begin .. visible - 1: scores to rounded weights, their max and sum. Vectors at and beyond
+// `vectors` are not read afterwards.
+template <class Kv>
+QB_INLINE void softmax_row(float* scores, uint8_t* weights, int begin, int visible, int vectors, float scale_log2,
+                           float* max_out, float* sum_out) {
+    const float largest = mask_row(scores, begin, visible, vectors);
     const F scale = set(scale_log2), shift = set(-largest * scale_log2);
     F total = set(0.0f);
     for (int v = 0; v < vectors; v += 2) {

@@ -80,7 +80,7 @@ struct Ahead {
 };
 
 // A tile of tokens as the kernels see it: T packed tiles of W tokens each.
-template <int T, int W> struct Rows {
+template <int T, int W> struct TokenTile {
     static constexpr int kCount = T * W, kWide = W;
     const uint8_t* first;
     size_t apart;  // bytes from one packed tile to the next
@@ -200,15 +200,15 @@ __attribute__((noinline)) void float_rows(const uint8_t* const (&panels)[kPanels
 template <class Body> QB_INLINE void each_tile(const uint8_t* x, size_t token_bytes, size_t tokens, const Body& body) {
     size_t token = 0;
     const size_t apart = kTile * token_bytes;
-    for (; token + 2 * kTile <= tokens; token += 2 * kTile) body(Rows<2, kTile>{x + token * token_bytes, apart}, token);
+    for (; token + 2 * kTile <= tokens; token += 2 * kTile) body(TokenTile<2, kTile>{x + token * token_bytes, apart}, token);
     if (token + kTile <= tokens) {
-        body(Rows<1, kTile>{x + token * token_bytes, apart}, token);
+        body(TokenTile<1, kTile>{x + token * token_bytes, apart}, token);
         token += kTile;
     }
     switch (tokens - token) {
-        case 3: body(Rows<1, 3>{x + token * token_bytes, apart}, token); break;
-        case 2: body(Rows<1, 2>{x + token * token_bytes, apart}, token); break;
-        case 1: body(Rows<1, 1>{x + token * token_bytes, apart}, token); break;
+        case 3: body(TokenTile<1, 3>{x + token * token_bytes, apart}, token); break;
+        case 2: body(TokenTile<1, 2>{x + token * token_bytes, apart}, token); break;
+        case 1: body(TokenTile<1, 1>{x + token * token_bytes, apart}, token); break;
         default: break;
     }
 }

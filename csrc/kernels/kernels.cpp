@@ -12,6 +12,7 @@ namespace {
 #include "kernels/formats.inl"
 #include "kernels/rows.inl"
 #include "kernels/attention.inl"
+#include "kernels/attention_int8.inl"
 #include "kernels/encode.inl"
 #include "kernels/linear.inl"
 #include "kernels/expanded.inl"
@@ -26,7 +27,6 @@ extern const Kernels table;
 const Kernels table = {
     .name = QB_STRING(QB_ISA),
     .pair_bytes = kPairBytes,
-    .operand_bytes = {Bf16Kv::kOperandBytes, F32Kv::kOperandBytes},
     .linear = {linear<F32>,  linear<F16>,   linear<Bf16>,  linear<Q8_0>, linear<Q4_0>, linear<Q4_1>,
                linear<Nf4>,  linear<Fp4>,   linear<Q4_K>,  linear<Q6_K>, linear<Q5_0>, linear<Q5_1>,
                linear<Q5_K>, linear<Iq4Nl>, linear<Mxfp4>, linear<U4z>,  linear<U8z>,  linear<E4m3>,
@@ -66,9 +66,9 @@ const Kernels table = {
     .rope = {rope_halves, rope_pairs},
     .encode = {encode_f32, encode_f16, encode_bf16, encode_q8_0, encode_q4_0, encode_q4_1, encode_nf4, encode_fp4},
     .attend_scratch_bytes = attend_scratch_bytes,
-    .store_kv = {store_kv<Bf16Kv>, store_kv<F32Kv>},
-    .narrow = {narrow<Bf16Kv>, narrow<F32Kv>},
-    .attend_chunk = {attend_chunk<Bf16Kv>, attend_chunk<F32Kv>},
+    .store_kv = {store_kv<Bf16Kv>, store_kv<F32Kv>, store_kv_int8},
+    .narrow = {narrow<Bf16Kv>, narrow<F32Kv>, narrow_int8},
+    .attend_chunk = {attend_chunk<Bf16Kv>, attend_chunk<F32Kv>, attend_chunk_int8},
     .merge = merge,
     .finish = finish,
     .short_conv = short_conv,

@@ -127,7 +127,7 @@ void Plan::attend_item(const Instruction& i, Attend& a, size_t item, size_t last
     const size_t d = layer.key_width(), dv = layer.value_width();
     const size_t per_kv = a.heads / layer.kv_heads, rows = it.count * per_kv;
     const int value_dim = static_cast<int>(dv), type = static_cast<int>(kv_.type());
-    const size_t row_bytes = d * kernels_.operand_bytes[type];
+    const size_t row_bytes = query_bytes(kv_.type(), d, kernels_.pair_bytes);
     const size_t last_position = batch_.positions[it.first + it.count - 1], chunks = last_position / kChunk + 1,
                  first_chunk = a.first_seen(batch_.positions[it.first]) / kChunk;
     const bool by_chunk = it.chunk >= 0;

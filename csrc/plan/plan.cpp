@@ -412,7 +412,7 @@ void Plan::prepare_step(const BatchView& b) {
         thread.row.need((widest_ + 2 * d + dv + kLanes) * 4, growths_);  // attention uses three heads of it
         thread.linear.need(kernels_.linear_scratch_bytes(), growths_);
         thread.attend.need(kernels_.attend_scratch_bytes(), growths_);
-        thread.queries.need(kAttendRows * d * 4, growths_);
+        thread.queries.need(kAttendRows * query_bytes(kv_.type(), d, kernels_.pair_bytes), growths_);
         thread.results.need(2 * kAttendRows * (dv + 2 + kLanes) * 4, growths_);
     }
     for (Attend& attend : attends_) plan_attention(attend);

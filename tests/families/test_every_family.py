@@ -113,6 +113,30 @@ def test_twin_finds_no_parting(name, format):
         assert twin.worst[verb] <= bounding.allowed[verb] < 1e-4
 
 
+@pytest.mark.parametrize("name", [name for name in ROWS if made(name, "f32").config.kv_layers])
+def test_keys_and_values_of_8_bits(name):
+    """Verb by verb as the reference has them, in chunks as whole, and logits near those of float32 keys and values: the
+    largest divergence that a row of these models showed was MEASURED."""
+    model, tokens = made(name, "f32"), tiny.text(70)
+    batch, blocks = one_step(model, tokens[:20]), 2
+    bounding = reference_ops(rounding.Bounding, model, 1, "int8")
+    model.forward(bounding, tokens[:20], batch)
+    left, right = reference_ops(ReferenceOps, model, 1, "int8"), reference_ops(NativeOps, model, 1, "int8")
+    model.forward(Twin(left, right, max(bounding.allowed.values())), tokens[:20], batch)
+    runner = NativeRunner(model, blocks=blocks, threads=2, dtype="float32", kv="int8")
+    got = whole(runner, model, tokens)
+    assert whole(runner, model, tokens, 5).tobytes() == got.tobytes()
+    exact = whole(NativeRunner(model, blocks=blocks, threads=2, dtype="float32"), model, tokens)
+    divergence = (np.exp(log_softmax(exact)) * (log_softmax(exact) - log_softmax(got))).sum(-1)
+    assert 0 < divergence.max() < 5e-5
+
+
+def log_softmax(logits):
+    x = logits.astype(np.float64)
+    x -= x.max(-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
 @pytest.mark.parametrize(("name", "format"), IN_GGUF)
 def test_a_gguf_file_gives_the_same_bytes(name, format, tmp_path):
     """Out through tests/gguf_writer.py, in GGUF's names and layout, and in through the reader."""

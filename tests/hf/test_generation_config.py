@@ -285,6 +285,12 @@ def test_what_is_not_supported_is_refused_whoever_asks() -> None:
                 merge(call, config, own)
 
 
+def test_a_quantized_cache_is_asked_for_where_the_model_is_loaded() -> None:
+    instead = r'supported yet; leave it out, and load the model with kv_cache_dtype="int8"$'
+    with pytest.raises(ValueError, match=instead):
+        merge({"cache_implementation": "quantized", "cache_config": {"nbits": 8}}, None, GenerationConfig())
+
+
 @pytest.mark.parametrize(
     "call",
     [{"num_beams": 1}, {"guidance_scale": 1.0}, {"use_cache": False}, {"cache_implementation": "dynamic"},

@@ -42,9 +42,11 @@ Inputs inputs(const Shape& s, bool adversarial) {
         x = !adversarial        ? normal(random)
             : random() % 3 == 0 ? -0.0f
             : random() % 3 == 0 ? 0.0f
-                                : normal(random) * 1e-37f;
+                                : normal(random) * (random() % 2 ? 1e-37f : 1e-30f);
     return in;
 }
+
+const char* name_of(KvType type) { return type == KvType::bf16 ? "bf16" : type == KvType::f32 ? "f32" : "int8"; }
 
 std::span<const uint8_t> bytes(const std::vector<float>& x) {
     return {reinterpret_cast<const uint8_t*>(x.data()), x.size() * 4};
@@ -158,21 +160,30 @@ void equal(const Kernels& kernels, const Shape& s, KvType type, bool adversarial
                   "threads "
                   "differ from one token at a time",
                   kernels.name, s.heads, s.kv_heads, s.head_dim, s.value_dim, s.window, s.softcap, s.sinks, s.slopes,
-                  type == KvType::bf16 ? "bf16" : "f32", adversarial ? ", adversarial" : "", chunk, threads);
+                  name_of(type), adversarial ? ", adversarial" : "", chunk, threads);
         }
 
-    // Against plain sums in double on the rounded inputs. bf16: p carries 2^-9; f32: chains of up to 1,500 terms.
+    // Against plain sums in double on the rounded inputs. bf16: p carries 2^-9; f32: chains of up to 1,500 terms; int8:
+    // a rotation's last bit may move a key by one of 127 steps, and so its score by 0.03.
     if (adversarial) return;
     const size_t d = s.head_dim, dv = s.value_dim, group = s.heads / s.kv_heads, half = s.turning / 2;
     const auto rounded = [&](float x) {
-        if (type == KvType::f32) return x;
+        if (type != KvType::bf16) return x;
         uint32_t bits;
         std::memcpy(&bits, &x, 4);
         bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
         std::memcpy(&x, &bits, 4);
         return x;
     };
-    const auto turned = [&](const std::vector<float>& x, size_t row, size_t width, size_t head) {
+    // A head's values as what integers of up to `most` stand for.
+    const auto as_integers = [&](std::vector<double>& x, float most) {
+        if (type != KvType::int8) return;
+        double largest = 0;
+        for (double value : x) largest = std::max(largest, std::abs(value));
+        const float scale = static_cast<float>(largest) / most;
+        for (double& value : x) value = std::nearbyint(static_cast<float>(value) / scale) * scale;
+    };
+    const auto turned = [&](const std::vector<float>& x, size_t row, size_t width, size_t head, float most) {
         std::vector<double> out(d);
         const float* from = &x[row * width + head * d];
         for (size_t i = 0; i < d; i++) out[i] = rounded(from[i]);
@@ -184,16 +195,17 @@ void equal(const Kernels& kernels, const Shape& s, KvType type, bool adversarial
             out[first] = rounded(from[first] * c - from[second] * sn);
             out[second] = rounded(from[second] * c + from[first] * sn);
         }
+        as_integers(out, most);
         return out;
     };
     for (size_t t : {size_t{0}, s.tokens / 3, s.tokens - 1})
         for (size_t h = 0; h < s.heads; h++) {
-            const std::vector<double> q = turned(in.q, t, s.heads * d, h);
+            const std::vector<double> q = turned(in.q, t, s.heads * d, h, 32512);
             const size_t from = s.window && t >= static_cast<size_t>(s.window) ? t - s.window + 1 : 0;
             std::vector<double> p(t + 1, -1e300), want(dv);
             double top = -1e300, total = 0;
             for (size_t j = from; j <= t; j++) {
-                const std::vector<double> k = turned(in.k, j, s.kv_heads * d, h / group);
+                const std::vector<double> k = turned(in.k, j, s.kv_heads * d, h / group, 127);
                 double score = 0;
                 for (size_t i = 0; i < d; i++) score += q[i] * k[i];
                 p[j] = score / std::sqrt(static_cast<double>(d));
@@ -203,13 +215,17 @@ void equal(const Kernels& kernels, const Shape& s, KvType type, bool adversarial
             }
             if (s.sinks) total = std::exp(s.sink(h) - top);
             for (double& x : p) total += x = std::exp(x - top);
-            for (size_t j = 0; j <= t; j++)
-                for (size_t i = 0; i < dv; i++)
-                    want[i] += p[j] / total * rounded(in.v[j * s.kv_heads * dv + h / group * dv + i]);
-            const double tolerance = type == KvType::bf16 ? 4 * 0x1p-9 : 2e-5;  // of values of about 1 to 4
+            for (size_t j = 0; j <= t; j++) {
+                const auto from_value = in.v.begin() + static_cast<long>(j * s.kv_heads * dv + h / group * dv);
+                std::vector<double> value(from_value, from_value + static_cast<long>(dv));
+                for (double& x : value) x = rounded(static_cast<float>(x));
+                as_integers(value, 127);
+                for (size_t i = 0; i < dv; i++) want[i] += p[j] / total * value[i];
+            }
+            const double tolerance = type == KvType::f32 ? 2e-5 : 4 * 0x1p-9;  // of values of about 1 to 4
             for (size_t i = 0; i < dv; i++)
                 CHECK(std::abs(one_by_one[(t * s.heads + h) * dv + i] - want[i]) <= tolerance * 2,
-                      "%s %s token %zu head %zu: %g for %g", kernels.name, type == KvType::bf16 ? "bf16" : "f32", t, h,
+                      "%s %s token %zu head %zu: %g for %g", kernels.name, name_of(type), t, h,
                       one_by_one[(t * s.heads + h) * dv + i], want[i]);
         }
 }
@@ -234,12 +250,13 @@ void test_attention() {
                            {4, 2, 32, 600, 100, 48, 7.0f, true, true, 32, true}};
     for (const Kernels* kernels : variants())
         for (const Shape& s : small)
-            for (KvType type : {KvType::bf16, KvType::f32})
+            for (KvType type : {KvType::bf16, KvType::f32, KvType::int8})
                 for (bool adversarial : {false, true}) equal(*kernels, s, type, adversarial);
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
     // the shapes of real models over several chunks, on the kernels that will run them
     for (const Shape& s :
          {Shape{9, 3, 64, 1100}, Shape{8, 1, 64, 700}, Shape{8, 2, 128, 700}, Shape{8, 2, 128, 900, 300}})
-        for (bool adversarial : {false, true}) equal(*variants().back(), s, KvType::bf16, adversarial);
+        for (bool adversarial : {false, true})
+            for (KvType type : {KvType::bf16, KvType::int8}) equal(*variants().back(), s, type, adversarial);
 #endif
 }

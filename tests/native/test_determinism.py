@@ -36,7 +36,8 @@ KV_HEADS = (4, 2)  # of 4 query heads: each its own, and grouped
 WINDOWED = "windowed"  # a kind of model besides those of each format: biases, norms of heads, and windows in one layer
 MIXED = "mixed"  # a model that speaks every verb
 EXPERTS = "experts"  # mixtures of experts, and beside them networks with gates
-KINDS = (*ENCODABLE, WINDOWED, MIXED, EXPERTS)
+INTEGERS = "int8 keys and values"  # of that windowed one
+KINDS = (*ENCODABLE, WINDOWED, MIXED, EXPERTS, INTEGERS)
 THREADS = (1, 2, 3)
 CHUNKS = (1, 3, 17, 64, 1 << 30)
 SIZES = (1, 2, 3, 4, 5, 8, 17, 33)
@@ -66,14 +67,14 @@ def model(format, kv_heads=2):
     if format == EXPERTS:
         many = {"num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
         return tiny.family("qwen2_moe", "q4_1", shared_expert_intermediate_size=64, **many, **shape)
-    if format != WINDOWED:
+    if format not in (WINDOWED, INTEGERS):
         return tiny.llama(format, **shape)
     window = {"use_sliding_window": True, "sliding_window": 100, "layer_types": ("sliding_attention", "full_attention")}
     return tiny.family("qwen3", "bf16", attention_bias=True, **window, **shape)
 
 
 def options(format):
-    return {"dtype": "float32" if format == "f32" else "auto"}
+    return {"dtype": "float32" if format == "f32" else "auto", "kv": "int8" if format == INTEGERS else None}
 
 
 def text(length, seed=0):

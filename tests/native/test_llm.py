@@ -625,6 +625,32 @@ class TestMemory:
         assert (llm.runner.room(), llm.runner.kv.block_bytes) == (5, 2 * BLOCK_BYTES)
         llm.close()
 
+    def test_keys_and_values_of_8_bits_take_half(self, path):
+        """And a float32 scale for each, which is little beside heads larger than these."""
+        llm = LLM(path, threads=1, memory=10 * BLOCK_BYTES, kv_cache_dtype="int8")
+        assert (llm.runner.room(), llm.runner.kv.block_bytes) == (16, BLOCK_BYTES * (16 + 4) // 32)
+        assert llm.info()["kv_cache_dtype"] == "int8"
+        whole = llm.generate("Once", max_new_tokens=40, ignore_eos=True).tokens
+        assert len(whole) == 40
+        assert llm.generate(["Once", ids(300)], max_new_tokens=40, ignore_eos=True)[0].tokens == whole
+        llm.close()
+
+    @pytest.mark.parametrize(
+        ("options", "kept"),
+        [
+            ({"kv_cache_dtype": None}, ("bfloat16", 1)),
+            ({"kv_cache_dtype": "float32"}, ("float32", 2)),
+            ({"kv_cache_dtype": "bfloat16", "dtype": "float32"}, ("bfloat16", 1)),
+            ({"dtype": "float32"}, ("float32", 2)),
+        ],
+    )
+    def test_what_keys_and_values_are_stored_in(self, path, options, kept):
+        llm = LLM(path, threads=1, memory="1MB", **options)
+        assert (llm.info()["kv_cache_dtype"], llm.runner.kv.block_bytes / BLOCK_BYTES) == kept
+        llm.close()
+        with pytest.raises(ValueError, match="kv_cache_dtype must be one of auto, bfloat16, float32, int8, not 'fp8'"):
+            LLM(path, kv_cache_dtype="fp8")
+
     @pytest.mark.parametrize(
         "memory",
         ["", "much", "2 GBB", "-1GB", "1e9", "1.GB", "GB", "2 GB ", "9" * 400 + "GB", 0, -5, 1e9, True, b"2GB"],

@@ -684,7 +684,7 @@ ATTENTION = [
 ]
 
 
-@pytest.mark.parametrize("kv", ["bf16", "f32"])
+@pytest.mark.parametrize("kv", ["bf16", "f32", "int8"])
 @pytest.mark.parametrize(("dim", "heads", "kv_heads", "lengths"), ATTENTION)
 def test_attention(kv, dim, heads, kv_heads, lengths, random):
     """Several sequences in scattered blocks, prompts in chunks, then single tokens.
@@ -714,7 +714,7 @@ WINDOWS = [
 ]
 
 
-@pytest.mark.parametrize("kv", ["bf16", "f32"])
+@pytest.mark.parametrize("kv", ["bf16", "f32", "int8"])
 @pytest.mark.parametrize(("window", "dim", "heads", "kv_heads", "lengths"), WINDOWS)
 def test_attention_over_a_window(kv, window, dim, heads, kv_heads, lengths, random):
     """Every seventh value is huge: one that is seen and should not be, or the other way round, swamps the rest."""
@@ -730,7 +730,7 @@ def test_attention_over_a_window(kv, window, dim, heads, kv_heads, lengths, rand
         rounding.compare(f"attention {kv}, window {window}, step {i}", got, want, bound)
 
 
-@pytest.mark.parametrize("kv", ["bf16", "f32"])
+@pytest.mark.parametrize("kv", ["bf16", "f32", "int8"])
 def test_attention_of_layers_of_other_sizes(kv, random):
     """Each keeps its own heads, and one that stores nothing reads what another has stored, as that one does: over the
     same window the very bytes, over another one more or less."""
@@ -782,7 +782,7 @@ BENT = [
 ]
 
 
-@pytest.mark.parametrize("kv", ["bf16", "f32"])
+@pytest.mark.parametrize("kv", ["bf16", "f32", "int8"])
 @pytest.mark.parametrize(("options", "dim", "value_dim", "heads", "kv_heads", "lengths"), BENT)
 def test_attention_of_other_kinds(kv, options, dim, value_dim, heads, kv_heads, lengths, random):
     """Caps, sinks, slopes, and heads of any size. What each changes is far more than the bound allows."""
@@ -807,16 +807,18 @@ def test_attention_of_other_kinds(kv, options, dim, value_dim, heads, kv_heads, 
             less = {key: value for key, value in options.items() if key != name}
             without = ReferenceOps(*sizes)
             without.keys[:], without.values[:] = reference.keys, reference.values
+            without.value_scales[:] = reference.value_scales
             without = without.attention(0, q, k, v, *shape, scale, **less)
             assert (np.abs(without - want) > bound).mean() > 0.1 or i, f"{name} changes nothing"
 
 
-def test_attention_never_reads_what_it_should_not(random):
+@pytest.mark.parametrize("kv", ["bf16", "int8"])
+def test_attention_never_reads_what_it_should_not(kv, random):
     """Blocks full of another text's huge values, then taken again: without clearing or masking they would swamp all.
 
     Layer 0 is written with 1e30 and layer 1 must not see it either.
     """
-    native, reference = (kind([KvLayer(1, 16, 16)] * 2, 2) for kind in (NativeOps, ReferenceOps))
+    native, reference = (kind([KvLayer(1, 16, 16)] * 2, 2, kv) for kind in (NativeOps, ReferenceOps))
     dirty, clean = one_sequence(128, 2), one_sequence(5, 1)
     huge = np.full((128, 16), 1e30, np.float32)
     native.attention(1, huge, huge, huge, dirty, 1, 1, 0.25)

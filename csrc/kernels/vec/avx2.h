@@ -128,6 +128,7 @@ QB_INLINE I broadcast4(const void* p) {  // 4 bytes into every lane
     __builtin_memcpy(&word, p, 4);
     return {_mm256_set1_epi32(word), _mm256_set1_epi32(word)};
 }
+QB_INLINE I load_i(const void* p) { return {load256(p), load256(static_cast<const char*>(p) + 32)}; }
 QB_INLINE F to_float(I x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
 QB_INLINE I to_int(F x) { return {_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)}; }  // nearest, ties to even
 QB_INLINE int32_t sum_i(I x) {
@@ -141,8 +142,18 @@ QB_INLINE void store_int8(int8_t* p, I x) {
     __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
 }
+// Of lanes from 0 to 255.
+QB_INLINE void store_uint8(uint8_t* p, I x) {
+    __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(x.a, x.b), 0xd8);
+    __m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
+}
 
 QB_INLINE Bytes load_bytes(const uint8_t* p) { return {load256(p), load256(p + 32)}; }
+QB_INLINE Bytes broadcast_bytes(const void* p) {  // 4 bytes into every lane
+    I x = broadcast4(p);
+    return {x.a, x.b};
+}
 QB_INLINE Bytes low_nibbles(Bytes x) {
     const __m256i mask = _mm256_set1_epi8(15);
     return {_mm256_and_si256(x.a, mask), _mm256_and_si256(x.b, mask)};

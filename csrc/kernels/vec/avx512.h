@@ -87,16 +87,22 @@ QB_INLINE I broadcast4(const void* p) {  // 4 bytes into every lane
     __builtin_memcpy(&word, p, 4);
     return {_mm512_set1_epi32(word)};
 }
+QB_INLINE I load_i(const void* p) { return {_mm512_loadu_si512(p)}; }
 QB_INLINE F to_float(I a) { return {_mm512_cvtepi32_ps(a.v)}; }
 QB_INLINE I to_int(F a) { return {_mm512_cvtps_epi32(a.v)}; }  // nearest, ties to even
 QB_INLINE int32_t sum_i(I a) { return _mm512_reduce_add_epi32(a.v); }
 QB_INLINE void store_int8(int8_t* p, I a) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a.v));
 }
+// Of lanes from 0 to 255.
+QB_INLINE void store_uint8(uint8_t* p, I a) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a.v));
+}
 
 QB_INLINE Bytes load_bytes(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
 QB_INLINE void store_bytes(uint8_t* p, Bytes x) { _mm512_storeu_si512(p, x.v); }
 QB_INLINE Bytes add_bytes(Bytes x, int n) { return {_mm512_add_epi8(x.v, _mm512_set1_epi8(static_cast<char>(n)))}; }
+QB_INLINE Bytes broadcast_bytes(const void* p) { return {broadcast4(p).v}; }  // 4 bytes into every lane
 QB_INLINE Bytes low_nibbles(Bytes x) { return {_mm512_and_si512(x.v, _mm512_set1_epi8(15))}; }
 QB_INLINE Bytes high_nibbles(Bytes x) { return {_mm512_and_si512(_mm512_srli_epi16(x.v, 4), _mm512_set1_epi8(15))}; }
 // Those where they are, at 16 times their value; and whether dots with them cost no more than with smaller ones.

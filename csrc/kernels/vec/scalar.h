@@ -122,6 +122,11 @@ QB_INLINE I broadcast4(const void* p) {  // 4 bytes into every lane
     __builtin_memcpy(&word, p, 4);
     return {word - Ints{}};
 }
+QB_INLINE I load_i(const void* p) {
+    I r;
+    __builtin_memcpy(&r.v, p, 64);
+    return r;
+}
 QB_INLINE F to_float(I a) { return {__builtin_convertvector(a.v, Floats)}; }
 // nearest, ties to even; what does not fit becomes INT_MIN, as the vector instructions have it
 QB_INLINE I to_int(F a) {
@@ -138,12 +143,17 @@ QB_INLINE int32_t sum_i(I a) {
 QB_INLINE void store_int8(int8_t* p, I a) {
     for (int i = 0; i < 16; i++) p[i] = static_cast<int8_t>(a.v[i]);
 }
+// Of lanes from 0 to 255.
+QB_INLINE void store_uint8(uint8_t* p, I a) {
+    for (int i = 0; i < 16; i++) p[i] = static_cast<uint8_t>(a.v[i]);
+}
 
 QB_INLINE Bytes load_bytes(const uint8_t* p) {
     Bytes r;
     __builtin_memcpy(&r.v, p, 64);
     return r;
 }
+QB_INLINE Bytes broadcast_bytes(const void* p) { return {bits<Words>(broadcast4(p).v)}; }  // 4 bytes into every lane
 QB_INLINE Bytes low_nibbles(Bytes x) { return {x.v & 0x0f0f0f0fu}; }
 QB_INLINE Bytes high_nibbles(Bytes x) { return {x.v >> 4 & 0x0f0f0f0fu}; }
 // Those where they are, at 16 times their value; and whether dots with them cost no more than with smaller ones.

@@ -1,8 +1,9 @@
 """What each verb means, in numpy: slow, obvious, the specification that fast backends are compared with.
 
 It simulates what a backend rounds: the input of a linear (to int8 per 32, or bf16, by the weight's format and what the
-model asks) and the keys, values, queries and attention weights (to bf16, unless the model runs in float32). Sums are
-exact to float64 where a fast backend uses one float32 chain, so the two differ by float32 summation error alone.
+model asks) and the keys, values, queries and attention weights (to bf16, or integers, unless the model runs in
+float32). Sums are exact to float64 where a fast backend uses one float32 chain, so the two differ by float32 summation
+error alone.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ Array = npt.NDArray[np.float32]
 
 BLOCK = 64  # tokens in a KV block
 CHUNK = 256  # keys in an attention chunk, anchored at absolute position 0
+
+# Of keys, values, queries and weights of keys as integers: the largest, and the least that one may stand for.
+KEY, QUERY, WEIGHT = 127, 32512, 65535
+LEAST_SCALE = 2.0**-100
 
 # What the input of a linear is rounded to, by the format of its weight.
 ACTIVATION = {
@@ -56,6 +61,13 @@ def to_int8(x: Array) -> Array:
         inverse = np.where(largest > 0, np.float32(127) / largest, np.float32(0)).astype(np.float32)
     rounded: Array = np.rint(groups * inverse) * (largest / np.float32(127))
     return rounded.reshape(x.shape).astype(np.float32)
+
+
+def to_integers(x: Array, most: int) -> tuple[npt.NDArray[np.float64], Array]:
+    """Round rows to integers up to `most` with one float32 scale each: (..., D) -> (..., D) and (..., 1)."""
+    largest = np.maximum(np.abs(x).max(-1, keepdims=True), np.float32(LEAST_SCALE * most))
+    scale = largest / np.float32(most)
+    return np.rint(x / scale).astype(np.float64), scale
 
 
 ROUND: dict[str, Callable[[Array], Array]] = {"f32": lambda x: x, "bf16": to_bf16, "int8": to_int8}
@@ -104,10 +116,14 @@ ACTIVATE: dict[str, Callable[[npt.NDArray[Any]], npt.NDArray[np.float64]]] = {
 
 
 def scored(
-    q: Array, keys: Array, scale: float, softcap: float, slope: npt.NDArray[np.float64]
+    q: npt.NDArray[np.float64],
+    keys: npt.NDArray[np.float64],
+    scale: float,
+    softcap: float,
+    slope: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float64]:
     """Scores of a token, the last of `keys` (n, kv_heads, D), for q (kv_heads, G, D): (kv_heads, G, n)."""
-    scores: npt.NDArray[np.float64] = np.einsum("hgd,nhd->hgn", q.astype(np.float64), keys.astype(np.float64)) * scale
+    scores: npt.NDArray[np.float64] = np.einsum("hgd,nhd->hgn", q, keys) * scale
     if softcap:
         scores = softcap * np.tanh(scores / softcap)
     return scores + slope * np.arange(1 - len(keys), 1)
@@ -149,15 +165,18 @@ def expert_weights(
 class ReferenceOps:
     """The verbs of `models.ops` on numpy arrays, over the keys and values of these layers in `blocks` blocks.
 
-    kv    "bf16" or "f32": what keys, values, queries and attention weights are rounded to
+    kv    "bf16", "f32" or "int8": what keys, values, queries and attention weights are rounded to. int8: integers of 8
+          bits, and of 16 for queries and weights, with a scale for each vector; of weights, which are multiplied by
+          the scale of their value before, for each chunk of 256 keys
     wide  the input of linears with quantized weights is rounded to bf16, not to int8
     """
 
     def __init__(self, layers: Sequence[KvLayer], blocks: int, kv: str = "bf16", wide: bool = False) -> None:
-        self.round_kv, self.wide = ROUND[kv], wide
+        self.kv, self.wide = kv, wide
         slots = blocks * BLOCK
-        self.keys = [np.zeros((slots, layer.kv_heads, layer.head_dim), np.float32) for layer in layers]
-        self.values = [np.zeros((slots, layer.kv_heads, layer.value_dim), np.float32) for layer in layers]
+        self.keys = [np.zeros((slots, layer.kv_heads, layer.head_dim)) for layer in layers]
+        self.values = [np.zeros((slots, layer.kv_heads, layer.value_dim)) for layer in layers]
+        self.value_scales = [np.zeros((slots, layer.kv_heads, 1)) for layer in layers]
         self.states: dict[tuple[str, int, int], Array] = {}  # of a verb, a layer and a place
 
     def embed(self, table: Weight, tokens: Ints) -> Array:
@@ -221,10 +240,11 @@ class ReferenceOps:
         slopes: Sequence[float] | None = None,
     ) -> Array:
         keys, values = self.keys[layer], self.values[layer]  # (slots, kv_heads, D), (slots, kv_heads, E)
+        scales = self.value_scales[layer]  # (slots, kv_heads, 1)
         dim, value_dim = keys.shape[-1], values.shape[-1]
         out = np.empty((len(q), heads, value_dim), np.float32)
         grouped = (kv_heads, heads // kv_heads)
-        queries = self.round_kv(q).reshape(len(q), *grouped, dim)
+        queries, _ = self.round_kv(q.reshape(len(q), *grouped, dim), QUERY)
         sink = None if sinks is None else sinks.decode().astype(np.float64).reshape(*grouped, 1)
         slope = np.array(slopes or [0.0] * heads, np.float32).astype(np.float64).reshape(*grouped, 1)
         for s in range(len(batch.starts) - 1):
@@ -233,26 +253,27 @@ class ReferenceOps:
             slots = (table[:, None] * BLOCK + np.arange(BLOCK)).reshape(-1)  # slot of each position
             if k is not None and v is not None:
                 new = slots[np.asarray(batch.positions[begin:end])]
-                keys[new] = self.round_kv(k[begin:end]).reshape(-1, kv_heads, dim)
-                values[new] = self.round_kv(v[begin:end]).reshape(-1, kv_heads, value_dim)
+                keys[new], _ = self.round_kv(k[begin:end].reshape(-1, kv_heads, dim), KEY)
+                values[new], scales[new] = self.round_kv(v[begin:end].reshape(-1, kv_heads, value_dim), KEY)
             for t in range(begin, end):
                 seen = slots[: batch.positions[t] + 1]
                 first = max(0, len(seen) - window) if window else 0
                 scores = scored(queries[t], keys[seen], scale, softcap, slope)
-                out[t] = self._attend(scores, values[seen], first, sink).reshape(heads, value_dim)
+                out[t] = self._attend(scores, values[seen], scales[seen], first, sink).reshape(heads, value_dim)
         return out.reshape(len(q), -1)
 
     def _attend(
         self,
         all_scores: npt.NDArray[np.float64],
-        values: Array,
+        values: npt.NDArray[np.float64],
+        scales: npt.NDArray[np.float64],
         position: int,
         sink: npt.NDArray[np.float64] | None,
     ) -> npt.NDArray[np.float64]:
         """One token, of scores (kv_heads, G, n), which sees values (n, kv_heads, E) from a position on, and perhaps a
         sink (kv_heads, G, 1) -> (kv_heads, G, E).
 
-        Weights are rounded relative to the maximum that is seen of their own chunk of 256 keys, and summed as rounded.
+        Weights are rounded relative to the maximum that is seen of their own chunk of 256 keys.
         """
         kv_heads, groups, count = all_scores.shape
         out = np.zeros((kv_heads, groups, values.shape[-1]), np.float64)
@@ -260,19 +281,40 @@ class ReferenceOps:
         top = np.full((kv_heads, groups, 1), -np.inf)
         for chunk in range(position // CHUNK * CHUNK, count, CHUNK):
             seen = slice(max(chunk, position), chunk + CHUNK)
-            v, scores = values[seen].astype(np.float64), all_scores[..., seen]
+            scores = all_scores[..., seen]
             largest = scores.max(-1, keepdims=True)
-            weights = self.round_kv(np.exp(scores - largest).astype(np.float32)).astype(np.float64)
+            weights, summed = self.round_weights(np.exp(scores - largest), scales[seen])
             higher = np.maximum(top, largest)
             old, new = np.exp(top - higher), np.exp(largest - higher)
-            out = out * old + np.einsum("hgn,nhd->hgd", weights, v) * new
-            total = total * old + weights.sum(-1, keepdims=True) * new
+            out = out * old + np.einsum("hgn,nhd->hgd", weights, values[seen]) * new
+            total = total * old + summed.sum(-1, keepdims=True) * new
             top = higher
         if sink is not None:
             higher = np.maximum(top, sink)
             out = out * np.exp(top - higher)
             total = total * np.exp(top - higher) + np.exp(sink - higher)
         return out / total
+
+    def round_kv(self, x: Array, most: int) -> tuple[npt.NDArray[np.float64], Array]:
+        """Vectors as keys, values and queries are held, (..., D), and what one is worth where they are integers up to
+        `most`, (..., 1)."""
+        if self.kv == "int8":
+            integers, scale = to_integers(x, most)
+            return integers * scale, scale
+        return ROUND[self.kv](x).astype(np.float64), np.ones_like(x[..., :1])
+
+    def round_weights(
+        self, weights: npt.NDArray[np.float64], scales: npt.NDArray[np.float64]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """A chunk's weights (kv_heads, G, n), of values with these scales (n, kv_heads, 1): as they are multiplied with
+        the values, and as they are summed."""
+        if self.kv == "int8":
+            scale = scales.transpose(1, 2, 0)
+            scaled = weights * scale
+            worth = scaled.max(-1, keepdims=True) / WEIGHT
+            return np.rint(scaled / worth) * worth / scale, weights
+        rounded = ROUND[self.kv](weights.astype(np.float32)).astype(np.float64)
+        return rounded, rounded
 
     def short_conv(self, layer: int, x: Array, w: Weight, bias: Weight | None, batch: Batch) -> Array:
         channels, _, length = w.shape
@@ -427,5 +469,5 @@ class ReferenceRunner:
         return self._logits
 
     def copy(self, source: int, target: int) -> None:
-        for memory in (*self.ops.keys, *self.ops.values):
+        for memory in (*self.ops.keys, *self.ops.values, *self.ops.value_scales):
             memory[target * BLOCK : (target + 1) * BLOCK] = memory[source * BLOCK : (source + 1) * BLOCK]

@@ -168,6 +168,11 @@ LOADING: dict[str, dict[str, Any]] = {
         "choices": ["auto", "bf16"],
         "help": "what quantized weights multiply: bf16 is nearer to the unrounded model than auto's 8 bits, and slower",
     },
+    "kv_cache_dtype": {
+        "choices": ["auto", "bfloat16", "float32", "int8"],
+        "help": "what keys and values are stored in: int8 takes half the memory of auto's bfloat16, and less time over "
+        "long texts, at a small loss",
+    },
 }
 
 

@@ -45,6 +45,7 @@ class AutoModelForCausalLM:
         attn_implementation: str | None = None,
         threads: int | None = None,
         memory: int | str | None = None,
+        kv_cache_dtype: str | None = "auto",
         **unknown: Any,
     ) -> PreTrainedModel:
         """Load a model by its name on the Hub, a name that `qb list` knows, or the path of a folder or a GGUF file.
@@ -56,7 +57,8 @@ class AutoModelForCausalLM:
         quantization_config  a BitsAndBytesConfig, which names the code book too
         trust_remote_code    a permission that is not used: a model's own code is never run
         attn_implementation  None, "eager" or "sdpa"; there is one attention, which gives what they give
-        threads, memory      as `LLM` takes them
+        threads, memory, kv_cache_dtype
+                             as `LLM` takes them
 
         Raises hub.HubError for a model that cannot be had, BadFile for a damaged or unsupported one, UnknownOption for
         an argument that nothing honours, ValueError for values out of range.
@@ -86,6 +88,7 @@ class AutoModelForCausalLM:
             quantize=quantization(load_in_4bit, load_in_8bit, quantization_config),
             threads=threads,
             memory=memory,
+            kv_cache_dtype=kv_cache_dtype,
         )
         return PreTrainedModel(llm, os.fspath(pretrained_model_name_or_path), generation_config)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from quickbrown.options import FLAG, ID, ID_OR_IDS, SHARE, SIZE, Check, are_strings, number, options
@@ -16,12 +16,14 @@ class Field(NamedTuple):
     default  what generate() takes for None
     needs    a row of `NEEDS`: without it, the field has no effect
     idle     values that ask for what happens anyway where the need is not met, or the field is not supported
+    instead  what to do in the place of certain values of a field that is not supported
     """
 
     check: Check | None
     default: Any = None
     needs: str = ""
     idle: tuple[Any, ...] = ()
+    instead: Mapping[str, str] = {}
 
 
 CACHES = (
@@ -136,7 +138,11 @@ UNSUPPORTED: dict[str, Field] = {
     "token_healing": Field(None, idle=(False,)),
     "output_attentions": Field(FLAG, idle=(False,)),
     "output_hidden_states": Field(FLAG, idle=(False,)),
-    "cache_implementation": Field(None, idle=("dynamic", "hybrid")),  # "hybrid" is how older files say dynamic
+    "cache_implementation": Field(
+        None,
+        idle=("dynamic", "hybrid"),  # "hybrid" is how older files say dynamic
+        instead={"quantized": 'leave it out, and load the model with kv_cache_dtype="int8"'},
+    ),
     "compile_config": Field(None),
     "continuous_batching_config": Field(None),
 }
@@ -170,7 +176,8 @@ def check(config: Any, said: Iterable[str]) -> None:
     """
     for name, field in UNSUPPORTED.items():
         if not is_idle(name, value := getattr(config, name)):
-            advice = "leave it out" if field.default is None else f"pass {field.default!r} or leave it out"
+            otherwise = "leave it out" if field.default is None else f"pass {field.default!r} or leave it out"
+            advice = field.instead.get(value, otherwise) if isinstance(value, str) else otherwise
             raise ValueError(f"{name}={_short(value)} is not supported yet; {advice}")
     for sentence in idle_knobs(config, said).values():
         raise ValueError(sentence)

@@ -28,6 +28,7 @@ class NativeRunner:
     hold    the format in which a weight of two axes is held, where that shall not be its own
     packed  called with a weight when bytes of it have been packed and its source may give them back
     wide    the input of linears with quantized weights is rounded to bf16, not to int8
+    kv      what keys and values are stored in: "bf16", "f32" or "int8"; by dtype unless given
     """
 
     block_size: int = _native.BLOCK
@@ -44,6 +45,7 @@ class NativeRunner:
         hold: Callable[[Weight], str] | None = None,
         wide: bool = False,
         kept: Kept | None = None,
+        kv: str | None = None,
     ) -> None:
         c = model.config
         recorder = Recorder(c.kv_layers)
@@ -55,8 +57,7 @@ class NativeRunner:
         self.vocab_size: int = c.vocab_size
         self.pool = _native.Pool(threads or usable_threads())
         self.weights = PackedWeights(verbs, self.pool, held, packed, kept)
-        kv = "f32" if dtype == "float32" else "bf16"
-        self.kv = _native.KvMemory(kv, blocks, c.kv_layers)
+        self.kv = _native.KvMemory(kv or ("f32" if dtype == "float32" else "bf16"), blocks, c.kv_layers)
         floats = state_offsets(verbs)[-1]
         self.memory = _native.StateMemory(places(blocks) if floats else 0, floats)
         self.plan = _native.Plan(self.pool, self.weights.arena, self.kv, wide, self.memory)
