@@ -166,7 +166,7 @@ class LLM:
             self.vocabulary: Tokenizer | None = vocabulary.result()
         if isinstance(self.source, GgufSource):
             self.source.forget_vocabulary()
-        self.engine = EngineThread(Engine(self.runner))
+        self.engine = EngineThread(Engine(self.runner, deep=deep(self.config, self._weights.read())))
         self._finalizer = weakref.finalize(self, self.engine.close)
         engine = self.engine.engine
         self._keeping = (  # beside a text it would slow that down
@@ -608,6 +608,16 @@ def configured(source: Source) -> Config:
 def state_bytes(config: Config) -> int:
     """What the states of one text take: float32, each in vectors of 16."""
     return 4 * sum(-(-size // 16) * 16 for size in config.state_sizes)
+
+
+def deep(config: Config, weights: Sequence[Weight]) -> float:
+    """The depth in a text at which reading a token takes about twice as long as at its beginning: where attention takes
+    as long as the linears do. Of what it multiplies, a number takes about as long as four of theirs
+    (`benchmarks/mixed.py`)."""
+    linear = sum(math.prod(weight.shape) for weight in weights if len(weight.shape) > 1)
+    linear -= config.vocab_size * config.hidden_size  # the embedding, or the head, which few tokens of a prompt need
+    attended = config.num_attention_heads * sum(key + value for _, key, value in config.kv_layers)
+    return max(64, linear // (4 * attended)) if attended else math.inf
 
 
 def fitting(memory: int, block_bytes: int, place_bytes: int) -> int:

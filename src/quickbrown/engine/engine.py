@@ -17,7 +17,7 @@ from quickbrown.engine.batch import Batch, Draws
 from quickbrown.engine.blocks import BlockPool, StatePool
 from quickbrown.engine.decoder import Editor, Row
 from quickbrown.engine.runner import Runner
-from quickbrown.engine.scheduler import Scheduler, Work
+from quickbrown.engine.scheduler import DEEP, Scheduler, Work, is_written
 from quickbrown.engine.sequence import EngineError, Request, Sequence
 from quickbrown.types import Edit, Event, Finish, FinishReason, TooLong
 
@@ -31,16 +31,20 @@ class Engine:
 
     budget  most tokens a step, >= 1: long prompts are read in chunks of what the running texts leave of it
     clock   seconds, for `max_time`
+    deep    as Scheduler has it
 
     What a request gets does not depend on its company, the budget, the memory or what is found in it: noise is keyed by
     the sample's seed and the position of the token that is drawn, and a text that had to give its memory away is
     computed again.
     """
 
-    def __init__(self, runner: Runner, budget: int = 512, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, runner: Runner, budget: int = 512, clock: Callable[[], float] = time.monotonic, deep: float = DEEP
+    ) -> None:
         self.runner = runner
         self.clock = clock
         self.budget = budget
+        self.deep = deep
         self.arrivals = 0
         self.reset()
 
@@ -49,7 +53,7 @@ class Engine:
         self.pool = BlockPool(self.runner.room(), self.runner.block_size)
         places = self.runner.states()
         self.states = StatePool(places) if places else None
-        self.scheduler = Scheduler(self.pool, self.budget, self.states)
+        self.scheduler = Scheduler(self.pool, self.budget, self.states, self.deep)
         self.live: dict[int, list[Sequence]] = {}
         self.deadlines: dict[int, float] = {}
         self.events: list[Event] = []
@@ -126,7 +130,7 @@ class Engine:
         """Ask for guesses behind each text whose last token is all that is left to run."""
         for sequence in list(self.scheduler.running):
             sequence.draft = []
-            if sequence.stored + 1 == len(sequence.tokens) and len(sequence.samples) == 1:
+            if is_written(sequence) and len(sequence.samples) == 1:
                 try:
                     sequence.draft = self.known(sequence.request.decoder.propose(sequence))
                 except Exception as error:
