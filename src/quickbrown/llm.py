@@ -31,7 +31,9 @@ from quickbrown.engine.sequence import Request
 from quickbrown.engine.thread import EngineThread
 from quickbrown.generation import processors
 from quickbrown.generation.chain import Chain
+from quickbrown.generation.decoders.lookup import Lookup
 from quickbrown.generation.decoders.sample import Sample
+from quickbrown.generation.gain import Gain
 from quickbrown.generation.score import judge, windows
 from quickbrown.generation.seeds import row_seeds
 from quickbrown.models.blocks import Decoder
@@ -166,7 +168,8 @@ class LLM:
             self.vocabulary: Tokenizer | None = vocabulary.result()
         if isinstance(self.source, GgufSource):
             self.source.forget_vocabulary()
-        self.engine = EngineThread(Engine(self.runner, deep=deep(self.config, self._weights.read())))
+        self.gain = Gain()
+        self.engine = EngineThread(Engine(self.runner, deep=deep(self.config, self._weights.read()), meter=self.gain))
         self._finalizer = weakref.finalize(self, self.engine.close)
         engine = self.engine.engine
         self._keeping = (  # beside a text it would slow that down
@@ -512,7 +515,7 @@ class LLM:
             request = Request(
                 id=self.engine.new_id(),
                 prompt=tuple(job.prompt),
-                decoder=Sample(),
+                decoder=self._decoder(job.params),
                 params=job.params,
                 seeds=job.seeds,
                 stop_tokens=job.stop_tokens,
@@ -527,6 +530,12 @@ class LLM:
             requests.append((request, Texts(own)))
         self.engine.submit(requests)
         return texts
+
+    def _decoder(self, params: SamplingParams) -> Sample:
+        """What makes text of a prompt's rows."""
+        if params.prompt_lookup_num_tokens:
+            return Lookup(params.prompt_lookup_num_tokens, params.max_matching_ngram_size, self.gain)
+        return Sample()
 
     def _pieces(self, job: Job) -> Pieces | NoPieces:
         if self.vocabulary is None and not job.params.stop:

@@ -263,8 +263,8 @@ def test_a_decoder_may_overrule_the_draw():
     forced = [5, 9, wrong, 9]
 
     class Forced(Sample):
-        def propose(self, sequence):
-            return [5, 6, 7] if len(sequence.tokens) == 4 else []
+        def propose(self, sequences):
+            return [[5, 6, 7] if len(sequence.tokens) == 4 else [] for sequence in sequences]
 
         def accept(self, sequences, rows):
             if len(sequences[0].tokens) == 4:
@@ -394,10 +394,10 @@ def test_a_decoder_that_breaks_the_rules_ends_its_request_only(accepted, sentenc
     assert told[1] == plain(ask(1))
 
 
-@pytest.mark.parametrize("guesses", [[VOCAB], None])
+@pytest.mark.parametrize("guesses", [[[VOCAB]], [], [[1], [2]], None])
 def test_a_decoder_that_fails_to_propose_ends_its_request_only(guesses):
     class Broken(Sample):
-        def propose(self, sequence):
+        def propose(self, sequences):
             return guesses
 
     engine = Engine(Watched())
