@@ -14,6 +14,7 @@ from quickbrown.engine.batch import NO_DRAWS
 from quickbrown.engine.engine import Engine
 from quickbrown.engine.sequence import Request
 from quickbrown.engine.sequence import Sequence as Written
+from quickbrown.generation.decoders.lookup import Lookup
 from quickbrown.generation.decoders.sample import Sample
 from quickbrown.types import Edit, EditKind, Event, Finish, FinishReason, SamplingParams
 
@@ -88,7 +89,10 @@ class Guess(Sample):
     def __init__(self, width, wrong, answer: Answer = fake_answer, vocab: int = VOCAB):
         self.width, self.wrong, self.answer, self.vocab = width, wrong, answer, vocab
 
-    def propose(self, sequence):
+    def propose(self, sequences):
+        return [self.guess(sequence) for sequence in sequences]
+
+    def guess(self, sequence):
         request = replace(sequence.request, prompt=tuple(sequence.tokens), stop_tokens=frozenset())
         request = replace(request, params=replace(request.params, max_new_tokens=self.width))
         tokens, _ = plain(request, sequence.samples[0], self.answer)
@@ -96,16 +100,9 @@ class Guess(Sample):
         return [(t + (self.wrong > 0 and p % self.wrong == 0)) % self.vocab for p, t in zip(at, tokens, strict=True)]
 
     def accept(self, sequences, rows):
-        chosen = []
         for sequence, its_rows in zip(sequences, rows, strict=True):
             assert len(its_rows) == len(sequence.draft) + 1
-            new = []
-            for row, guess in zip(its_rows, [*sequence.draft, None], strict=True):
-                new.append(row.token)
-                if row.token != guess:
-                    break
-            chosen.append((sequence, new, 0.0))
-        return chosen
+        return super().accept(sequences, rows)
 
 
 class Failing(Sample):
@@ -291,6 +288,8 @@ def drive(
                     decoder = Failing(dice.randrange(1, longest_prompt))
                 elif dice.random() < 0.1:
                     decoder = Guess(dice.randrange(1, 5), dice.randrange(4), answer, vocab)
+                elif dice.random() < 0.2:
+                    decoder = Lookup(dice.randrange(1, 5), dice.randrange(1, 4))
                 params = SamplingParams(
                     max_new_tokens=new,
                     temperature=dice.choice([0.0, 0.7, 1.0, 2.0]),

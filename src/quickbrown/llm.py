@@ -32,7 +32,9 @@ from quickbrown.engine.sequence import Request
 from quickbrown.engine.thread import EngineThread
 from quickbrown.generation import processors
 from quickbrown.generation.chain import Chain
+from quickbrown.generation.decoders.lookup import Lookup
 from quickbrown.generation.decoders.sample import Sample
+from quickbrown.generation.gain import Gain
 from quickbrown.generation.score import judge, windows
 from quickbrown.generation.seeds import row_seeds
 from quickbrown.models.blocks import Decoder
@@ -180,7 +182,8 @@ class LLM:
             self.vocabulary: Tokenizer | None = vocabulary.result()
         if isinstance(self.source, GgufSource):
             self.source.forget_vocabulary()
-        self.engine = EngineThread(Engine(self.runner))
+        self.gain = Gain()
+        self.engine = EngineThread(Engine(self.runner, deep=deep(self.config, self._weights.read()), meter=self.gain))
         self._finalizer = weakref.finalize(self, self.engine.close)
         engine = self.engine.engine
         self._keeping = (  # beside a text it would slow that down
@@ -523,7 +526,7 @@ class LLM:
             request = Request(
                 id=self.engine.new_id(),
                 prompt=tuple(job.prompt),
-                decoder=Sample(),
+                decoder=self._decoder(job.params),
                 params=job.params,
                 seeds=job.seeds,
                 stop_tokens=job.stop_tokens,
@@ -538,6 +541,12 @@ class LLM:
             requests.append((request, Texts(own)))
         self.engine.submit(requests)
         return texts
+
+    def _decoder(self, params: SamplingParams) -> Sample:
+        """What makes text of a prompt's rows."""
+        if params.prompt_lookup_num_tokens:
+            return Lookup(params.prompt_lookup_num_tokens, params.max_matching_ngram_size, self.gain)
+        return Sample()
 
     def _pieces(self, job: Job) -> Pieces | NoPieces:
         if self.vocabulary is None and not job.params.stop:
@@ -619,6 +628,16 @@ def configured(source: Source) -> Config:
 def state_bytes(config: Config) -> int:
     """What the states of one text take: float32, each in vectors of 16."""
     return 4 * sum(-(-size // 16) * 16 for size in config.state_sizes)
+
+
+def deep(config: Config, weights: Sequence[Weight]) -> float:
+    """The depth in a text at which reading a token takes about twice as long as at its beginning: where attention takes
+    as long as the linears do. Of what it multiplies, a number takes about as long as four of theirs
+    (`benchmarks/mixed.py`)."""
+    linear = sum(math.prod(weight.shape) for weight in weights if len(weight.shape) > 1)
+    linear -= config.vocab_size * config.hidden_size  # the embedding, or the head, which few tokens of a prompt need
+    attended = config.num_attention_heads * sum(key + value for _, key, value in config.kv_layers)
+    return max(64, linear // (4 * attended)) if attended else math.inf
 
 
 def fitting(memory: int, block_bytes: int, place_bytes: int) -> int:

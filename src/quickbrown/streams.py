@@ -80,7 +80,7 @@ class Text:
         self._watch = watch
         self._lock = threading.Lock()
         self._texts: list[str] = []
-        self._reused = 0
+        self._reused = self._guessed = self._accepted = 0
 
     def take(self, event: Event) -> None:
         """What a step added to it."""
@@ -91,7 +91,7 @@ class Text:
                 self.first_token_seconds = time.perf_counter() - self.started
             self.logprobs += event.logprobs or ()
             self.tokens += event.tokens  # last: who sees a token sees its log-probability
-            self._reused = event.reused
+            self._reused, self._guessed, self._accepted = event.reused, event.guessed, event.accepted
             piece = self._pieces.push(event.tokens)
             seen = self._watch(self, event.tokens) if self._watch and event.tokens else None
             if self._pieces.stopped is not None:
@@ -155,6 +155,8 @@ class Text:
                 logprobs=tuple(self.logprobs) if params.logprobs else None,
                 seed=self._request.seeds[self.sample] if params.temperature > 0 else None,
                 reused_tokens=self._reused,
+                guessed_tokens=self._guessed,
+                accepted_tokens=self._accepted,
             )
 
 

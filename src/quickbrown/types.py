@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 # Headings of the options
 LENGTH, DRAWING, LOGITS = "how long the text becomes", "how tokens are drawn", "what is done to logits first"
-RESULT = "what comes back"
+SPEED, RESULT = "how fast it comes", "what comes back"
 
 
 class FinishReason(str, enum.Enum):
@@ -212,6 +212,19 @@ class SamplingParams:
     )
     renormalize_logits: bool = option(False, FLAG, LOGITS, "", "make log-probabilities of what the others left")
 
+    # How fast it comes
+    prompt_lookup_num_tokens: int = option(
+        0,
+        COUNT,
+        SPEED,
+        "N",
+        "guess up to so many tokens a step that followed earlier in prompt or text, where that saves time: good for "
+        "summaries and edits; the text stays the same; 0 is off",
+    )
+    max_matching_ngram_size: int = option(
+        3, SIZE, SPEED, "N", "look those up by the last so many tokens of the text at most"
+    )
+
     # What comes back
     logprobs: bool = option(
         False, FLAG, RESULT, "", "report the log-probability of each chosen token, in the model's own distribution"
@@ -272,7 +285,9 @@ def size(count: float) -> str:
 class Event(NamedTuple):
     """What one step added to one sample of a request: tokens (perhaps none), and how it ended, if it did.
 
-    reused  how many tokens of the prompt were found in memory, and not computed again
+    reused    how many tokens of the prompt were found in memory, and not computed again
+    guessed   how many guesses have run so far
+    accepted  how many of those came true
     """
 
     request: int
@@ -281,14 +296,18 @@ class Event(NamedTuple):
     finish: Finish | None = None
     sample: int = 0
     reused: int = 0
+    guessed: int = 0
+    accepted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
     """A finished text. `tokens` include the stop token, if one ended it; `text` does not.
 
-    reused_tokens  how many of the prompt's tokens another text had left in memory: they cost nothing
-    seed           the row's own seed, if it drew: `seed=[that]` writes this text again, alone or in company
+    reused_tokens    how many of the prompt's tokens another text had left in memory: they cost nothing
+    guessed_tokens   how many guesses at its tokens were run, to write several in one step
+    accepted_tokens  how many of those came true: so many steps were saved
+    seed             the row's own seed, if it drew: `seed=[that]` writes this text again, alone or in company
     """
 
     text: str
@@ -298,6 +317,8 @@ class Completion:
     logprobs: tuple[float, ...] | None = None
     seed: int | None = None
     reused_tokens: int = 0
+    guessed_tokens: int = 0
+    accepted_tokens: int = 0
 
     def __str__(self) -> str:
         return self.text

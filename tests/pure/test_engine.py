@@ -125,6 +125,75 @@ def test_a_long_prompt_is_read_in_chunks_beside_running_texts():
     finish_all(engine)
 
 
+@pytest.mark.parametrize(("streams", "read"), [(1, 16), (16, 16), (24, 24), (40, 40)])
+def test_a_prompt_does_not_slow_down_those_who_write(streams, read):
+    """Beside texts being written, a step reads as many tokens as there are texts, or 16; alone, what the budget has."""
+    engine = Engine(Watched(blocks=400), deep=math.inf)
+    for id in range(streams):
+        engine.add(ask(id, prompt=(id % VOCAB,), max_new_tokens=30))
+    watch = Watch(engine)
+    watch.step()
+    for id, length in ((100, 200), (101, 5)):
+        engine.add(ask(id, prompt=[1, id % VOCAB] * (length // 2), max_new_tokens=1))
+    for _ in range(3):
+        assert len(watch.step()) == streams
+        assert engine.runner.sizes[-1] == streams + read
+    engine.cancel(100)
+    for id in range(streams):
+        engine.cancel(id)
+    engine.add(ask(102, prompt=[3] * 300, max_new_tokens=1))
+    watch.step()
+    assert engine.runner.sizes[-1] == 4 + 300
+    finish_all(engine)
+
+
+def test_prompts_share_what_a_step_reads():
+    """In the order of arrival, each with at least a token once it is there."""
+    engine = Engine(Watched(blocks=400), deep=math.inf)
+    engine.add(ask(0, prompt=(1,), max_new_tokens=30))
+    watch = Watch(engine)
+    watch.step()
+    for id, length in ((1, 20), (2, 7), (3, 30)):
+        engine.add(ask(id, prompt=[id] * length, max_new_tokens=2))
+    reads = []
+    for _ in range(3):
+        watch.step()
+        reads.append({s.request.id: s.stored for s in engine.scheduler.running})
+    assert reads[0] == {0: 2, 1: 16}
+    assert reads[1] == {0: 3, 1: 20, 2: 7, 3: 5}
+    assert reads[2] == {0: 4, 3: 21}
+    finish_all(engine)
+
+
+def test_deep_tokens_of_a_prompt_count_more():
+    """Attention reads all that stands before them."""
+    engine = Engine(Watched(blocks=400), deep=8)
+    engine.add(ask(0, prompt=(1,), max_new_tokens=30))
+    watch = Watch(engine)
+    watch.step()
+    engine.add(ask(1, prompt=[2] * 60, max_new_tokens=2))
+    for _ in range(9):
+        watch.step()
+    # 16, then one and 15 / (1 + 16 / 8), then one and 15 / (1 + 22 / 8), ...
+    assert [size - 1 for size in engine.runner.sizes[1:7]] == [16, 6, 5, 4, 4, 3]
+    finish_all(engine)
+
+
+def test_guesses_leave_prompts_their_share():
+    engine = Engine(Watched(blocks=400), budget=24, deep=math.inf)
+    for id in range(4):
+        engine.add(ask(id, prompt=(id,), decoder=Guess(5, 0), max_new_tokens=30))
+    watch = Watch(engine)
+    watch.step()
+    watch.step()
+    assert engine.runner.sizes[-1] == 24, "nobody reads: guesses have all"
+    engine.add(ask(4, prompt=[5] * 20, max_new_tokens=1))
+    watch.step()
+    assert [s.stored for s in engine.scheduler.running][-1] == 16
+    assert engine.runner.sizes[-1] == 24
+    finish_all(engine)
+
+
 def test_a_step_that_only_reads_draws_nothing():
     engine = Engine(Watched(blocks=64), budget=4)
     engine.add(ask(prompt=range(9), max_new_tokens=1))
@@ -194,8 +263,8 @@ def test_a_decoder_may_overrule_the_draw():
     forced = [5, 9, wrong, 9]
 
     class Forced(Sample):
-        def propose(self, sequence):
-            return [5, 6, 7] if len(sequence.tokens) == 4 else []
+        def propose(self, sequences):
+            return [[5, 6, 7] if len(sequence.tokens) == 4 else [] for sequence in sequences]
 
         def accept(self, sequences, rows):
             if len(sequences[0].tokens) == 4:
@@ -325,10 +394,10 @@ def test_a_decoder_that_breaks_the_rules_ends_its_request_only(accepted, sentenc
     assert told[1] == plain(ask(1))
 
 
-@pytest.mark.parametrize("guesses", [[VOCAB], None])
+@pytest.mark.parametrize("guesses", [[[VOCAB]], [], [[1], [2]], None])
 def test_a_decoder_that_fails_to_propose_ends_its_request_only(guesses):
     class Broken(Sample):
-        def propose(self, sequence):
+        def propose(self, sequences):
             return guesses
 
     engine = Engine(Watched())

@@ -51,15 +51,16 @@ class Editor(Processor, Protocol):
 
 
 class Decoder(Protocol):
-    """Writes one request. It keeps no cache and owns no loop; an exception that it raises ends its request only.
+    """Writes requests: one, or all that have it. It owns no loop; an exception that it raises ends its request only.
 
     Both methods may be asked again about the same text: keep no count of calls.
     """
 
-    def propose(self, sequence: Sequence) -> list[int]:
-        """Guesses of the tokens that follow, run with the last token in the next step; usually [].
+    def propose(self, sequences: list[Sequence]) -> list[list[int]]:
+        """Guesses of the tokens that follow each, run with its last token in the next step; usually [].
 
-        The engine shortens the list to what the step, the memory and `max_new_tokens` allow.
+        Asked once a step about all sequences that it writes and of which the last token is all that is left to run. The
+        engine shortens a list to what the step, the memory and `max_new_tokens` allow.
         """
         ...
 
@@ -70,4 +71,12 @@ class Decoder(Protocol):
         guess j - 1 of its `draft`, which means something only if the guesses up to there are accepted.
         A sequence that stands for several samples is given once for each, with rows drawn with that sample's seed.
         """
+        ...
+
+
+class Meter(Protocol):
+    """Is told how long steps take."""
+
+    def step(self, texts: int, tokens: int, seconds: float) -> None:
+        """A step in which nothing but texts was written: how many, how many tokens ran, guesses too, and how long."""
         ...

@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from quickbrown.engine.batch import Batch, Draws
 from quickbrown.engine.blocks import BlockPool, StatePool
-from quickbrown.engine.decoder import Editor, Row
+from quickbrown.engine.decoder import Decoder, Editor, Meter, Row
 from quickbrown.engine.runner import Runner
-from quickbrown.engine.scheduler import Scheduler, Work
+from quickbrown.engine.scheduler import DEEP, Scheduler, Work, is_written
 from quickbrown.engine.sequence import EngineError, Request, Sequence
 from quickbrown.types import Edit, Event, Finish, FinishReason, TooLong
 
@@ -31,16 +31,27 @@ class Engine:
 
     budget  most tokens a step, >= 1: long prompts are read in chunks of what the running texts leave of it
     clock   seconds, for `max_time`
+    deep    as Scheduler has it
+    meter   is told how long steps take, by `clock`
 
     What a request gets does not depend on its company, the budget, the memory or what is found in it: noise is keyed by
     the sample's seed and the position of the token that is drawn, and a text that had to give its memory away is
     computed again.
     """
 
-    def __init__(self, runner: Runner, budget: int = 512, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        budget: int = 512,
+        clock: Callable[[], float] = time.monotonic,
+        deep: float = DEEP,
+        meter: Meter | None = None,
+    ) -> None:
         self.runner = runner
         self.clock = clock
         self.budget = budget
+        self.deep = deep
+        self.meter = meter
         self.arrivals = 0
         self.reset()
 
@@ -49,7 +60,7 @@ class Engine:
         self.pool = BlockPool(self.runner.room(), self.runner.block_size)
         places = self.runner.states()
         self.states = StatePool(places) if places else None
-        self.scheduler = Scheduler(self.pool, self.budget, self.states)
+        self.scheduler = Scheduler(self.pool, self.budget, self.states, self.deep)
         self.live: dict[int, list[Sequence]] = {}
         self.deadlines: dict[int, float] = {}
         self.events: list[Event] = []
@@ -111,7 +122,12 @@ class Engine:
         self.expire()
         self.propose()
         if work := self.scheduler.schedule():
-            self.run(work)
+            if self.meter is not None and all(is_written(sequence) for sequence, _ in work):
+                begin = self.clock()
+                self.run(work)
+                self.meter.step(len(work), sum(count for _, count in work), self.clock() - begin)
+            else:
+                self.run(work)
         events, self.events = self.events, []
         return events
 
@@ -124,13 +140,27 @@ class Engine:
 
     def propose(self) -> None:
         """Ask for guesses behind each text whose last token is all that is left to run."""
-        for sequence in list(self.scheduler.running):
+        asked: dict[int, list[Sequence]] = {}  # by decoder
+        for sequence in self.scheduler.running:
             sequence.draft = []
-            if sequence.stored + 1 == len(sequence.tokens) and len(sequence.samples) == 1:
-                try:
-                    sequence.draft = self.known(sequence.request.decoder.propose(sequence))
-                except Exception as error:
-                    self.fail(sequence, error)
+            if is_written(sequence) and len(sequence.samples) == 1:
+                asked.setdefault(id(sequence.request.decoder), []).append(sequence)
+        for sequences in asked.values():
+            self.guess(sequences[0].request.decoder, sequences)
+
+    def guess(self, decoder: Decoder, sequences: list[Sequence]) -> None:
+        """Ask a decoder for guesses behind its sequences; if that fails, about each alone."""
+        try:
+            drafts = [self.known(draft) for draft in decoder.propose(sequences)]
+            for sequence, draft in zip(sequences, drafts, strict=True):
+                sequence.draft = draft
+        except Exception as error:
+            if len(sequences) == 1:
+                self.fail(sequences[0], error)
+                return
+            for one in sequences:
+                if one.samples:  # has not ended with another of its request
+                    self.guess(decoder, [one])
 
     def run(self, work: Work) -> None:
         """Run a step's work together; if that fails, each sequence alone, so that only the guilty request ends."""
@@ -225,6 +255,8 @@ class Engine:
         logprobs = chances(new, rows[: right + 1]) if sequence.request.params.logprobs else None
         ran = length + len(sequence.draft) - sequence.stored
         self.scheduler.advance(sequence, ran, min(length + right, length + len(new) - 1) - sequence.stored)
+        sequence.guessed += len(sequence.draft)
+        sequence.accepted += right
         sequence.tokens += new
         sequence.draft = []
         sequence.score = score
@@ -317,8 +349,8 @@ class Engine:
     ) -> None:
         """Add an event for each of the samples."""
         for sample in samples:
-            reused = max(0, sequence.reused)
-            self.events.append(Event(sequence.request.id, tokens, logprobs, finish, sample, reused))
+            counts = max(0, sequence.reused), sequence.guessed, sequence.accepted
+            self.events.append(Event(sequence.request.id, tokens, logprobs, finish, sample, *counts))
 
     def logits(self, tokens: list[int], last: int | None = None, span: int = 0) -> npt.NDArray[np.float32]:
         """The logits after each of `tokens`, or the last so many: (n, vocab_size) float32, in a pass of its own.

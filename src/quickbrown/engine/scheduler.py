@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from bisect import insort
+from dataclasses import dataclass
 from operator import attrgetter
 
 from quickbrown.engine.blocks import BlockPool, StatePool, digest, root
@@ -10,7 +12,32 @@ from quickbrown.engine.sequence import EngineError, Sequence
 
 Work = list[tuple[Sequence, int]]  # how many tokens of each sequence run, from its first that is not stored
 
+LEAST_READ = 16  # tokens of prompts a step; sixteen rows take about five times as long as one, not sixteen times
+DEEP = 1024  # tokens, for a model of which nothing is known
+
 by_order = attrgetter("order")
+
+
+@dataclass(slots=True)
+class Share:
+    """What is left of a step for tokens beside the one that every running sequence has.
+
+    deep  a token so far into its text counts as two at its beginning, since attention reads all before it; inf: as one
+    """
+
+    left: float
+    deep: float = math.inf
+
+    def weight(self, sequence: Sequence) -> float:
+        """Of the next token of a sequence."""
+        return 1 + sequence.stored / self.deep
+
+    def most(self, sequence: Sequence) -> int:
+        """How many tokens of a sequence it holds."""
+        return max(0, int(self.left / self.weight(sequence)))
+
+    def take(self, sequence: Sequence, count: int) -> None:
+        self.left -= count * self.weight(sequence)
 
 
 class Scheduler:
@@ -18,17 +45,22 @@ class Scheduler:
 
     `running` and `waiting` are each in the order of arrival: only the head of `waiting` is admitted, and only the
     youngest running sequence is preempted. Every running sequence moves by at least one token a step, so reading a
-    prompt holds up nobody's text.
+    prompt holds up nobody's text. Nor does it slow texts down much: while some are being written, a step reads no more
+    tokens of prompts than it writes texts, deep ones counting more, so that it takes at most about twice as long as
+    without them. Where texts are few, it reads LEAST_READ, so that prompts do not wait for ever. Guesses, which are the
+    texts' own, get what is left of the budget.
 
+    deep    the depth in a text at which reading a token takes about twice as long as at its beginning
     states  where the model has such; None where it has not
     """
 
-    def __init__(self, pool: BlockPool, budget: int, states: StatePool | None = None) -> None:
+    def __init__(self, pool: BlockPool, budget: int, states: StatePool | None = None, deep: float = DEEP) -> None:
         if budget < 1:
             raise ValueError(f"budget must be at least one token a step, not {budget}")
         self.pool = pool
         self.states = states
         self.budget = budget
+        self.deep = deep
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
 
@@ -53,22 +85,35 @@ class Scheduler:
         work: Work = []
         while len(self.running) > self.budget:  # forks came
             self.preempt()
-        spare = self.budget - len(self.running)  # what is left when every running sequence has its one token
+        reading, guessing = self.shares()
         for sequence in self.running:  # which preempt() shortens at its end
             while not self.space(sequence):
                 if self.preempt() is sequence:
                     break
             else:
-                count = self.grant(sequence, 1 + spare)
+                share = guessing if is_written(sequence) else reading
+                count = self.grant(sequence, 1 + share.most(sequence))
                 work.append((sequence, count))
-                spare -= count - 1
-        while spare and self.waiting and self.admit(self.waiting[0]):
+                share.take(sequence, count - 1)
+        while reading.left >= 1 and self.waiting and self.admit(self.waiting[0]):
             sequence = self.waiting.pop(0)
             insort(self.running, sequence, key=by_order)
-            count = self.grant(sequence, spare)
+            count = self.grant(sequence, max(1, reading.most(sequence)))
             work.append((sequence, count))
-            spare -= count
+            reading.take(sequence, count)
         return work
+
+    def shares(self) -> tuple[Share, Share]:
+        """What this step has for tokens of prompts, and for guesses."""
+        spare = self.budget - len(self.running)
+        written = sum(map(is_written, self.running))
+        read = len(self.running) - written  # which have their one token
+        if not written:
+            return Share(spare), Share(0)
+        if not read and not self.waiting:
+            return Share(0), Share(spare)
+        most = min(spare, max(written, LEAST_READ, read) - read)
+        return Share(most, self.deep), Share(spare - most)
 
     def admit(self, sequence: Sequence) -> bool:
         """Give a waiting sequence the known blocks that its text begins with, if memory has room for the rest of it and
@@ -216,3 +261,8 @@ class Scheduler:
             if not 0 <= sequence.stored < len(sequence.tokens):
                 stored = f"{sequence.stored} of {len(sequence.tokens)} tokens"
                 raise EngineError(f"{sequence.name} stores {stored}; at least one must be left to run")
+
+
+def is_written(sequence: Sequence) -> bool:
+    """Whether a sequence has been read up to its last token, so that each step writes it on."""
+    return sequence.stored + 1 == len(sequence.tokens)

@@ -18,7 +18,7 @@ class Request:
 
     id           the caller's number for it, unique among the requests not yet finished
     prompt       at least one token
-    decoder      belongs to this request alone
+    decoder      of this request alone, or of several, which it is asked about together
     params       how to draw, how much at most and how long; its `seed`, `n` and `stop` are the caller's business
     seeds        the resolved seed of each sample, 0 to 2**64 - 1
     stop_tokens  tokens that end the text; the one that did is its last
@@ -41,18 +41,20 @@ class Request:
 class Sequence:
     """One text: the prompt and what has been written since.
 
-    order    of arrival: the number of its request, and its first sample
-    tokens   everything decided so far
-    samples  which samples of the request it is: all of them until their first tokens are drawn, none once it has ended
-    blocks   its block table
-    stored   how many of `tokens` have keys and values in `blocks`; always short of all of them
-    state    the place of the states after those, where the model has such; None: those of no text
-    written  the place that the states of this step are written to
-    digests  of the full blocks of `tokens`, as far as they were asked for
-    named    how many of `blocks`, from the first, are full and known to others by their digest
-    draft    guesses that run in this step
-    score    the decoder's own measure of the text
-    reused   how many tokens of the prompt were found in memory when it was first admitted; -1 before
+    order     of arrival: the number of its request, and its first sample
+    tokens    everything decided so far
+    samples   which samples of the request it is: all of them until their first tokens are drawn, none once it has ended
+    blocks    its block table
+    stored    how many of `tokens` have keys and values in `blocks`; always short of all of them
+    state     the place of the states after those, where the model has such; None: those of no text
+    written   the place that the states of this step are written to
+    digests   of the full blocks of `tokens`, as far as they were asked for
+    named     how many of `blocks`, from the first, are full and known to others by their digest
+    draft     guesses that run in this step
+    guessed   how many guesses have run
+    accepted  how many of those came true
+    score     the decoder's own measure of the text
+    reused    how many tokens of the prompt were found in memory when it was first admitted; -1 before
     """
 
     request: Request
@@ -66,6 +68,8 @@ class Sequence:
     digests: list[bytes] = field(default_factory=list)
     named: int = 0
     draft: list[int] = field(default_factory=list)
+    guessed: int = 0
+    accepted: int = 0
     score: float = 0.0
     reused: int = -1
 

@@ -1,0 +1,415 @@
+"""Guesses change no text: prompt lookup under the engine, and what is worth guessing, by a clock that is told."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from driving import VOCAB, Said, Watch, Watched, ask, fake_answer, judge, plain
+from quickbrown.backends.fake import FakeRunner
+from quickbrown.engine.batch import NO_DRAWS
+from quickbrown.engine.engine import Engine
+from quickbrown.generation.decoders.lookup import SURE, Foresight, Lookup, read
+from quickbrown.generation.decoders.sample import Sample
+from quickbrown.generation.gain import FORGOTTEN, MOST, Gain, usual
+
+
+class Chance:
+    """Says by chance how many guesses are worth it: on, off, and anything between."""
+
+    def __init__(self, dice):
+        self.dice = dice
+
+    def guesses(self, chances, states=False):
+        assert all(0 <= chance <= 1 for chance in chances)
+        return self.dice.randrange(len(chances) + 1)
+
+
+class Light(Watched):
+    """Answers by the last token and where it stands, which is soon said of long texts."""
+
+    def answer(self, tokens):
+        return super().answer([len(tokens), tokens[-1]])
+
+
+class Copying(Light):
+    """Answers so that texts go on as they did `period` tokens ago, nearly always."""
+
+    def __init__(self, period, **options):
+        super().__init__(**options)
+        self.period = period
+
+    def answer(self, tokens):
+        row = super().answer(tokens)
+        if len(tokens) >= self.period and len(tokens) % 11:
+            row[tokens[-self.period]] += 12
+        return row
+
+
+def texts(runner, requests, budget=64):
+    engine = Engine(runner, budget)
+    watch = Watch(engine)
+    for request in requests:
+        engine.add(request)
+    return watch.finish(), engine
+
+
+# -- prompt lookup -----------------------------------------------------------------------------------------------------
+
+
+def test_read_knows_where_each_n_gram_ended_last():
+    assert read([1, 2, 1, 2, 3], 2) == {(1,): 3, (2,): 4, (3,): 5, (1, 2): 4, (2, 1): 3, (2, 3): 5}
+    assert read([], 3) == {}
+    assert read([7], 3) == {(7,): 1}
+
+
+def foresight(prompt, text=(), longest=3):
+    found = Foresight(read(prompt[:-1], longest), prompt, longest)
+    found.follow([*prompt, *text])
+    return found
+
+
+def guessed(prompt, text=(), most=4, longest=3):
+    return foresight(prompt, text, longest).guesses([*prompt, *text], most)
+
+
+def test_the_longest_n_gram_is_looked_up_first_and_its_last_place():
+    assert guessed([1, 2, 3, 9, 2, 3, 8, 1, 2, 3]) == [9, 2, 3, 8]  # three tokens, though two came later
+    assert guessed([1, 2, 3, 9, 2, 3, 8, 1, 2, 3], longest=2) == [8, 1, 2, 3]
+    assert guessed([5, 6, 5, 7, 5]) == [7, 5, 7, 5]
+    assert guessed([1, 2, 3, 4]) == []
+    assert guessed([4]) == []
+    assert guessed([1, 2, 3, 4, 1], most=0) == []
+
+
+def test_what_reaches_the_end_goes_on_in_a_circle():
+    assert guessed([1, 2, 1, 2], most=5) == [1, 2, 1, 2, 1]
+    assert guessed([3, 3], most=3) == [3, 3, 3]
+
+
+def test_the_texts_own_tokens_are_looked_up_too():
+    assert guessed([1, 2, 3], [5, 6, 7, 5], most=2) == [6, 7]
+
+
+def test_a_place_is_followed_as_long_as_it_is_right():
+    """2 3 came behind 9 later; but the text that is being copied is the one behind 1."""
+    prompt = [1, 2, 3, 4, 5, 6, 2, 3, 9, 0, 1]
+    assert guessed(prompt, [2, 3], longest=1, most=3) == [4, 5, 6]
+    assert guessed(prompt, [2, 3, 7], longest=1) == []
+    assert guessed(prompt, [2, 3, 7, 3], longest=1, most=1) == [7]
+
+
+def test_chances_follow_what_came():
+    """Where guesses came true they are trusted, longer runs more; where they did not, less and less."""
+    copied = foresight([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 1], [2, 3, 4, 5, 6, 7, 8])
+    assert copied.same == 8
+    assert copied.chances(3) == sorted(copied.chances(3))
+    assert copied.chances(1)[0] > 0.7
+    dice = random.Random(0)
+    wild = foresight([0, 1, 2, 3, 4] * 3, [dice.randrange(5) for _ in range(400)])
+    assert all(wild.came[same] / wild.expected[same] < 0.5 for same in (1, 2, 3))
+    assert foresight([1, 2]).chances(4) == [pytest.approx(same / (same + 2)) for same in range(4)]
+
+
+tokens = st.lists(st.integers(0, 3), min_size=1, max_size=40)
+
+
+@given(prompt=tokens, text=tokens, longest=st.integers(1, 4), cuts=st.lists(st.integers(1, 5), max_size=40))
+def test_following_step_by_step_is_following_at_once(prompt, text, longest, cuts):
+    """However many tokens a step brought."""
+    at_once, whole = foresight(prompt, text, longest), [*prompt, *text]
+    steps, at = Foresight(read(prompt[:-1], longest), prompt, longest), len(prompt)
+    for cut in cuts:
+        at = min(at + cut, len(whole))
+        steps.follow(whole[:at])
+    assert steps.begins(whole)
+    steps.follow(whole)
+    assert steps.guesses(whole, 5) == at_once.guesses(whole, 5)
+    assert steps.chances(5) == at_once.chances(5)
+
+
+@given(prompt=tokens, text=tokens, longest=st.integers(1, 4))
+def test_guesses_stand_behind_an_n_gram_that_the_text_ends_with(prompt, text, longest):
+    """The plainest search: a first guess is what follows an earlier place with the same tokens before it, and there is
+    one wherever the last token came before."""
+    whole = [*prompt, *text]
+    guess = guessed(prompt, text, 1, longest)
+    after = {whole[i + 1] for i in range(len(whole) - 1) if whole[i] == whole[-1]}
+    assert set(guess) <= after
+    assert bool(guess) == bool(after)
+    fresh = guessed(whole, (), 1, longest)  # without a place that is being followed
+    for size in range(longest, 0, -1):
+        ends = [i for i in range(size, len(whole)) if whole[i - size : i] == whole[-size:]]
+        if len(whole) > size and ends:
+            assert fresh == [whole[ends[-1]]]
+            break
+
+
+def test_a_text_that_is_not_the_one_it_followed_is_looked_up_anew():
+    lookup = Lookup(3)
+    engine = Engine(Watched(blocks=8))
+    engine.add(ask(prompt=(1, 2, 3, 1, 2), decoder=Sample()))
+    engine.step()
+    [sequence] = engine.live[0]
+    for text in ([1, 2, 3, 1, 2, 3], [1, 2, 3, 1, 2, 3, 1, 2], [1, 2, 3, 1, 2, 1], [1, 2, 3, 1, 2]):
+        sequence.tokens = text
+        assert lookup.guess(sequence) == guessed([1, 2, 3, 1, 2], text[5:], 3)
+
+
+def test_functions_of_callers_are_asked_about_the_text_only():
+    seen = []
+
+    def mine(tokens, sample, logits):
+        seen.append(list(tokens))
+        return logits
+
+    request = replace(ask(prompt=[1, 2] * 6, decoder=Lookup(4), max_new_tokens=9), processor=mine)
+    told, engine = texts(Copying(2, blocks=32), [request])
+    assert told[0, 0].tokens
+    assert seen == [[*request.prompt, *told[0, 0].tokens[:n]] for n in range(9)]
+    assert engine.runner.runs == 9
+
+
+@pytest.mark.parametrize("states", [0, 9])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_copying_takes_few_steps_and_changes_nothing(temperature, states):
+    """Sampled as greedily: the same tokens and log-probabilities, with a fraction of the steps."""
+    request = ask(prompt=range(12), seed=(3, 4), temperature=temperature, max_new_tokens=60, logprobs=True)
+    events, runs = [], []
+    for decoder in (Sample(), Lookup(6)):
+        engine = Engine(Copying(12, blocks=60, states=states))
+        engine.add(replace(request, decoder=decoder))
+        its = {0: [], 1: []}
+        while not engine.idle:
+            for event in engine.step():
+                its[event.sample] += zip(event.tokens, event.logprobs, strict=True)
+        events.append(its)
+        runs.append(engine.runner.runs)
+    assert events[0] == events[1]
+    assert runs[0] == 60 + bool(states)  # a prompt is cut where a block ends
+    assert runs[1] < 35
+    assert len(events[0][0]) == 60
+
+
+def test_a_request_tells_how_many_guesses_ran_and_came_true():
+    told, engine = texts(Copying(6, blocks=40), [request := ask(prompt=range(6), decoder=Lookup(4), max_new_tokens=40)])
+    judge(request, told, lambda tokens: Copying(6, blocks=1).answer(tokens))
+    engine = Engine(Copying(6, blocks=40))
+    engine.add(replace(request, decoder=Lookup(4)))
+    events = []
+    while not engine.idle:
+        events += engine.step()
+    last = events[-1]
+    assert last.accepted == 40 - len(events)
+    assert last.accepted < last.guessed <= 4 * len(events)
+    assert [event.accepted for event in events] == sorted(event.accepted for event in events)
+
+
+def test_one_that_fails_to_guess_ends_alone_among_those_asked_together():
+    class Together(Sample):
+        """Guesses for all that have it; not for texts that begin with 5."""
+
+        def __init__(self):
+            self.asked = []
+
+        def propose(self, sequences):
+            self.asked.append(len(sequences))
+            if any(sequence.tokens[0] == 5 for sequence in sequences):
+                raise LookupError("no idea")
+            return [[1] for _ in sequences]
+
+    decoder = Together()
+    requests = [ask(id, prompt=(first,), decoder=decoder) for id, first in enumerate((4, 5, 6))]
+    told, _ = texts(Watched(blocks=32), requests)
+    assert told[1, 0].finish.detail == "LookupError: no idea"
+    for request in (requests[0], requests[2]):
+        judge(request, told)
+    assert decoder.asked[:5] == [3, 1, 1, 1, 2]
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    dice=st.randoms(use_true_random=False),
+    period=st.integers(1, 8),
+    blocks=st.integers(0, 30),
+    size=st.integers(1, 5),
+    places=st.sampled_from([0, 0, 2, 5]),
+    budget=st.integers(1, 24),
+)
+def test_texts_are_the_plain_ones_whatever_is_guessed(dice, period, blocks, size, places, budget):
+    """Random requests with samples, edits and stops in little memory, guessed for always, by chance, or never."""
+    runner = Copying(period, blocks=-(-46 // size) + blocks, block_size=size, states=places)
+    requests = []
+    for id in range(5):
+        worth = dice.choice([None, Chance(dice)])
+        decoder = dice.choice([Sample(), Lookup(dice.randrange(1, 6), dice.randrange(1, 4), worth)])
+        request = ask(
+            id,
+            [dice.randrange(4) for _ in range(dice.randrange(1, 20))],
+            decoder,
+            seed=[dice.getrandbits(64) for _ in range(dice.choice([1, 1, 3]))],
+            stop_tokens=dice.sample(range(VOCAB), dice.choice([0, 1])),
+            max_new_tokens=dice.randrange(1, 26),
+            temperature=dice.choice([0.0, 0.8]),
+            top_k=dice.choice([0, 3]),
+        )
+        requests.append(replace(request, processor=Said() if dice.random() < 0.2 else None))
+    told, _ = texts(runner, requests, budget)
+    answer = Copying(period, blocks=1).answer
+    for request in requests:
+        judge(request, told, answer)
+
+
+# -- what is worth guessing --------------------------------------------------------------------------------------------
+
+
+class Machine:
+    """A clock, and a runner on which a step takes as long as `times` says of its number of tokens."""
+
+    def __init__(self, times):
+        self.now, self.times = 0.0, times
+
+    def __call__(self):
+        return self.now
+
+    def timed(self, runner):
+        run = runner.run
+
+        def timed(batch, draws=NO_DRAWS):
+            self.now += self.times(len(batch.tokens))
+            return run(batch, draws)
+
+        runner.run = timed
+        return runner
+
+
+def seconds(make, times, request, texts=1):
+    """How long `texts` such requests take, with a decoder each that `make` makes."""
+    machine, gain = Machine(times), Gain()
+    engine = Engine(machine.timed(make()), clock=machine, meter=gain)
+    for id in range(texts):
+        lookup = Lookup(request.params.prompt_lookup_num_tokens, 3, gain)
+        engine.add(replace(request, id=id, decoder=lookup if request.params.prompt_lookup_num_tokens else Sample()))
+    while not engine.idle:
+        engine.step()
+    return machine.now
+
+
+def measured(make, times, texts=1, prompt=None, **params):
+    request = ask(prompt=prompt or range(12), max_new_tokens=300, **params)
+    lookup = replace(request, params=replace(request.params, prompt_lookup_num_tokens=8))
+    plain_seconds, with_lookup = (seconds(make, times, one, texts) for one in (request, lookup))
+    return plain_seconds / with_lookup
+
+
+def usual_times(tokens):
+    return 0.01 * usual(tokens)
+
+
+def test_copying_is_faster():
+    assert measured(lambda: Copying(12, blocks=400), usual_times) > 1.5
+    assert measured(lambda: Copying(12, blocks=400), lambda tokens: 0.01 + 0.001 * tokens) > 2
+
+
+@pytest.mark.parametrize(("texts", "vocab"), [(1, 2), (1, 4), (1, VOCAB), (3, 2), (12, 3)])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_what_does_not_help_costs_nearly_nothing(texts, temperature, vocab):
+    """Texts of few letters, so that n-grams are found at every token, and what followed them says little."""
+
+    def make():
+        runner = Light(blocks=2000)
+        answer = runner.answer
+
+        def few(tokens):
+            row = answer(tokens)
+            row[vocab:] = -100
+            return row
+
+        runner.answer = few
+        return runner
+
+    prompt = [1, 0] * 6
+    assert measured(make, usual_times, texts, prompt, temperature=temperature, seed=7) > 0.97
+
+
+@pytest.mark.parametrize("texts", [1, 4, 12])
+def test_rows_that_cost_as_much_as_steps_are_not_guessed(texts):
+    """A machine on which nothing is saved, however right the guesses are."""
+    assert measured(lambda: Copying(12, blocks=4000), lambda tokens: 0.01 * tokens, texts) > 0.97
+
+
+def test_the_number_of_guesses_follows_their_chances():
+    gain = Gain()
+    assert gain.guesses([]) == 0
+    assert gain.guesses([0.1] * 8) == 0
+    counts = [gain.guesses([chance] * 16) for chance in (0.3, 0.5, 0.8, 0.9, 0.99)]
+    assert counts == sorted(counts)
+    assert counts[0] <= 1 < counts[2] < counts[-1] == 16
+    assert gain.guesses([0.9] * 16, states=True) < gain.guesses([0.9] * 16)
+    assert gain.guesses([0.99] * MOST) == 0, "beyond what is measured"
+
+
+def test_costs_are_learned_and_the_pace_of_the_machine_does_not_confuse_them():
+    """Another program comes while one size runs, and steps take twice as long: the others' costs stay."""
+    gain, dice = Gain(), np.random.default_rng(0)
+
+    def run(tokens, pace):
+        gain.step(1, tokens, pace * (0.9 + 0.1 * tokens) * dice.uniform(0.95, 1.05))
+
+    for tokens in (1, 2, 4, 8):
+        for _ in range(20):
+            run(tokens, 0.01), run(1, 0.01)
+    for _ in range(100):
+        run(1, 0.02)
+    for tokens in (1, 2, 4, 8):
+        assert gain.cost(tokens) / gain.cost(1) == pytest.approx(0.9 + 0.1 * tokens, rel=0.1)
+    assert gain.cost(2) < gain.cost(3) < gain.cost(4)
+    assert gain.cost(16) / gain.cost(8) == pytest.approx(usual(16) / usual(8))
+    assert gain.pace * gain.cost(1) == pytest.approx(0.02, rel=0.1)
+
+
+def test_a_step_that_was_disturbed_is_not_remembered_for_ever():
+    gain = Gain()
+    for _ in range(20):
+        gain.step(1, 1, 0.01)
+    gain.step(1, 4, 1.0)
+    assert gain.cost(4) > 2 * usual(4)
+    for _ in range(FORGOTTEN + MOST):
+        gain.step(1, 1, 0.01)
+    assert gain.cost(4) == pytest.approx(usual(4), rel=0.05)
+
+
+def test_nothing_is_known_of_steps_too_large_to_matter():
+    gain = Gain()
+    gain.step(MOST, MOST + 1, 1.0)
+    assert not gain.costs
+    assert gain.texts == MOST
+
+
+def test_steps_that_read_prompts_are_not_measured():
+    told = []
+
+    class Listening:
+        def step(self, texts, tokens, seconds):
+            told.append((texts, tokens, seconds))
+
+    machine = Machine(lambda tokens: float(tokens))
+    engine = Engine(machine.timed(Watched(blocks=40)), clock=machine, meter=Listening())
+    engine.add(ask(0, prompt=range(6), max_new_tokens=4))
+    engine.step(), engine.step()
+    engine.add(ask(1, prompt=range(9), max_new_tokens=2))
+    while not engine.idle:
+        engine.step()
+    assert told == [(1, 1, 1.0), (2, 2, 2.0)]
+
+
+def test_copying_runners_answer_as_their_specification():
+    """What the tests above compare with."""
+    assert plain(ask(prompt=range(12), max_new_tokens=5), answer=Copying(12, blocks=1).answer)[0] == [0, 1, 2, 3, 4]
+    assert SURE > 1
+    np.testing.assert_array_equal(fake_answer([1, 2]), FakeRunner(vocab_size=VOCAB).answer([1, 2]))
