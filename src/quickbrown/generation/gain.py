@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from statistics import median
 
 MOST = 64  # tokens a step: where more run, a token more costs what it saves
 LEAST = 0.05  # of a step's time: what guesses must be expected to save
@@ -53,7 +52,8 @@ class Gain:
         else:
             measures = self.measures.setdefault(tokens, deque([expected], MEASURES))
             measures.append(min(its, DISTURBED * expected))
-            self.costs[tokens] = median(measures)
+            middle = sorted(measures)
+            self.costs[tokens] = (middle[len(middle) // 2] + middle[(len(middle) - 1) // 2]) / 2
         self.last = tokens
         self.measured[tokens] = self.steps
         if self.steps % MOST == 0:
