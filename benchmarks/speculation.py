@@ -4,8 +4,8 @@
 
 code      a chat model is asked to repeat some code with one name changed
 copy      the same code twice, and the beginning of it a third time
-plain     a story, in which nothing is to be copied
-tps       tokens a second after the first, the median of --reps, plain and guessed turn by turn, greedily
+plain     a story, drawn at temperature 1, in which nothing is to be copied
+tps       tokens a second after the first, the median of --reps, plain and guessed turn by turn
 ratio     of guessed to plain: the median of the ratios of pairs
 guessed, accepted  guesses in one text, and how many of them came true
 """
@@ -75,7 +75,8 @@ def main() -> None:
             texts = {}
             for _ in range(a.reps + 1):  # the first is not counted: it warms up, and learns what steps cost
                 for name, one, chosen in (("plain", llm, {}), (way, its, options)):
-                    stream = one.stream_batch([prompt], max_new_tokens=a.new, ignore_eos=True, **chosen)
+                    drawn = {"temperature": 1.0, "seed": 1} if kind == "plain" else {}
+                    stream = one.stream_batch([prompt], max_new_tokens=a.new, ignore_eos=True, **drawn, **chosen)
                     [texts[name]] = stream.read()
                     rates[name].append((a.new - 1) / (stream.seconds - stream.first_token_seconds))
             if texts["plain"].tokens != texts[way].tokens:

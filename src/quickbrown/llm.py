@@ -182,7 +182,11 @@ class LLM:
         self.plain = Sample()
         # By the models that guess: each one's memory, and what writes with so many guesses a step.
         self._drafts: weakref.WeakKeyDictionary[LLM, tuple[Draft, dict[int, Drafted]]] = weakref.WeakKeyDictionary()
-        self.draft = LLM(draft, threads=threads, progress=progress) if isinstance(draft, (str, os.PathLike)) else draft
+        if not isinstance(draft, (str, os.PathLike, LLM, type(None))):
+            raise TypeError(f"draft must be a name, a path or an LLM, not {draft!r}")
+        own = LLM(draft, threads=threads, progress=progress) if isinstance(draft, (str, os.PathLike)) else None
+        self.draft = draft if isinstance(draft, LLM) else own
+        self._own_draft = own
         if self.draft is not None:
             self.follow(self.draft)
         self.engine = EngineThread(Engine(self.runner, deep=deep(self.config, self._weights.read()), meter=self.gain))
@@ -216,6 +220,8 @@ class LLM:
         """
         self._finalizer()
         finish(self._keeping)
+        if self._own_draft is not None:
+            self._own_draft.close()
 
     @functools.cached_property
     def template(self) -> ChatTemplate | None:
