@@ -112,11 +112,11 @@ def test_chances_follow_what_came():
     copied = foresight([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 1], [2, 3, 4, 5, 6, 7, 8])
     assert copied.same == 8
     assert copied.chances(3) == sorted(copied.chances(3))
-    assert copied.chances(1)[0] > 0.7
+    assert copied.chances(1)[0] > 0.6
     dice = random.Random(0)
     wild = foresight([0, 1, 2, 3, 4] * 3, [dice.randrange(5) for _ in range(400)])
     assert all(wild.came[same] / wild.expected[same] < 0.5 for same in (1, 2, 3))
-    assert foresight([1, 2]).chances(4) == [pytest.approx(same / (same + 2)) for same in range(4)]
+    assert foresight([1, 2]).chances(4) == [pytest.approx(same / (same + 4)) for same in range(4)]
 
 
 tokens = st.lists(st.integers(0, 3), min_size=1, max_size=40)
