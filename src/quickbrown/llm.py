@@ -25,21 +25,25 @@ from quickbrown import _native
 from quickbrown.backends.native.compile import LAYOUT, Formats, TooLarge, packed_bytes
 from quickbrown.backends.native.memory import available_memory
 from quickbrown.backends.native.runner import NativeRunner
+from quickbrown.engine.decoder import Decoder as Writer
 from quickbrown.engine.decoder import Processor
+from quickbrown.engine.draft import Draft
 from quickbrown.engine.engine import Engine
 from quickbrown.engine.runner import places
 from quickbrown.engine.sequence import Request
 from quickbrown.engine.thread import EngineThread
 from quickbrown.generation import processors
 from quickbrown.generation.chain import Chain
+from quickbrown.generation.decoders.draft import MOST, Drafted
 from quickbrown.generation.decoders.lookup import Lookup
 from quickbrown.generation.decoders.sample import Sample
-from quickbrown.generation.gain import Gain
+from quickbrown.generation.gain import DraftGain, Gain
 from quickbrown.generation.score import judge, windows
 from quickbrown.generation.seeds import row_seeds
 from quickbrown.models.blocks import Decoder
 from quickbrown.models.config import Config
 from quickbrown.models.families import of_model_type
+from quickbrown.models.rope import Rope
 from quickbrown.quant.formats import FORMATS
 from quickbrown.quant.weight import PartWeight, Weight
 from quickbrown.streams import BatchStream, NoPieces, Out, Piece, Reader, Stream, Text, Texts, Watch, ends
@@ -78,6 +82,7 @@ class Job:
     shown        special tokens whose text is a part of what is written
     processor    changes rows of logits before they are drawn from
     watch        sees every new token, and may end a text
+    draft        another model of the same vocabulary that guesses, and how many tokens a step at most
     """
 
     prompt: Sequence[int]
@@ -87,6 +92,7 @@ class Job:
     shown: frozenset[int] = frozenset()
     processor: Processor | None = None
     watch: Watch | None = None
+    draft: tuple[LLM, int] | None = None
 
 
 class LLM:
@@ -111,6 +117,9 @@ class LLM:
               given, four texts of the model's full context, but at most a quarter of what is free. It is taken as it is
               needed. Texts that do not fit together wait for each other; what nobody needs any more is kept for texts
               that begin alike.
+    draft     a smaller model of the same vocabulary: a name or path, or an LLM that lends its weights. It guesses some
+              tokens, and this model reads them in one step; the text stays the same. Done where that is measured to
+              save time, and not for texts with prompt_lookup_num_tokens.
     revision, token  of a name on the Hub: a branch, tag or commit, and who asks
 
     Options of `generate`, `stream` and `chat` are the fields of `SamplingParams`; their defaults stand there. Any
@@ -130,6 +139,7 @@ class LLM:
         quantize: str | None = None,
         threads: int | None = None,
         memory: int | str | None = None,
+        draft: str | os.PathLike[str] | LLM | None = None,
         revision: str | None = None,
         token: str | bool | None = None,
         progress: Callable[[str, int, int], None] | None = None,
@@ -183,6 +193,16 @@ class LLM:
         if isinstance(self.source, GgufSource):
             self.source.forget_vocabulary()
         self.gain = Gain()
+        self.plain = Sample()
+        # By the models that guess: each one's memory, and what writes with so many guesses a step.
+        self._drafts: weakref.WeakKeyDictionary[LLM, tuple[Draft, dict[int, Drafted]]] = weakref.WeakKeyDictionary()
+        if not isinstance(draft, (str, os.PathLike, LLM, type(None))):
+            raise TypeError(f"draft must be a name, a path or an LLM, not {draft!r}")
+        own = LLM(draft, threads=threads, progress=progress) if isinstance(draft, (str, os.PathLike)) else None
+        self.draft = draft if isinstance(draft, LLM) else own
+        self._own_draft = own
+        if self.draft is not None:
+            self.follow(self.draft)
         self.engine = EngineThread(Engine(self.runner, deep=deep(self.config, self._weights.read()), meter=self.gain))
         self._finalizer = weakref.finalize(self, self.engine.close)
         engine = self.engine.engine
@@ -214,6 +234,8 @@ class LLM:
         """
         self._finalizer()
         finish(self._keeping)
+        if self._own_draft is not None:
+            self._own_draft.close()
 
     @functools.cached_property
     def template(self) -> ChatTemplate | None:
@@ -397,6 +419,7 @@ class LLM:
             "kv_bytes_per_token": self.runner.kv.block_bytes // self.runner.block_size,
             "kv_tokens": self.runner.room() * self.runner.block_size,
             **({"state_bytes_per_text": state_bytes(c), "states": self.runner.states()} if c.state_sizes else {}),
+            **({"draft": str(self.draft.path)} if self.draft is not None else {}),
             "threads": self.runner.pool.threads,
         }
 
@@ -424,7 +447,7 @@ class LLM:
 
     def _span(self, length: int) -> int:
         """What of a text's final length the model's rotations depend on (models/rope.py)."""
-        return max((rope.span(length) for rope in self.model.ropes), default=0)
+        return span_of(self.model.ropes, length)
 
     def _all(self, prompts: Sequence[Prompt], n: int | None, options: dict[str, Any]) -> list[Any]:
         """What is written of each prompt: a Completion, or n in a list."""
@@ -526,7 +549,7 @@ class LLM:
             request = Request(
                 id=self.engine.new_id(),
                 prompt=tuple(job.prompt),
-                decoder=self._decoder(job.params),
+                decoder=self._decoder(job),
                 params=job.params,
                 seeds=job.seeds,
                 stop_tokens=job.stop_tokens,
@@ -542,11 +565,35 @@ class LLM:
         self.engine.submit(requests)
         return texts
 
-    def _decoder(self, params: SamplingParams) -> Sample:
+    def _decoder(self, job: Job) -> Writer:
         """What makes text of a prompt's rows."""
-        if params.prompt_lookup_num_tokens:
-            return Lookup(params.prompt_lookup_num_tokens, params.max_matching_ngram_size, self.gain)
-        return Sample()
+        if job.params.prompt_lookup_num_tokens:
+            return Lookup(job.params.prompt_lookup_num_tokens, job.params.max_matching_ngram_size, self.gain)
+        own = (self.draft, MOST) if self.draft is not None else None
+        if (asked := job.draft or own) is None:
+            return self.plain
+        return self.follow(*asked)
+
+    def follow(self, draft: LLM, most: int = MOST) -> Drafted:
+        """What writes with the guesses of another model, up to so many a step.
+
+        Raises ValueError for a model that cannot be a draft of this one.
+        """
+        if (known := self._drafts.get(draft)) is None:
+            if not same_vocabulary(self, draft):
+                raise ValueError(
+                    f"{draft.path.name} cannot be a draft of {self.path.name}: its vocabulary is another one; "
+                    "take a smaller model of the same family"
+                )
+            runner = draft.runner.beside(self.runner)
+            span = functools.partial(span_of, draft.model.ropes)
+            known = self._drafts[draft] = Draft(runner, self.config.vocab_size, draft.longest, span), {}
+        guesser, by_most = known
+        if most not in by_most:
+            share = draft.runner.weights.arena.bytes / self.runner.weights.arena.bytes
+            pays = DraftGain(self.gain, most, min(1.0, share), bool(self.config.state_sizes))
+            by_most[most] = Drafted(guesser, most, pays)
+        return by_most[most]
 
     def _pieces(self, job: Job) -> Pieces | NoPieces:
         if self.vocabulary is None and not job.params.stop:
@@ -623,6 +670,19 @@ def open_source(path: Path) -> GgufSource | SafetensorsSource:
 def configured(source: Source) -> Config:
     """What the family of a source's model reads of its config."""
     return of_model_type(source.config["model_type"]).configure(source.config)
+
+
+def span_of(ropes: Sequence[Rope], length: int) -> int:
+    """What of a text's final length a model's rotations depend on (models/rope.py)."""
+    return max((rope.span(length) for rope in ropes), default=0)
+
+
+def same_vocabulary(one: LLM, other: LLM) -> bool:
+    """Whether token ids mean the same to two models. Those beyond what the smaller one knows are padding."""
+    if one.vocabulary is None or other.vocabulary is None:
+        return one.config.vocab_size == other.config.vocab_size
+    known = min(one.vocabulary.vocab_size, other.vocabulary.vocab_size)
+    return all(one.vocabulary.token(token) == other.vocabulary.token(token) for token in range(known))
 
 
 def state_bytes(config: Config) -> int:

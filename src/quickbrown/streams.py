@@ -83,7 +83,11 @@ class Text:
         self._reused = self._guessed = self._accepted = 0
 
     def take(self, event: Event) -> None:
-        """What a step added to it."""
+        """What a step added to it: token by token, since any may end it."""
+        for one in singly(event):
+            self._take(one)
+
+    def _take(self, event: Event) -> None:
         with self._lock:
             if self.finish is not None:
                 return
@@ -158,6 +162,19 @@ class Text:
                 guessed_tokens=self._guessed,
                 accepted_tokens=self._accepted,
             )
+
+
+def singly(event: Event) -> Iterator[Event]:
+    """An event of several tokens, of which guesses came true, as if each had come in a step of its own."""
+    last = len(event.tokens) - 1
+    if last < 1:
+        yield event
+        return
+    for at in range(last + 1):
+        logprobs = None if event.logprobs is None else event.logprobs[at : at + 1]
+        yield event._replace(
+            tokens=event.tokens[at : at + 1], logprobs=logprobs, finish=event.finish if at == last else None
+        )
 
 
 class Texts:

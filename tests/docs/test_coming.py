@@ -15,7 +15,7 @@ from quickbrown.hf import text_generation
 from quickbrown.hf.auto_model import AutoModelForCausalLM
 from quickbrown.hf.batch_encoding import BatchEncoding
 from quickbrown.hf.generation_config import NEW_TOKENS, GenerationConfig, merge
-from quickbrown.hf.generation_fields import DICT, FIELDS, SAMPLING, SUPPORTED
+from quickbrown.hf.generation_fields import ASSISTANT, DICT, FIELDS, LOOKUP, SAMPLING, SUPPORTED
 from quickbrown.hf.model import PreTrainedModel
 from quickbrown.hf.pipeline_options import Options
 from quickbrown.hf.pipelines import pipeline
@@ -81,7 +81,7 @@ def test_fields_of_the_generation_config() -> None:
     """A field is here if it is in the table of supported ones and needs nothing that is not."""
     listed = table("## `GenerationConfig`")
     assert listed.keys() == FIELDS.keys()
-    here = {name for name, field in SUPPORTED.items() if field.needs in ("", SAMPLING, DICT)}
+    here = {name for name, field in SUPPORTED.items() if field.needs in ("", SAMPLING, DICT, LOOKUP, ASSISTANT)}
     assert {name for name, status in listed.items() if status in HERE} == here
     methods = table("## `GenerationConfig`", 1)
     assert all(hasattr(GenerationConfig, name) == (status in HERE) for name, status in methods.items())

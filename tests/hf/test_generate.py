@@ -48,6 +48,13 @@ def tokenizer(folder):
     return tokenizer
 
 
+@pytest.fixture(scope="module")
+def assistant(tmp_path_factory):
+    """Another model of the same vocabulary."""
+    folder = write_checkpoint(tmp_path_factory.mktemp("assistant") / "small", **{**CHECKPOINT, "seed": 9})
+    return AutoModelForCausalLM.from_pretrained(folder, dtype="float32", memory="8MB")
+
+
 @pytest.fixture
 def one(tokenizer):
     return tokenizer(ONE, return_tensors="np")
@@ -358,6 +365,42 @@ class TestOwnCode:
         assert list(streamer) == []
 
 
+class TestGuesses:
+    """Prompt lookup and an assistant change no text, of any number of rows, greedy or drawn."""
+
+    @pytest.mark.parametrize("drawn", [{}, {"do_sample": True, "seed": 3, "num_return_sequences": 2}], ids=str)
+    def test_the_text_is_that_of_plain_decoding(self, model, assistant, three, drawn):
+        plain = model.generate(**three, max_new_tokens=40, **drawn)
+        for guesses in (
+            {"prompt_lookup_num_tokens": 4},
+            {"prompt_lookup_num_tokens": 4, "max_matching_ngram_size": 1},
+            {"assistant_model": assistant},
+            {"assistant_model": model, "num_assistant_tokens": 3},
+        ):
+            np.testing.assert_array_equal(model.generate(**three, max_new_tokens=40, **drawn, **guesses), plain)
+
+    def test_callers_functions_are_asked_about_the_text_only(self, model, one):
+        seen: list[int] = []
+
+        def mine(ids, scores):
+            seen.append(ids.shape[1])
+            return scores
+
+        for guesses in ({}, {"prompt_lookup_num_tokens": 4}, {"assistant_model": model}):
+            model.generate(**one, max_new_tokens=12, logits_processor=[mine], **guesses)
+        assert seen == seen[:12] * 3
+
+    def test_criteria_and_stop_strings_see_each_token(self, model, one):
+        ends = []
+        for guesses in ({}, {"prompt_lookup_num_tokens": 4}, {"assistant_model": model}):
+            lengths: list[int] = []
+            criteria = [lambda ids, scores, lengths=lengths: lengths.append(ids.shape[1]) or ids.shape[1] >= 20]
+            ends.append((model.generate(**one, max_new_tokens=40, stopping_criteria=criteria, **guesses), lengths))
+        for ids, lengths in ends[1:]:
+            np.testing.assert_array_equal(ids, ends[0][0])
+            assert lengths == ends[0][1]
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("keywords", "said"),
@@ -365,7 +408,9 @@ class TestRefusals:
             ({"max_new_token": 5}, "did you mean 'max_new_tokens'"),
             ({"atention_mask": None}, "did you mean 'attention_mask'"),
             ({"num_beams": 4}, "num_beams"),
-            ({"assistant_model": object()}, "assistant_model"),
+            ({"assistant_model": object()}, "must be a model of quickbrown"),
+            ({"assistant_tokenizer": object()}, "assistant_tokenizer"),
+            ({"num_assistant_tokens": 3}, "pass an assistant_model"),
             ({"past_key_values": object()}, "past_key_values"),
             ({"position_ids": [[0]]}, "position_ids"),
             ({"inputs_embeds": np.zeros((1, 2, 64))}, "give input_ids"),

@@ -226,8 +226,11 @@ def test_what_asks_for_what_greedy_decoding_does_anyway_is_accepted(name: str, v
         ({"early_stopping": True}, "early_stopping=True has no effect"),
         ({"output_scores": True}, "pass return_dict_in_generate=True, or leave output_scores out"),
         ({"output_logits": True}, "return_dict_in_generate=True"),
-        ({"num_assistant_tokens": 5}, "assistant_model"),
-        ({"max_matching_ngram_size": 5}, "prompt_lookup_num_tokens"),
+        ({"num_assistant_tokens": 5}, "no effect without an assistant_model; pass an assistant_model"),
+        ({"assistant_confidence_threshold": 0.9}, "guesses are not measured, which is not supported yet"),
+        ({"target_lookbehind": 5}, "an assistant of another vocabulary, which is not supported yet"),
+        ({"max_matching_ngram_size": 5}, "pass prompt_lookup_num_tokens, or leave"),
+        ({"prompt_lookup_num_tokens": 0}, "prompt_lookup_num_tokens=0 must be a whole number of at least 1"),
         ({"max_cache_len": 5}, "static"),
         ({"decoder_start_token_id": 5}, "encoder-decoder"),
         ({"do_sample": True, "temperature": 0}, "temperature=0 must be above 0; .*do_sample=False"),
@@ -264,7 +267,7 @@ def test_what_cannot_be_honoured_is_refused_by_name(call: dict[str, Any], words:
 
 AWAY = {
     "num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.5, "constraints": [1], "force_words_ids": [[1]],
-    "penalty_alpha": 0.6, "dola_layers": "low", "low_memory": True, "prompt_lookup_num_tokens": 3,
+    "penalty_alpha": 0.6, "dola_layers": "low", "low_memory": True,
     "assistant_early_exit": 2, "assistant_ensemble_weight": 0.5, "speculation_type": "dflash", "use_mtp": True,
     "guidance_scale": 1.5, "watermarking_config": {"bias": 2.0}, "token_healing": True, "output_attentions": True,
     "output_hidden_states": True, "cache_implementation": "static", "compile_config": {},
@@ -296,7 +299,9 @@ def test_a_quantized_cache_is_asked_for_where_the_model_is_loaded() -> None:
     [{"num_beams": 1}, {"guidance_scale": 1.0}, {"use_cache": False}, {"cache_implementation": "dynamic"},
      {"cache_implementation": "hybrid"}, {"use_mtp": False}, {"output_attentions": False}, {"penalty_alpha": 0},
      {"temperature": 2, "do_sample": True}, {"repetition_penalty": 2}, {"eos_token_id": -1},
-     {"top_p": 0.0, "do_sample": True}, {"prefill_chunk_size": 64}, {"disable_compile": True}, {"suppress_tokens": []}],
+     {"top_p": 0.0, "do_sample": True}, {"prompt_lookup_num_tokens": 3},
+     {"prompt_lookup_num_tokens": 3, "max_matching_ngram_size": 4}, {"prefill_chunk_size": 64},
+     {"disable_compile": True}, {"suppress_tokens": []}],
     ids=str,
 )  # fmt: skip
 def test_what_changes_nothing_or_is_honoured_is_accepted(call: dict[str, Any]) -> None:

@@ -45,6 +45,8 @@ REFUSED = {
     "exponential_decay_length_penalty": [(1,), (-1, 2.0), (1, 0), 5],
     "remove_invalid_values": [1, None],
     "renormalize_logits": [1, None],
+    "prompt_lookup_num_tokens": [-1, 1.5, None],
+    "max_matching_ngram_size": [0, 2.5, "long"],
 }
 TAKEN = {
     "max_new_tokens": [1, 2**31 - 1],
@@ -80,6 +82,8 @@ TAKEN = {
     "exponential_decay_length_penalty": [None, (3, 1.5)],
     "remove_invalid_values": [True, False],
     "renormalize_logits": [True, False],
+    "prompt_lookup_num_tokens": [0, 10],
+    "max_matching_ngram_size": [1, 5],
 }
 
 

@@ -160,6 +160,10 @@ LOADING: dict[str, dict[str, Any]] = {
         "choices": ["q4", "q8", "nf4", "fp4"],
         "help": "hold linear weights in 4 or 8 bits, as they are loaded (default: as published)",
     },
+    "draft": {
+        "metavar": "MODEL",
+        "help": "a smaller model of the same vocabulary: it guesses, this one checks, and the same text comes sooner",
+    },
     "dtype": {
         "choices": ["auto", "float32"],
         "help": "float32 computes without rounding to fewer bits (default: auto)",

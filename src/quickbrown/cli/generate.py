@@ -174,6 +174,8 @@ def timings(text: Text) -> dict[str, float | None]:
     rate = rate_of(len(text.tokens), first, total)
     return {
         "reused_tokens": text.completion.reused_tokens,
+        "guessed_tokens": text.completion.guessed_tokens,
+        "accepted_tokens": text.completion.accepted_tokens,
         "first_token_seconds": finite(round(first, 6)),
         "seconds": finite(round(total, 6)),
         "tokens_per_second": None if rate is None else round(rate, 2),
@@ -194,13 +196,16 @@ def figures(completions: list[Completion], loaded: float, first: float, total: f
     """One line: what it took to load, to read the prompt, to write each token after the first, and why it ended."""
     written = sum(len(one.tokens) for one in completions)
     rate = rate_of(written, first, total)
+    guessed, accepted = (sum(getattr(one, f"{what}_tokens") for one in completions) for what in ("guessed", "accepted"))
+    right = f" ({accepted} of {guessed} guesses right)" if guessed else ""
     ends = []
     for one in completions:
         cause = "" if one.finish.detail is None else f" ({one.finish.detail!r})"
         ends.append(f"{one.finish.reason}{cause}")
     return (
         f"loaded in {loaded:.3f} s, {completions[0].prompt_tokens} prompt tokens, first token after {first:.3f} s, "
-        f"{written} new tokens, {'no rate' if rate is None else f'{rate:.1f} tokens/s'}, {', '.join(ends)}"
+        f"{written} new tokens, {'no rate' if rate is None else f'{rate:.1f} tokens/s'}{right}, "
+        f"{', '.join(ends)}"
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from statistics import median
 
 MOST = 64  # tokens a step: where more run, a token more costs what it saves
 LEAST = 0.05  # of a step's time: what guesses must be expected to save
@@ -53,7 +52,8 @@ class Gain:
         else:
             measures = self.measures.setdefault(tokens, deque([expected], MEASURES))
             measures.append(min(its, DISTURBED * expected))
-            self.costs[tokens] = median(measures)
+            middle = sorted(measures)
+            self.costs[tokens] = (middle[len(middle) // 2] + middle[(len(middle) - 1) // 2]) / 2
         self.last = tokens
         self.measured[tokens] = self.steps
         if self.steps % MOST == 0:
@@ -92,3 +92,96 @@ class Gain:
             if saved > best:
                 best, count = saved, guesses
         return count
+
+
+class DraftGain:
+    """Whether a draft model's guesses are worth what it takes to make them and to check them.
+
+    They cannot be judged without having been made. Where they are not expected to pay, they are tried now and then, and
+    what that costs is bounded: trials are paid from an account to which each step adds SHARE of its time.
+
+    steps   what steps cost
+    most    guesses a step
+    run     the time of a run of the draft model, of that of a step, where nothing was measured
+    states  whether the texts have states (as in `Gain.guesses`)
+    """
+
+    SHARE = 0.01
+    TRIED = 2  # guesses of a trial
+    READ = 8  # tokens that a draft model reads in the time of one guess
+    REMEMBERED = 64  # guesses
+
+    def __init__(self, steps: Gain, most: int, run: float = 0.25, states: bool = False) -> None:
+        self.steps, self.most, self.run, self.states = steps, most, run, states
+        self.made, self.right = 4.0, 2.6  # of guesses at right texts, how many came true: as if four had been made
+        self.seconds = math.nan  # of a run of the draft model
+        self.account = math.nan  # seconds
+        self.trial = False  # whether the guesses of this step are one
+        self.texts, self.late = 1, 0  # of this step, and tokens that the draft reads in it
+
+    @property
+    def chance(self) -> float:
+        """That a guess comes true, if those before it do."""
+        return self.right / self.made
+
+    def counts(self, lefts: Sequence[int], behind: Sequence[int]) -> list[int]:
+        """How many guesses to make at each text.
+
+        lefts   tokens that each may still become longer by
+        behind  tokens of each that the draft has not read
+        """
+        self.texts = texts = len(lefts)
+        plain = self.steps.pace * self.steps.cost(texts)
+        if math.isnan(plain):
+            return [0] * texts
+        run = self.run * plain if math.isnan(self.seconds) else self.seconds
+        self.account = 2 * plain if math.isnan(self.account) else min(self.account + self.SHARE * plain, 8 * plain)
+        saved = [self.saved(count, run) for count in range(1, self.most + 1)]
+        best = max(saved)
+        self.trial = best < LEAST * plain
+        if self.trial:
+            count = min(self.TRIED, self.most)
+            checking = self.checking(count)
+            if self.account < checking + run * (count + sum(behind) / self.READ):
+                return [0] * texts
+            self.account -= checking
+            self.late = sum(behind)
+            return [count] * texts
+        count = saved.index(best) + 1
+        steps = 1 + count * self.chance  # tokens a step
+        counts = [
+            count if best / texts * left / steps > run * late / self.READ else 0
+            for left, late in zip(lefts, behind, strict=True)
+        ]
+        self.late = sum(late for count, late in zip(counts, behind, strict=True) if count)
+        return counts
+
+    def checking(self, count: int) -> float:
+        """Seconds that a step takes longer with so many guesses at each text."""
+        return self.steps.pace * (self.steps.cost(self.texts * (1 + count)) - self.steps.cost(self.texts))
+
+    def saved(self, count: int, run: float) -> float:
+        """Seconds that so many guesses at each text are expected to save in a step."""
+        if self.texts * (1 + count) > MOST:
+            return -math.inf
+        chances = [self.chance**guess for guess in range(1, count + 1)]
+        right = count * chances[-1] if self.states else sum(chances)
+        again = 2 - chances[-1] if self.states else 1
+        return self.steps.pace * self.steps.cost(self.texts) * right - self.checking(count) * again - count * run
+
+    def took(self, guesses: int, seconds: float) -> None:
+        """The draft model ran: at most so many guesses a text came of it."""
+        if self.trial:
+            self.account -= seconds
+        if runs := guesses + self.late / self.READ:
+            each = seconds / runs
+            self.seconds = each if math.isnan(self.seconds) else self.seconds + (each - self.seconds) / 8
+
+    def judged(self, guesses: int, right: int) -> None:
+        """Of the guesses at one text, so many came true."""
+        if self.trial:
+            self.account += right * self.steps.pace * self.steps.cost(self.texts) / self.texts
+        if self.made >= self.REMEMBERED:
+            self.made, self.right = self.made / 2, self.right / 2
+        self.made += right + (right < guesses)
+        self.right += right

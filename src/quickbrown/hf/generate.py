@@ -36,8 +36,9 @@ class Call:
         eos: tuple[int, ...],
         pad: int | None,
         streamed: bool,
+        assistant: LLM | None = None,
     ) -> None:
-        self.streamed = streamed
+        self.streamed, self.assistant = streamed, assistant
         self.llm, self.config, self.given, self.eos = llm, config, given, eos
         self.pad = 0 if pad is None else pad
         self.core = self.llm.vocabulary
@@ -84,7 +85,14 @@ class Call:
             max_time=config.max_time,
             stop=stop,
             logprobs=bool(config.return_dict_in_generate),
+            # A caller's functions are asked about the text alone, not about what it might become.
+            prompt_lookup_num_tokens=0 if own or prefix_fn or keep else config.prompt_lookup_num_tokens or 0,
+            max_matching_ngram_size=config.max_matching_ngram_size or 2,
         )
+        draft = None
+        if self.assistant is not None:
+            self.llm.follow(self.assistant)  # which refuses what cannot be one
+            draft = None if own or prefix_fn or keep else (self.assistant, config.num_assistant_tokens)
         own_seed = SamplingParams(seed=tuple(seed) if isinstance(seed, list) else seed).seed  # which checks it
         if own_seed is None and not config.do_sample:
             own_seed = 0  # what draws nothing takes no number of the default seed's calls
@@ -102,6 +110,7 @@ class Call:
                     stop_tokens=frozenset({*self.eos, *self.special_stops}),
                     processor=processor,
                     watch=self.watch(ends),
+                    draft=draft,
                 )
             )
 
@@ -284,8 +293,7 @@ def arguments(function: Callable[..., Any]) -> list[str]:
 def refuse_absent(kwargs: dict[str, Any]) -> None:
     """Take arguments out that ask for nothing, and refuse those of features that are not there."""
     absent = {
-        "assistant_model": "assisted generation is not supported yet",
-        "assistant_tokenizer": "assisted generation is not supported yet",
+        "assistant_tokenizer": "an assistant_model must have the model's own vocabulary",
         "negative_prompt_ids": "classifier-free guidance is not supported yet",
         "negative_prompt_attention_mask": "classifier-free guidance is not supported yet",
         "custom_generate": "code from a repository is never run, and the loop is not to be replaced",

@@ -24,7 +24,7 @@ NEW_TOKENS = 20  # where nothing says how long a text may become
 _LARGEST = 1 << 24  # bytes of a generation_config.json
 
 _METADATA = ("_from_model_config", "transformers_version")
-_PRIVATE = ("_commit_hash", "_original_object_hash", "_passed")
+_PRIVATE = ("_commit_hash", "_original_object_hash", "_passed", "_assisted")
 _OUTPUTS = ("output_attentions", "output_hidden_states", "output_scores", "output_logits")
 _OF_GENERATE = (
     "logits_processor", "stopping_criteria", "prefix_allowed_tokens_fn", "synced_gpus", "assistant_model", "streamer",
@@ -311,7 +311,7 @@ _OFF = {name: field.default for name, field in FIELDS.items() if field.default i
 
 
 def merge(
-    call: Mapping[str, Any], config: GenerationConfig | None, model: GenerationConfig
+    call: Mapping[str, Any], config: GenerationConfig | None, model: GenerationConfig, assisted: bool = False
 ) -> tuple[GenerationConfig, dict[str, Any]]:
     """What one call of generate() is to do: its keywords, before `config`, before the model's own, before the defaults.
 
@@ -319,12 +319,15 @@ def merge(
     keywords that are no fields. Every field that has a default is set; max_length and max_new_tokens stay None where
     nobody set them (see `new_tokens`).
 
+    assisted  whether an assistant_model was given
+
     Raises ValueError, with what to do instead, for a value out of range, for a field that is not supported yet, whoever
     set it, and for one without effect beside the others (temperature without do_sample) if the caller set it: what a
     model's file brings along is used where it applies. UnknownOption for an entry that the caller made up.
     """
     merged = GenerationConfig()
     entries = merged.__dict__
+    entries["_assisted"] = assisted
     for source in (model, config):
         for name, value in ({} if source is None else source.__dict__).items():
             if name not in _PRIVATE and name not in _METADATA and (value is not None or name not in entries):

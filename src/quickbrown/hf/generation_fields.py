@@ -33,19 +33,22 @@ CACHES = (
 
 SAMPLING, BEAMS, DICT = "do_sample=True", "num_beams above 1", "return_dict_in_generate=True"
 ASSISTANT, LOOKUP, ENCODER = "an assistant_model", "prompt_lookup_num_tokens", "an encoder-decoder model"
+FOREIGN, UNMEASURED = "an assistant of another vocabulary", "an assistant whose guesses are not measured"
 QUANTIZED, STATIC = 'cache_implementation="quantized"', 'cache_implementation="static"'
 
 NEEDS: dict[str, Callable[[Any], bool]] = {
     SAMPLING: lambda config: config.do_sample is True,
     BEAMS: lambda config: config.num_beams not in (None, 1),
     DICT: lambda config: config.return_dict_in_generate is True,
-    ASSISTANT: lambda config: False,
+    ASSISTANT: lambda config: config.__dict__.get("_assisted", False),
     LOOKUP: lambda config: config.prompt_lookup_num_tokens is not None,
     QUANTIZED: lambda config: config.cache_implementation == "quantized",
     STATIC: lambda config: config.cache_implementation == "static",
     ENCODER: lambda config: False,
+    FOREIGN: lambda config: False,
+    UNMEASURED: lambda config: False,
 }
-_AT_HAND = (SAMPLING, DICT)  # the needs that can be met; the others are not supported yet
+_AT_HAND = (SAMPLING, DICT, LOOKUP, ASSISTANT)  # the needs that can be met; the others are not supported yet
 
 _OURS = options(SamplingParams)
 
@@ -106,16 +109,18 @@ SUPPORTED: dict[str, Field] = {
     "disable_compile": Field(FLAG),
     "max_cache_len": Field(SIZE, None, STATIC),
     "cache_config": Field(None, None, QUANTIZED),
+    # Speed: with any value of these the same is written
+    "prompt_lookup_num_tokens": Field(SIZE),
+    "max_matching_ngram_size": _same("max_matching_ngram_size", None, LOOKUP, idle=(2,)),
+    "num_assistant_tokens": Field(SIZE, 20, ASSISTANT),
     # Ways of decoding that belong to something below
     "early_stopping": Field(Check(lambda v: v in (True, False, "never"), 'True, False or "never"'), False, BEAMS),
     "length_penalty": Field(number(lambda x: True, "a number"), 1.0, BEAMS),
-    "num_assistant_tokens": Field(SIZE, 20, ASSISTANT),
-    "num_assistant_tokens_schedule": Field(None, "constant", ASSISTANT),
-    "assistant_confidence_threshold": Field(SHARE, 0.4, ASSISTANT),
-    "assistant_lookbehind": Field(SIZE, 10, ASSISTANT),
-    "target_lookbehind": Field(SIZE, 10, ASSISTANT),
-    "is_assistant": Field(FLAG, None, ASSISTANT, idle=(False,)),
-    "max_matching_ngram_size": Field(SIZE, None, LOOKUP),
+    "num_assistant_tokens_schedule": Field(None, "constant", UNMEASURED),
+    "assistant_confidence_threshold": Field(SHARE, 0.4, UNMEASURED),
+    "is_assistant": Field(FLAG, None, UNMEASURED, idle=(False,)),
+    "assistant_lookbehind": Field(SIZE, 10, FOREIGN),
+    "target_lookbehind": Field(SIZE, 10, FOREIGN),
 }  # fmt: skip
 
 # Not there yet: refused unless they say what happens anyway.
@@ -128,7 +133,6 @@ UNSUPPORTED: dict[str, Field] = {
     "penalty_alpha": Field(None, idle=(0,)),
     "dola_layers": Field(None),
     "low_memory": Field(None, idle=(False,)),
-    "prompt_lookup_num_tokens": Field(None),
     "assistant_early_exit": Field(None),
     "assistant_ensemble_weight": Field(None),
     "speculation_type": Field(None),

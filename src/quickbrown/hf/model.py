@@ -184,6 +184,7 @@ class PreTrainedModel:
         *,
         streamer: Any = None,
         tokenizer: Any = None,
+        assistant_model: Any = None,
         seed: int | tuple[int, ...] | list[int] | None = None,
         **kwargs: Any,
     ) -> Any:
@@ -196,6 +197,7 @@ class PreTrainedModel:
         prefix_allowed_tokens_fn  (row, ids) to the tokens that may follow
         streamer                  gets tokens as they are chosen, of any number of rows
         tokenizer                 not needed: the model has its own
+        assistant_model           a smaller model of the same vocabulary, whose guesses this one checks: the same text
         seed                      one for the call, or one a prompt; else `set_seed` decides
         kwargs                    every field of `GenerationConfig`
 
@@ -214,7 +216,14 @@ class PreTrainedModel:
         try:
             mask, input_ids = kwargs.pop("attention_mask", None), kwargs.pop("input_ids", None)
             refuse_absent(kwargs)
-            config, unknown = merge(kwargs, generation_config, self.generation_config)
+            if assistant_model is not None and not isinstance(assistant_model, PreTrainedModel):
+                raise TypeError(
+                    "assistant_model must be a model of quickbrown, as AutoModelForCausalLM.from_pretrained gives it, "
+                    f"not {assistant_model!r}"
+                )
+            config, unknown = merge(
+                kwargs, generation_config, self.generation_config, assisted=assistant_model is not None
+            )
             for name in unknown:
                 known = [*arguments(PreTrainedModel.generate), "input_ids", "attention_mask"]
                 raise UnknownOption(name, [*known, *GenerationConfig.fields()])
@@ -235,7 +244,8 @@ class PreTrainedModel:
                 for name in ("max_new_tokens", "max_length")
                 for value in (kwargs.get(name), getattr(generation_config, name, None))
             )
-            call = Call(self.llm, config, given, eos, pad, streamer is not None)
+            assistant = None if assistant_model is None else assistant_model.llm
+            call = Call(self.llm, config, given, eos, pad, streamer is not None, assistant)
             call.prepare(logits_processor or (), stopping_criteria or (), prefix_allowed_tokens_fn, chosen, seed)
             self._hint(given)
             texts = call.write(streamer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -49,7 +50,7 @@ class NativeRunner:
     ) -> None:
         c = model.config
         recorder = Recorder(c.kv_layers)
-        result = model.forward(recorder, None, None)
+        self.result = result = model.forward(recorder, None, None)
         held = Formats(dtype, hold)
         self.verbs = verbs = (
             fuse(recorder.verbs, result, held, wide) if fused else recorder.verbs
@@ -57,17 +58,29 @@ class NativeRunner:
         self.vocab_size: int = c.vocab_size
         self.pool = _native.Pool(threads or usable_threads())
         self.weights = PackedWeights(verbs, self.pool, held, packed, kept)
-        self.kv = _native.KvMemory(kv or ("f32" if dtype == "float32" else "bf16"), blocks, c.kv_layers)
-        floats = state_offsets(verbs)[-1]
+        self.layers, self.wide, self.kind = c.kv_layers, wide, kv or ("f32" if dtype == "float32" else "bf16")
+        self._prepare(blocks)
+
+    def _prepare(self, blocks: int) -> None:
+        """Take memory, and write the plan that uses it."""
+        self.kv = _native.KvMemory(self.kind, blocks, self.layers)
+        floats = state_offsets(self.verbs)[-1]
         self.memory = _native.StateMemory(places(blocks) if floats else 0, floats)
-        self.plan = _native.Plan(self.pool, self.weights.arena, self.kv, wide, self.memory)
-        _, self.turns = emit(verbs, result, self.weights, self.plan)
+        self.plan = _native.Plan(self.pool, self.weights.arena, self.kv, self.wide, self.memory)
+        _, self.turns = emit(self.verbs, self.result, self.weights, self.plan)
         self.draws = _native.Draws(self.plan)
-        self.wide = wide
 
     def multiplies(self, weight: Weight) -> str:
         """What a linear with this weight multiplies, as `Pool.peak` names it: "int8", "bf16" or "f32"."""
         return _native.activation(self.weights.format(weight), self.wide).removesuffix("_groups")
+
+    def beside(self, other: NativeRunner) -> NativeRunner:
+        """Another runner of the same weights, which are held once, with memory for as many tokens as a runner has, on
+        whose threads it runs: not while that one does."""
+        made = copy.copy(self)
+        made.pool = other.pool
+        made._prepare(other.room())
+        return made
 
     def room(self) -> int:
         return self.kv.blocks

@@ -83,9 +83,9 @@ class Foresight:
         self.own: Ends = {}  # of n-grams that end behind those
         self.next: int | None = None
         self.same = 0
-        # By `same`: how many tokens were expected, and how many came. It begins as if two had been.
-        self.expected = [2.0] * (SURE + 1)
-        self.came = [2 * same / (same + 2) for same in range(SURE + 1)]
+        # By `same`: how many tokens were expected, and how many came. It begins as if four had been.
+        self.expected = [4.0] * (SURE + 1)
+        self.came = [4 * same / (same + 4) for same in range(SURE + 1)]
         self.known = len(prompt) - 1  # how many tokens it has followed, ...
         self.tail = tuple(prompt[max(0, self.known - longest) : self.known])  # ... the last of them
 
