@@ -1,7 +1,7 @@
 """How much of the read rate does attention reach while decoding, and what does another type of keys and values give?
 
     python benchmarks/attention.py [--threads 2] [--rounds 7] [--heads 9] [--kv-heads 3] [--head-dim 64]
-        [--kv-type int8] [--depths 1024 4096 16384] [--prompts]
+        [--layers 30] [--kv-type int8] [--depths 1024 4096 16384] [--prompts]
 
 A plan of 30 layers of attention alone decodes one token at a given depth; beside it, in the same process and turn by
 turn, all threads read plain memory of the same size. Prints GB/s of keys and values, of the plain read, and the median
@@ -21,7 +21,7 @@ import numpy as np
 
 from quickbrown import _native
 
-LAYERS, PROMPT = 30, 512
+PROMPT = 512
 
 
 class Attention:
@@ -29,7 +29,7 @@ class Attention:
 
     def __init__(self, a: argparse.Namespace, pool: _native.Pool, type: str, depth: int) -> None:
         blocks = depth // _native.BLOCK
-        self.kv = _native.KvMemory(type, blocks, [(a.kv_heads, a.head_dim, a.head_dim)] * LAYERS)
+        self.kv = _native.KvMemory(type, blocks, [(a.kv_heads, a.head_dim, a.head_dim)] * a.layers)
         self.bytes = blocks * self.kv.block_bytes
         width, kv_width = a.heads * a.head_dim, a.kv_heads * a.head_dim
         weights = _native.Weights(
@@ -43,12 +43,13 @@ class Attention:
             self.plan.embed(weights.add("f32", columns, [table.view(np.uint8)]), buffer)
         frequencies = 10000.0 ** (-np.arange(a.head_dim // 2) * 2.0 / a.head_dim)
         turn = self.plan.rotation(frequencies[None], np.ones(1))
-        for layer in range(LAYERS):
+        for layer in range(a.layers):
             self.plan.attention(layer, q, k, v, out, a.heads, a.head_dim**-0.5, turn)
         self.plan.result(out)
         self.table = random.permutation(blocks).tolist()
-        for first in range(0, depth, PROMPT):  # touch every slot
-            self.step(first, min(PROMPT, depth - first))
+        slots = list(range(_native.BLOCK))
+        for block in self.table:  # a text in each, so that every slot is touched
+            self.plan.run([slot % 16 for slot in slots], slots, [0, len(slots)], [block], [0, 1], [], [])
 
     def step(self, first: int, count: int) -> None:
         positions = list(range(first, first + count))
@@ -64,7 +65,7 @@ class Attention:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in (("threads", 2), ("rounds", 7), ("heads", 9), ("kv-heads", 3), ("head-dim", 64)):
+    for name, value in (("threads", 2), ("rounds", 7), ("heads", 9), ("kv-heads", 3), ("head-dim", 64), ("layers", 30)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--kv-type", choices=["bf16", "f32", "int8"], default="bf16")
     parser.add_argument("--depths", type=int, nargs="+", default=[1024, 4096, 16384])
