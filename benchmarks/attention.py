@@ -99,7 +99,9 @@ def decoding(kinds: dict[str, Attention], pool: _native.Pool, depth: int, a: arg
         rates = [one.size / spent[kind] for spent in turns]
         ratio = statistics.median(rate / read for rate, read in zip(rates, plain, strict=True))
         rate, read = statistics.median(rates) / 1e9, statistics.median(plain) / 1e9
-        lines.append(f"({one.size >> 20} MB of {kind}): {rate:5.1f} GB/s, plain read {read:5.1f} GB/s, ratio {ratio:.2f}")
+        lines.append(
+            f"({one.size >> 20} MB of {kind}): {rate:5.1f} GB/s, plain read {read:5.1f} GB/s, ratio {ratio:.2f}"
+        )
     return lines + gain(turns, a.kv_type)
 
 
@@ -124,7 +126,9 @@ def prompts(kinds: dict[str, Attention], pool: _native.Pool, tokens: int, a: arg
 def gain(turns: list[dict[str, float]], kind: str) -> list[str]:
     if kind == "bf16":
         return []
-    return [f": {kind} is {statistics.median(spent['bf16'] / spent[kind] for spent in turns):.2f} times as fast as bf16"]
+    return [
+        f": {kind} is {statistics.median(spent['bf16'] / spent[kind] for spent in turns):.2f} times as fast as bf16"
+    ]
 
 
 if __name__ == "__main__":
