@@ -93,9 +93,9 @@ constexpr int kChunkBlocks = kChunk / kBlock;
 constexpr int kStretch = 128;  // logits of which the maximum is kept
 
 // Bytes of one token's packed activations. A tile of m tokens is m times that:
-//   [units][m] with 4 int8, 1 f32 or a pair of bf16 a unit, which takes the kernels' pair_bytes; then for int8, per group
-//   of 32: [m] f32 scale, [m] f32 scale * sum, [m] int32 -128 * sum, [m] int32 -128 * sum of the first 16;
-//   for bf16_groups the units of each 4 k are k0, k2 and k1, k3; then per group [2 halves][m] f32 sum.
+//   [units][m] with 4 int8, 1 f32 or a pair of bf16 a unit, which takes the kernels' pair_bytes; then for int8, per
+//   group of 32: [m] f32 scale, [m] f32 scale * sum, [m] int32 -128 * sum, [m] int32 -128 * sum of the first 16; for
+//   bf16_groups the units of each 4 k are k0, k2 and k1, k3; then per group [2 halves][m] f32 sum.
 constexpr size_t padded_inputs(Activation type, size_t inputs) {
     // float chains run over 4 units at a time; the padding is zeros on both sides
     size_t multiple = type == Activation::f32 ? 4 : type == Activation::bf16 ? 8 : kGroup;

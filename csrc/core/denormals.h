@@ -3,7 +3,8 @@
 
 namespace qb {
 
-// While it lives, the calling thread takes them for zero and writes zero for them. Nothing on other processors than x86.
+// While it lives, the calling thread takes them for zero and writes zero for them. Nothing on other processors than
+// x86.
 class NoDenormals {
 public:
 #ifdef QB_X86

@@ -66,7 +66,8 @@ template <class Kv> QB_INLINE void fetch_unit(const uint8_t* unit) {
 }
 
 template <class Kv> static void narrow(const float* x, size_t n, void* out) {
-    for (size_t i = 0; i < n; i += kLanes) Kv::operands(load(x + i), static_cast<uint8_t*>(out) + i * Kv::kOperandBytes);
+    for (size_t i = 0; i < n; i += kLanes)
+        Kv::operands(load(x + i), static_cast<uint8_t*>(out) + i * Kv::kOperandBytes);
 }
 
 // One token's key and value into its slot (0..63) of a block.

@@ -25,7 +25,9 @@ static size_t linear_scratch_bytes() { return sizeof(LinearScratch); }
 template <class Format> struct ExpandedOf;
 template <class Format>
     requires requires { Format::kHalfZeroShift; }
-struct ExpandedOf<Format> : Expanded<true, requires { Format::kHalfMin; }> {
+struct ExpandedOf<Format> : Expanded < true, requires {
+    Format::kHalfMin;
+}> {
     static constexpr int kZero = Format::kHalfZeroShift < 0 ? 0 : 1 << Format::kHalfZeroShift;
 };
 template <class Format>
@@ -84,7 +86,9 @@ template <int T, int W> struct TokenTile {
     static constexpr int kCount = T * W, kWide = W;
     const uint8_t* first;
     size_t apart;  // bytes from one packed tile to the next
-    const uint8_t* at(int m, size_t offset, int item) const { return first + (m / W) * apart + offset + (item * W + m % W) * 4; }
+    const uint8_t* at(int m, size_t offset, int item) const {
+        return first + (m / W) * apart + offset + (item * W + m % W) * 4;
+    }
 };
 
 // Dots of vectors `from` to `to` of a group: 4 k each.
@@ -106,8 +110,8 @@ QB_INLINE void expanded_dots(const X& x, size_t values, const uint8_t* const (&w
 // Adds a stretch of inputs to the chains of some tokens and two panels. There are too few registers for chains and
 // dots: the chains stay in the first-level cache, where a step of theirs costs a load and a store.
 template <class To, class X>
-__attribute__((noinline)) void expanded_tile(const LinearScratch& s, X x, size_t inputs, size_t first,
-                                             size_t count, Ahead ahead, float (*chains)[kPanels][kLanes]) {
+__attribute__((noinline)) void expanded_tile(const LinearScratch& s, X x, size_t inputs, size_t first, size_t count,
+                                             Ahead ahead, float (*chains)[kPanels][kLanes]) {
     constexpr int M = X::kCount;
     constexpr int W = X::kWide;
     for (size_t g = 0; g < count; g++) {
@@ -143,8 +147,7 @@ __attribute__((noinline)) void expanded_tile(const LinearScratch& s, X x, size_t
             expanded_dots<X, 0, 4>(x, values, w, dots);
 #pragma GCC unroll 8
             for (int m = 0; m < M; m++)
-                for (int n = 0; n < kPanels; n++)
-                    store(whole[m][n], mul(to_float(dots[m][n]), load(floats[n] + 16)));
+                for (int n = 0; n < kPanels; n++) store(whole[m][n], mul(to_float(dots[m][n]), load(floats[n] + 16)));
 #pragma GCC unroll 8
             for (int m = 0; m < M; m++) dots[m][0] = dots[m][1] = second_bias(m);
             expanded_dots<X, 4, 8>(x, values, w, dots);
@@ -167,8 +170,8 @@ __attribute__((noinline)) void expanded_tile(const LinearScratch& s, X x, size_t
 
 // Weights that are floats: one of a panel's four chains after the other, so that a tile has registers for 8 tokens.
 template <class Format, class X>
-__attribute__((noinline)) void float_rows(const uint8_t* const (&panels)[kPanels], X x, size_t inputs,
-                                          Ahead ahead, float (*chains)[kPanels][kLanes]) {
+__attribute__((noinline)) void float_rows(const uint8_t* const (&panels)[kPanels], X x, size_t inputs, Ahead ahead,
+                                          float (*chains)[kPanels][kLanes]) {
     constexpr int M = X::kCount;
     constexpr int W = X::kWide;
     alignas(64) float other[M][kPanels][kLanes];
@@ -200,7 +203,8 @@ __attribute__((noinline)) void float_rows(const uint8_t* const (&panels)[kPanels
 template <class Body> QB_INLINE void each_tile(const uint8_t* x, size_t token_bytes, size_t tokens, const Body& body) {
     size_t token = 0;
     const size_t apart = kTile * token_bytes;
-    for (; token + 2 * kTile <= tokens; token += 2 * kTile) body(TokenTile<2, kTile>{x + token * token_bytes, apart}, token);
+    for (; token + 2 * kTile <= tokens; token += 2 * kTile)
+        body(TokenTile<2, kTile>{x + token * token_bytes, apart}, token);
     if (token + kTile <= tokens) {
         body(TokenTile<1, kTile>{x + token * token_bytes, apart}, token);
         token += kTile;

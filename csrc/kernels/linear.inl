@@ -100,7 +100,8 @@ QB_INLINE void halves_tile(const uint8_t* panel, const uint8_t* x, size_t inputs
                 const I first = broadcast4(scale + 3 * M + m);
                 const I bias = half ? sub_i(broadcast4(scale + 2 * M + m), first) : first;
                 I dot = dots[m];
-                if constexpr (Format::kHalfZeroShift >= 0) dot = add_i(dot, shift_right<7 - Format::kHalfZeroShift>(bias));
+                if constexpr (Format::kHalfZeroShift >= 0)
+                    dot = add_i(dot, shift_right<7 - Format::kHalfZeroShift>(bias));
                 dot = mul_i(dot, by);
                 whole[m] = half ? add_i(whole[m], dot) : dot;
                 if constexpr (requires { Format::kHalfMin; }) {

@@ -1,6 +1,6 @@
-// Pairs of bf16: what linears on bf16 and attention multiply. Of weights, keys and values 16 pairs lie in 64 bytes; what
-// they are multiplied by is one pair in every lane. Where there is no fast instruction for that, it is held as two floats,
-// which is exact, so that only the 16 pairs are taken apart, once for many rows.
+// Pairs of bf16: what linears on bf16 and attention multiply. Of weights, keys and values 16 pairs lie in 64 bytes;
+// what they are multiplied by is one pair in every lane. Where there is no fast instruction for that, it is held as two
+// floats, which is exact, so that only the 16 pairs are taken apart, once for many rows.
 
 #ifdef QB_BF16_DOTS
 

@@ -94,7 +94,8 @@ void Plan::prepare_mixtures() {
     size_t most_experts = 0, most_pairs = 0;
     for (const Mixture& m : mixtures_) {
         const size_t pairs = product(tokens_, m.top_k);
-        const size_t bytes = std::max(packed_bytes(m.input_type, m.inputs, kernels_.pair_bytes), packed_bytes(m.hidden_type, m.hidden, kernels_.pair_bytes));
+        const size_t bytes = std::max(packed_bytes(m.input_type, m.inputs, kernels_.pair_bytes),
+                                      packed_bytes(m.hidden_type, m.hidden, kernels_.pair_bytes));
         pair_inputs_.need(product(pairs, bytes), growths_);
         pair_hidden_.need(product(pairs, padded16(m.hidden) * 4), growths_);
         pair_results_.need(product(pairs, padded16(m.outputs) * 4), growths_);

@@ -181,7 +181,8 @@ void Plan::gated_linear(int x, const Gate& gate, int out) {
     i.norm = applied_norm;
     i.nonlinearity = gate.nonlinearity;
     i.factor = gate.limit;
-    token_bytes_ = std::max(token_bytes_, packed_bytes(activation_of(g.format, wide_), checked(x).width, kernels_.pair_bytes));
+    token_bytes_ =
+        std::max(token_bytes_, packed_bytes(activation_of(g.format, wide_), checked(x).width, kernels_.pair_bytes));
 }
 
 void Plan::normalise(int x, int norm, int out, int heads) {
