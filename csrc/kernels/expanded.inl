@@ -22,19 +22,7 @@ struct alignas(64) LinearScratch {
 
 static size_t linear_scratch_bytes() { return sizeof(LinearScratch); }
 
-template <class Format> struct ExpandedOf;
-template <class Format>
-    requires requires { Format::kHalfZeroShift; }
-struct ExpandedOf<Format> : Expanded < true, requires {
-    Format::kHalfMin;
-}> {
-    static constexpr int kZero = Format::kHalfZeroShift < 0 ? 0 : 1 << Format::kHalfZeroShift;
-};
-template <class Format>
-    requires requires { Format::kHasMin; }
-struct ExpandedOf<Format> : Expanded<false, Format::kHasMin> {
-    static constexpr int kZero = Format::kZeroShift < 0 ? 0 : 1 << Format::kZeroShift;
-};
+template <class Format> using ExpandedOf = Expanded<in_halves<Format>, has_minimum<Format>()>;
 
 // Decodes groups first .. first + count of a panel.
 template <class Format>
@@ -63,8 +51,8 @@ __attribute__((noinline)) void expand(const uint8_t* panel, size_t first, size_t
         for (int j = 0; j < 4; j++) {
             Bytes w, w_next;
             Format::vectors(group, j, w, w_next);
-            store_bytes(values + j * 128, add_bytes(w, 128 - To::kZero));
-            store_bytes(values + j * 128 + 64, add_bytes(w_next, 128 - To::kZero));
+            store_bytes(values + j * 128, add_bytes(w, 128 - zero_point<Format>()));
+            store_bytes(values + j * 128 + 64, add_bytes(w_next, 128 - zero_point<Format>()));
         }
     }
 }
@@ -244,7 +232,7 @@ template <class Format> void many_tokens(const LinearArgs& a, size_t begin, size
             panels[1] = lone ? panels[0] : panels[0] + a.panel_stride;
             for (int n = 0; n < kPanels; n++) next[n] = read_on(panels[n] + kPanels * a.panel_stride);
             if constexpr (requires { Format::kGroupBytes; }) {
-                using To = Expanded<ExpandedOf<Format>::kHalves, ExpandedOf<Format>::kMin>;
+                using To = ExpandedOf<Format>;
                 for (size_t t = 0; t < tokens; t++)
                     for (int n = 0; n < kPanels; n++) store(s.chains[t][n], set(0.0f));
                 const size_t groups = a.inputs / kGroup;

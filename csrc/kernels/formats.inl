@@ -2,8 +2,8 @@
 //
 // Quantized formats: a panel is K/32 groups of 16 rows x 32 k, scales first:
 //   q8_0  [16 fp16 d][8 x 64 B]                 byte r*4+b of vector j: k = 4j+b, stored as u8 = w + 128
-//   q4_0  [16 fp16 d][4 x 64 B]                 byte r*4+b of vector j: low nibble k = 8j+b, high k = 8j+4+b, u4 = w +
-//   8 q4_1  [16 fp16 d][16 fp16 m][4 x 64 B]      the same nibbles, value d * u4 + m
+//   q4_0  [16 fp16 d][4 x 64 B]                 byte r*4+b of vector j: low nibble k = 8j+b, high k = 8j+4+b, u4 - 8
+//   q4_1  [16 fp16 d][16 fp16 m][4 x 64 B]      the same nibbles, value d * u4 + m
 // Formats with a code book: a panel is K/64 blocks of 16 rows x 64 k:
 //   nf4, fp4  [16 f32 absmax][8 x 64 B]         word r of vector j: k = 8j+i in bits 4i..4i+3, value absmax * book[u4]
 //   e4m3  [16 f32 scale][64 x 16 B]             byte r of vector k: a float of 8 bits, value scale * float
@@ -223,6 +223,23 @@ struct S8_K : Super<64, 544> {
     }
     QB_INLINE I dot(I acc, Bytes w, I x) { return dot4(acc, w, x); }
 };
+
+// Whether a quantized format has a scale for each 16 of a group, whether it has minima, and which unsigned number of
+// its vectors stands for 0.
+template <class Format> constexpr bool in_halves = requires { Format::kHalfZeroShift; };
+template <class Format> constexpr bool has_minimum() {
+    if constexpr (in_halves<Format>)
+        return requires { Format::kHalfMin; };
+    else
+        return Format::kHasMin;
+}
+template <class Format> constexpr int zero_point() {
+    const auto number = [](int shift) { return shift < 0 ? 0 : 1 << shift; };
+    if constexpr (in_halves<Format>)
+        return number(Format::kHalfZeroShift);
+    else
+        return number(Format::kZeroShift);
+}
 
 // Blocks of 64 k with a scale in front, whose values are floats: `begin` at the first of eight k, `next` is one of
 // them.

@@ -121,14 +121,8 @@ QB_INLINE void halves_tile(const uint8_t* panel, const uint8_t* x, size_t inputs
 // A quantized format whose input is not rounded to int8. A weight of 7 bits is bf16 once it stands in the mantissa of
 // 128: no conversion, and what is too much of it is 128 times the sum of x. Weights of 8 bits come as two nibbles.
 template <class Quantized> struct Wide {
-    static constexpr bool kHalves = requires { Quantized::kHalfZeroShift; };  // a scale for each 16 of a group
-    static constexpr int kZero = [] {
-        const auto zero = [](int shift) { return shift < 0 ? 0 : 1 << shift; };
-        if constexpr (kHalves)
-            return zero(Quantized::kHalfZeroShift);
-        else
-            return zero(Quantized::kZeroShift);
-    }();
+    static constexpr bool kHalves = in_halves<Quantized>;
+    static constexpr int kZero = zero_point<Quantized>();
     static constexpr bool kBytes = kZero == 128;
     static constexpr float kOffset = 128.0f * (kBytes ? 17 : 1) + kZero;
     using Weights = Quantized;
