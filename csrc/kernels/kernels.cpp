@@ -7,17 +7,18 @@
 namespace qb::QB_ISA {
 
 namespace {
-// in the order in which they need each other
+// clang-format off: in the order in which they need each other
+#include "kernels/pairs.inl"
+#include "kernels/formats.inl"
+#include "kernels/rows.inl"
 #include "kernels/attention.inl"
 #include "kernels/attention_int8.inl"
 #include "kernels/encode.inl"
-#include "kernels/expanded.inl"
-#include "kernels/formats.inl"
 #include "kernels/linear.inl"
-#include "kernels/pairs.inl"
+#include "kernels/expanded.inl"
 #include "kernels/peaks.inl"
-#include "kernels/rows.inl"
 #include "kernels/states.inl"
+// clang-format on
 }  // namespace
 
 #define QB_STRING_(x) #x
