@@ -616,6 +616,11 @@ def test_a_draft_that_does_not_help_costs_nearly_nothing(draft, seconds, run, te
     assert with_draft(usual_times, seconds, draft, texts=texts, run=run) > 0.97
 
 
+def test_a_draft_that_only_seems_good_costs_little_even_once():
+    """A short text, the first there is: nothing is known of the draft but its size."""
+    assert with_draft(usual_times, lambda tokens: 0.0005 * tokens, Other, new=120, run=0.05) > 0.97
+
+
 def test_a_short_answer_to_a_long_prompt_is_not_worth_reading_it_twice():
     """What a draft takes for the prompt is more than it could save of ten tokens."""
     assert with_draft(lambda tokens: 0.01, lambda tokens: 0.0005 * tokens, Light, prompt=400, new=10) > 0.97

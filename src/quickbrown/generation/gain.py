@@ -97,8 +97,9 @@ class Gain:
 class DraftGain:
     """Whether a draft model's guesses are worth what it takes to make them and to check them.
 
-    They cannot be judged without having been made. Where they are not expected to pay, they are tried now and then, and
-    what that costs is bounded: trials are paid from an account to which each step adds SHARE of its time.
+    They cannot be judged without having been made, so what they may cost is bounded: they are paid from an account, to
+    which each step adds SHARE of its time, and guesses that come true what they save. Where they are not expected to
+    pay, they are tried when it holds enough.
 
     steps   what steps cost
     most    guesses a step
@@ -135,25 +136,28 @@ class DraftGain:
         if math.isnan(plain):
             return [0] * texts
         run = self.run * plain if math.isnan(self.seconds) else self.seconds
-        self.account = 2 * plain if math.isnan(self.account) else min(self.account + self.SHARE * plain, 8 * plain)
+        self.account = 1.5 * plain if math.isnan(self.account) else min(self.account + self.SHARE * plain, 8 * plain)
         saved = [self.saved(count, run) for count in range(1, self.most + 1)]
         best = max(saved)
         self.trial = best < LEAST * plain
         if self.trial:
             count = min(self.TRIED, self.most)
-            checking = self.checking(count)
-            if self.account < checking + run * (count + sum(behind) / self.READ):
+            if self.account < self.checking(count) + run * (count + sum(behind) / self.READ):
                 return [0] * texts
-            self.account -= checking
+            self.account -= self.checking(count)
             self.late = sum(behind)
             return [count] * texts
         count = saved.index(best) + 1
+        if self.account < 0:
+            return [0] * texts
         steps = 1 + count * self.chance  # tokens a step
         counts = [
             count if best / texts * left / steps > run * late / self.READ else 0
             for left, late in zip(lefts, behind, strict=True)
         ]
         self.late = sum(late for count, late in zip(counts, behind, strict=True) if count)
+        if any(counts):
+            self.account -= self.checking(count)
         return counts
 
     def checking(self, count: int) -> float:
@@ -171,16 +175,14 @@ class DraftGain:
 
     def took(self, guesses: int, seconds: float) -> None:
         """The draft model ran: at most so many guesses a text came of it."""
-        if self.trial:
-            self.account -= seconds
         if runs := guesses + self.late / self.READ:
             each = seconds / runs
+            self.account -= seconds if self.trial else each * guesses  # else reading is to pay in the long run
             self.seconds = each if math.isnan(self.seconds) else self.seconds + (each - self.seconds) / 8
 
     def judged(self, guesses: int, right: int) -> None:
         """Of the guesses at one text, so many came true."""
-        if self.trial:
-            self.account += right * self.steps.pace * self.steps.cost(self.texts) / self.texts
+        self.account += right * self.steps.pace * self.steps.cost(self.texts) / self.texts
         if self.made >= self.REMEMBERED:
             self.made, self.right = self.made / 2, self.right / 2
         self.made += right + (right < guesses)
