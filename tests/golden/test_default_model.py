@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,8 @@ def log_softmax(logits):
 def test_rounded_inputs_stay_near_float32():
     """Teacher-forced on text.txt, against the decoded weights in float32. The limits were measured on another text with
     another implementation (int8 by groups of 32: 1.05e-2 and 97.0 %); inputs rounded with one scale a token, the next
-    coarser way, gave 1.2e-1 and 87.8 %. Rounded to bf16 they gave 4.2e-4 and 99.3 %.
+    coarser way, gave 1.2e-1 and 87.8 %. Rounded to bf16 they gave 4.2e-4 and 99.3 %. The top-1 of a text is a count,
+    which an instruction set's own roundings move: three of its standard deviations are allowed.
     """
     text = Path(__file__).with_name("text.txt").read_text("utf-8")
     logits, tokens = {}, []
@@ -77,7 +79,7 @@ def test_rounded_inputs_stay_near_float32():
         agreed = (logits[name].argmax(-1) == logits["float32"].argmax(-1)).mean()
         print(f"{name}: mean KL {divergence.mean():.2e}, largest {divergence.max():.2e}, top-1 {agreed:.1%}")
         assert 1e-5 < divergence.mean() <= most, f"mean KL of {name}"
-        assert agreed >= least, f"top-1 of {name}"
+        assert agreed >= least - 3 * math.sqrt(least * (1 - least) / len(tokens)), f"top-1 of {name}"
     # The model knows English: a uniform guess would cost log(49152) = 10.8 a token.
     assert -exact[np.arange(len(tokens) - 1), tokens[1:]].mean() < 4
 

@@ -226,7 +226,7 @@ void same_for_any_company(const Kernels& kernels, Format format, size_t rows, si
             alone.insert(alone.end(), row.begin(), row.end());
         }
         for (size_t count : {2, 3, 4, 5, 6, 7, 8, 9, 33})
-            for (size_t first = 0; first + count <= tokens; first += 9) {
+            for (size_t first = 0; first + count <= tokens; first += kEmulated ? tokens : 9) {
                 const std::vector<float> together = run(c, first, count, ending);
                 CHECK(!std::memcmp(together.data(), &alone[first * width], together.size() * 4),
                       "%s %s %zux%zu: %zu tokens from %zu differ from one at a time", kernels.name, name, rows, inputs,
@@ -270,7 +270,7 @@ void test_linear() {
         for (int format = 0; format < kFormats; format++)
             for (auto [rows, inputs] :
                  {std::pair<size_t, size_t>{16, 32}, {40, 96}, {64, 576}, {3, 64}, {40, 128}, {40, 512}})
-                if (inputs % block_of(static_cast<Format>(format)) == 0) {
+                if (inputs % block_of(static_cast<Format>(format)) == 0 && !(kEmulated && rows == 64)) {
                     same_for_any_company(*kernels, static_cast<Format>(format), rows, inputs);
                     if (kernels->linear_bf16[format])
                         same_for_any_company(*kernels, static_cast<Format>(format), rows, inputs, true);

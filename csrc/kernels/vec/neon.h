@@ -119,6 +119,8 @@ QB_INLINE void store_int8(int8_t* p, I x) {
     const int16x8_t cd = vcombine_s16(vmovn_s32(x.c), vmovn_s32(x.d));
     vst1q_s8(p, vcombine_s8(vmovn_s16(ab), vmovn_s16(cd)));
 }
+// Of lanes from 0 to 255.
+QB_INLINE void store_uint8(uint8_t* p, I x) { store_int8(reinterpret_cast<int8_t*>(p), x); }
 QB_INLINE I load_s8(const uint8_t* p) {
     const int8x16_t bytes = vreinterpretq_s8_u8(vld1q_u8(p));
     const int16x8_t ab = vmovl_s8(vget_low_s8(bytes)), cd = vmovl_high_s8(bytes);
@@ -134,6 +136,8 @@ QB_INLINE I load_u8(const uint8_t* p) {
 QB_INLINE Bytes load_bytes(const uint8_t* p) {
     return {vld1q_u8(p), vld1q_u8(p + 16), vld1q_u8(p + 32), vld1q_u8(p + 48)};
 }
+QB_INLINE I load_i(const void* p) { return each<vreinterpretq_s32_u8>(load_bytes(static_cast<const uint8_t*>(p))); }
+QB_INLINE Bytes broadcast_bytes(const void* p) { return each<vreinterpretq_u8_s32>(broadcast4(p)); }
 QB_INLINE Bytes low_nibbles(Bytes x) { return each<vandq_u8>(x, all(vdupq_n_u8(0x0f))); }
 QB_INLINE Bytes high_nibbles(Bytes x) {
     return {vshrq_n_u8(x.a, 4), vshrq_n_u8(x.b, 4), vshrq_n_u8(x.c, 4), vshrq_n_u8(x.d, 4)};
