@@ -179,13 +179,15 @@ static void rope_pairs(const float* x, const float* cos, const float* sin, int d
     }
 }
 
-// 32 floats to int8 with one scale: q = round(x * 127 / max|x|), x ~ q * scale.
+// 32 floats to int8 with one scale: q = round(x * 127 / max|x|), x ~ q * scale. Where that quotient would be infinite, or
+// nearly, all are 0.
+constexpr float kLeastGroup = 0x1p-119f;
 QB_INLINE void quantize_group(const float* x, int8_t* q, float* scale, float* scaled_sum, int32_t* bias,
                               int32_t* first_bias) {
     F a = load(x), b = load(x + 16);
     const float largest = highest(max(abs(a), abs(b)));
     const float d = largest / 127.0f;
-    const F inverse = set(largest > 0.0f ? 127.0f / largest : 0.0f);
+    const F inverse = set(largest > kLeastGroup ? 127.0f / largest : 0.0f);
     I qa = to_int(mul(a, inverse)), qb = to_int(mul(b, inverse));
     store_int8(q, qa);
     store_int8(q + 16, qb);

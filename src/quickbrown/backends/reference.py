@@ -28,6 +28,7 @@ BLOCK = 64  # tokens in a KV block
 CHUNK = 256  # keys in an attention chunk, anchored at absolute position 0
 
 # Of keys, values, queries and weights of keys as integers: the largest, and the least that one may stand for.
+LEAST_GROUP = 2.0**-119  # 127 / max|x| is finite above it (csrc/kernels/rows.inl)
 KEY, QUERY, WEIGHT = 127, 32512, 65535
 LEAST_SCALE = 2.0**-100
 
@@ -54,11 +55,11 @@ def to_bf16(x: npt.NDArray[Any]) -> Array:
 
 
 def to_int8(x: Array) -> Array:
-    """Round rows to int8 with one float32 scale per 32 values, and back: max|x| maps to 127."""
+    """Round rows to int8 with one float32 scale per 32 values, and back: max|x| maps to 127, what is tiny to 0."""
     groups = x.reshape(*x.shape[:-1], -1, 32)
     largest = np.abs(groups).max(-1, keepdims=True)
     with np.errstate(divide="ignore"):
-        inverse = np.where(largest > 0, np.float32(127) / largest, np.float32(0)).astype(np.float32)
+        inverse = np.where(largest > LEAST_GROUP, np.float32(127) / largest, np.float32(0)).astype(np.float32)
     rounded: Array = np.rint(groups * inverse) * (largest / np.float32(127))
     return rounded.reshape(x.shape).astype(np.float32)
 

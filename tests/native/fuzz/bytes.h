@@ -40,7 +40,7 @@ private:
 
 // A variant that this machine can run.
 inline const qb::Kernels& any_kernels(Bytes& bytes) {
-    const char* const names[] = {"scalar", "avx2", "avx512"};
-    const qb::Kernels* found = qb::kernels_named(names[bytes.below(3)]);
+    const char* const names[] = {"scalar", "avx2", "avx512", "avx512_bf16"};
+    const qb::Kernels* found = qb::kernels_named(names[bytes.below(std::size(names))]);
     return found ? *found : qb::kernels();
 }
