@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 
 MOST = 64  # tokens a step: where more run, a token more costs what it saves
-LEAST = 0.05  # of a step's time: what guesses must be expected to save
+LEAST = 0.15  # of a step's time: what guesses must be expected to save; smaller savings are often none
 FORGOTTEN = 512  # steps after which what was measured is too old
 MEASURES = 9  # of each number of tokens, the last ones, of which the median counts
 DISTURBED = 4  # times what was expected: a step that took longer tells no more
