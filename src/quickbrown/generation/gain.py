@@ -80,12 +80,14 @@ class Gain:
         chances  that each comes true, if those before it do
         states   whether what came true is run again where not all of it did (engine/scheduler.py)
         """
-        if not chances or self.texts + len(chances) > MOST:
-            return 0
+        if not chances or chances[0] < LEAST or self.texts + len(chances) > MOST:
+            return 0  # most often, and at once: this is asked at every token
         plain = self.cost(self.texts)
         best, count, right, expected = LEAST * plain, 0, 1.0, 0.0
         for guesses, chance in enumerate(chances, 1):
             right *= chance
+            if right < LEAST:
+                break
             expected = right * guesses if states else expected + right
             extra = (self.cost(self.texts + guesses) - plain) * (2 - right if states else 1)
             saved = expected * plain / self.texts - extra
