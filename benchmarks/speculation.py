@@ -1,11 +1,12 @@
 """Writing with guesses against writing without: text that copies its prompt, and text that does not.
 
-    python benchmarks/speculation.py [--model smollm2-135m] [--draft NAME] [--guesses 10] [--new 200] [--reps 5]
+    python benchmarks/speculation.py [--model smollm2-135m] [--draft NAME] [--prompts code copy plain]
+                                      [--guesses 10] [--new 200] [--reps 5]
 
 code      a chat model is asked to repeat some code with one name changed
 copy      the same code twice, and the beginning of it a third time
 plain     a story, drawn at temperature 1, in which nothing is to be copied
-tps       tokens a second after the first, the median of --reps, plain and guessed turn by turn
+tps       tokens a second after the first, the median of --reps, plain and guessed in turns, either first
 ratio     of guessed to plain: the median of the ratios of pairs
 guessed, accepted  guesses in one text, and how many of them came true
 """
@@ -61,6 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--draft")
+    parser.add_argument("--prompts", nargs="+", choices=["code", "copy", "plain"], default=["code", "copy", "plain"])
     for name, value in (("guesses", 10), ("new", 200), ("threads", 2), ("reps", 5)):
         parser.add_argument(f"--{name}", type=int, default=value)
     a = parser.parse_args()
@@ -70,11 +72,14 @@ def main() -> None:
         ways["draft"] = (LLM(a.model, threads=a.threads, draft=a.draft), {})
     finish()  # keeping packed weights would be measured too
     for kind, prompt in prompts(llm).items():
+        if kind not in a.prompts:
+            continue
         for way, (its, options) in ways.items():
             rates: dict[str, list[float]] = {"plain": [], way: []}
             texts = {}
-            for _ in range(a.reps + 1):  # the first is not counted: it warms up, and learns what steps cost
-                for name, one, chosen in (("plain", llm, {}), (way, its, options)):
+            for rep in range(a.reps + 1):  # the first is not counted: it warms up, and learns what steps cost
+                turn = [("plain", llm, {}), (way, its, options)]
+                for name, one, chosen in turn if rep % 2 else reversed(turn):
                     drawn = {"temperature": 1.0, "seed": 1} if kind == "plain" else {}
                     stream = one.stream_batch([prompt], max_new_tokens=a.new, ignore_eos=True, **drawn, **chosen)
                     [texts[name]] = stream.read()

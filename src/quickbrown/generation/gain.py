@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 
 MOST = 64  # tokens a step: where more run, a token more costs what it saves
-LEAST = 0.05  # of a step's time: what guesses must be expected to save
+LEAST = 0.15  # of a step's time: what guesses must be expected to save; smaller savings are often none
 FORGOTTEN = 512  # steps after which what was measured is too old
 MEASURES = 9  # of each number of tokens, the last ones, of which the median counts
 DISTURBED = 4  # times what was expected: a step that took longer tells no more
@@ -80,12 +80,14 @@ class Gain:
         chances  that each comes true, if those before it do
         states   whether what came true is run again where not all of it did (engine/scheduler.py)
         """
-        if not chances or self.texts + len(chances) > MOST:
-            return 0
+        if not chances or chances[0] < LEAST or self.texts + len(chances) > MOST:
+            return 0  # most often, and at once: this is asked at every token
         plain = self.cost(self.texts)
         best, count, right, expected = LEAST * plain, 0, 1.0, 0.0
         for guesses, chance in enumerate(chances, 1):
             right *= chance
+            if right < LEAST:
+                break
             expected = right * guesses if states else expected + right
             extra = (self.cost(self.texts + guesses) - plain) * (2 - right if states else 1)
             saved = expected * plain / self.texts - extra
