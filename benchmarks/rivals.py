@@ -43,6 +43,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ from sides import DECODE, OURS, PROMPT, SIDES, SUITES, WIDE, Run, Suite, Task
 
 HERE = Path(__file__).parent
 COUNTS = ("prompt", "depth", "batch", "new", "reps")
+LONG = 1024  # tokens of a text that is worth keeping
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -125,12 +127,8 @@ def tasks(suite: Suite, given: dict[str, int], at: Sequence[int] | None) -> list
     found: dict[int, Task] = {}
     for task in suite.tasks:
         if not at or getattr(task, suite.over) in at:
-            used = (
-                {"reps"}
-                | ({"prompt"} if task.prompt else set())
-                | ({"depth", "batch", "new"} if task.new > 1 else set())
-            )
-            task = replace(task, **{name: count for name, count in given.items() if name in used})
+            used = ["reps", *(["prompt"] if task.prompt else []), *(["depth", "batch", "new"] if task.new > 1 else [])]
+            task = replace(task, **{name: given[name] for name in used if name in given})
             found.setdefault(getattr(task, suite.over), task)
     return list(found.values())
 
@@ -138,40 +136,29 @@ def tasks(suite: Suite, given: dict[str, int], at: Sequence[int] | None) -> list
 def measure(a: argparse.Namespace, asked: dict[str, list[Task]]) -> Iterator[Run]:
     """Every run, as it comes; kept in a.json."""
     here = machine()
-    a.kept.mkdir(parents=True, exist_ok=True)
     for forms in a.model:
         label, facts = Path(forms["gguf"]).name, described(forms["gguf"])
-        longest = facts.pop("longest")
         commands = started(a, label, forms)
         for suite, task in ((suite, task) for suite, tasks in asked.items() for task in tasks):
-            if task.longest > longest:
-                note(f"{label}: its context of {longest} tokens is too short for {task}")
+            if task.longest > facts["longest"]:
+                note(f"{label}: its context of {facts['longest']} tokens is too short for {task}")
                 continue
-            options = [word for name, count in asdict(task).items() for word in (f"--{name}", str(count))]
-            sides = {
-                name: [*words, *options, *(["--kept", str(a.kept)] if SIDES[name].keeps and task.batch == 1 else [])]
-                for name, words in commands.items()
-                if task.longest - task.new <= SIDES[name].longest
-            }
-            read_before(sides, task, max(a.threads))
-            for threads in a.threads:
-                for i in range(a.rounds):
-                    now = time.strftime("%Y-%m-%d %H:%M:%S")
-                    about = {"round": f"{now} {os.getpid()}.{i}", "time": now, "machine": here}
-                    about |= {"load": os.getloadavg()[0], "model": label, "suite": suite, "threads": threads}
-                    about |= asdict(task)
-                    found = one_round(
-                        a, threads, [(name, [*words, "--threads", str(threads)]) for name, words in sides.items()]
-                    )
-                    for run in found:
-                        run |= {**about, **(facts if SIDES[run["side"]].reads == ("gguf",) else dict.fromkeys(facts))}
-                        if a.json:
-                            with a.json.open("a", encoding="utf-8") as file:
-                                file.write(json.dumps(run) + "\n")
-                        yield run
-                    figure = DECODE if task.new > 1 else PROMPT
-                    said = [f"{run['side']} {run.get('failed') or cell(values([run], figure))}" for run in found]
-                    note(f"{label}, {threads} threads, {task}, round {i + 1} of {a.rounds}: {', '.join(said)}")
+            sides = told(a, commands, task)
+            for threads, i in product(a.threads, range(a.rounds)):
+                now = time.strftime("%Y-%m-%d %H:%M:%S")
+                about = {"round": f"{now} {os.getpid()}.{i}", "time": now, "load": os.getloadavg()[0], "machine": here}
+                about |= {"suite": suite, "model": label, "threads": threads, **asdict(task)}
+                found = one_round(a, threads, sides)
+                for run in found:
+                    weights = facts["weights"] if SIDES[run["side"]].reads == ("gguf",) else None
+                    run |= {**about, "weights": weights, "operations": facts["operations"]}
+                    if a.json:
+                        with a.json.open("a", encoding="utf-8") as file:
+                            file.write(json.dumps(run) + "\n")
+                    yield run
+                figure = DECODE if task.new > 1 else PROMPT
+                said = [f"{run['side']} {run.get('failed') or cell(values([run], figure))}" for run in found]
+                note(f"{label}, {threads} threads, {task}, round {i + 1} of {a.rounds}: {', '.join(said)}")
 
 
 def started(a: argparse.Namespace, label: str, forms: dict[str, str]) -> dict[str, list[str]]:
@@ -184,33 +171,42 @@ def started(a: argparse.Namespace, label: str, forms: dict[str, str]) -> dict[st
             note(f"{label}: {name} is not measured; --help says how it would be")
         elif read and (name != WIDE or a.bf16):
             commands[name] = [python, str(HERE / side.script), "--model", forms[read]]
-    once = ["--threads", str(a.threads[0]), "--prompt", "0", "--new", "1"]
-    for run in one_round(a, a.threads[0], [(name, [*words, *once]) for name, words in commands.items()]):
+    once = {name: [*words, "--prompt", "0", "--new", "1"] for name, words in commands.items()}
+    for run in one_round(a, a.threads[0], once):
         if "failed" in run:
             note(f"{label}: {run['side']} is left out: {run['failed']}")
             del commands[run["side"]]
     return commands
 
 
-def read_before(sides: dict[str, list[str]], task: Task, threads: int) -> None:
-    """Lets the sides that keep what they know of a long text read it, which may take minutes."""
-    for words in sides.values():
-        if "--kept" in words and task.depth > 1024:
-            subprocess.run(
-                [*words, "--prompt", "0", "--new", "2", "--reps", "1", "--threads", str(threads)],
-                stdout=subprocess.DEVNULL,
-            )
+def told(a: argparse.Namespace, commands: dict[str, list[str]], task: Task) -> dict[str, list[str]]:
+    """The commands of the sides that can do a task in time. Those that keep what they know of a long text read it now,
+    which may take minutes."""
+    sides = {}
+    for name, words in commands.items():
+        side = SIDES[name]
+        if max(task.prompt, task.depth) <= side.longest:
+            counts = [word for count, value in asdict(task).items() for word in (f"--{count}", str(value))]
+            sides[name] = [*words, *counts]
+            if side.keeps and task.depth > LONG:
+                a.kept.mkdir(parents=True, exist_ok=True)
+                sides[name] += ["--kept", str(a.kept)]
+                once = ["--threads", str(max(a.threads)), "--prompt", "0", "--new", "2", "--reps", "1"]
+                subprocess.run([*sides[name], *once], stdout=subprocess.DEVNULL)
+    return sides
 
 
-def one_round(a: argparse.Namespace, threads: int, sides: Sequence[tuple[str, list[str]]]) -> list[Run]:
+def one_round(a: argparse.Namespace, threads: int, sides: dict[str, list[str]]) -> list[Run]:
     """A run of each side; those that the wrapping command cut off have failed."""
-    task = {"threads": threads, "timeout": a.timeout, "sides": sides}
-    command = [*a.wrap, sys.executable, str(HERE / "one_round.py"), json.dumps(task)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    commands = [(name, [*words, "--threads", str(threads)]) for name, words in sides.items()]
+    task = {"threads": threads, "timeout": a.timeout, "sides": commands}
+    done = subprocess.run(
+        [*a.wrap, sys.executable, str(HERE / "one_round.py"), json.dumps(task)], capture_output=True, text=True
+    )
     runs = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     known = {run["side"] for run in runs}
     why = f"the round ended with exit code {done.returncode}: {(done.stderr.strip().splitlines() or ['no words'])[-1]}"
-    return runs + [{"side": name, "failed": why} for name, _ in sides if name not in known]
+    return runs + [{"side": name, "failed": why} for name in sides if name not in known]
 
 
 def described(path: str) -> dict[str, Any]:

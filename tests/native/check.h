@@ -48,6 +48,7 @@ void test_linear();
 void test_quantize();
 void test_attention();
 void test_states();
+void test_peaks();
 void test_sampler();
 void test_pool();
 void test_load();

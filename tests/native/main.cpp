@@ -19,6 +19,7 @@ int main() {
     run("quantize", test_quantize);
     run("attention", test_attention);
     run("states", test_states);
+    run("peaks", test_peaks);
     run("sampler", test_sampler);
     run("load", test_load);
     run("lists", test_lists);

@@ -210,7 +210,7 @@ def test_a_round_that_is_cut_off_has_failed_and_the_rest_of_it_counts(monkeypatc
     monkeypatch.setattr(rivals, "HERE", Path(os.devnull))  # the command that stands before it never comes to it
     cut = ["sh", "-c", f"echo '{line}'; echo cut off >&2; exit 124"]
     asked = rivals.argparse.Namespace(wrap=cut, timeout=1)
-    runs = rivals.one_round(asked, 1, [("a", []), ("b", [])])
+    runs = rivals.one_round(asked, 1, {"a": [], "b": []})
     assert runs == [
         {"side": "a", "tg_all": [1.0]},
         {"side": "b", "failed": "the round ended with exit code 124: cut off"},
