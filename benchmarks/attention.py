@@ -1,11 +1,12 @@
 """How much of the memory's read rate does attention reach while decoding, and how much of the peak with a prompt?
 
     python benchmarks/attention.py [--threads 2] [--rounds 7] [--heads 9] [--kv-heads 3] [--head-dim 64]
-                                   [--depth 1024 4096 16384] [--kv-type int8] [--prompt 512 4096]
+                                   [--depth 1024 4096 16384] [--window 0] [--kv-type int8] [--prompt 512 4096]
 
 A plan of 30 layers of attention alone decodes one token at a given depth; beside it, in the same process and turn by
 turn, all threads read plain memory of the same size. Prints GB/s of keys and values, of the plain read, and the median
-ratio of the pairs. Blocks lie scattered, as after serving many texts.
+ratio of the pairs. Blocks lie scattered, as after serving many texts. With --window, a token sees so many keys at most,
+and bytes are those of the chunks of 256 that hold them.
 
 --kv-type does the same over keys and values of that type, turn by turn with bf16, and says how many times as fast it
 is: the median of the pairs.
@@ -26,11 +27,12 @@ from quickbrown import _native
 
 LAYERS = 30
 STEP = 512  # tokens of a prompt
+CHUNK = 256  # keys that are skipped together
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in (("threads", 2), ("rounds", 7), ("heads", 9), ("kv-heads", 3), ("head-dim", 64)):
+    for name, value in (("threads", 2), ("rounds", 7), ("heads", 9), ("kv-heads", 3), ("head-dim", 64), ("window", 0)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--depth", type=int, nargs="+", metavar="N", default=[1024, 4096, 16384])
     parser.add_argument("--kv-type", choices=["bf16", "f32", "int8"], default="bf16")
@@ -50,7 +52,8 @@ class Attention:
     def __init__(self, a: argparse.Namespace, pool: _native.Pool, kind: str, tokens: int) -> None:
         blocks = -(-tokens // _native.BLOCK)
         self.kv = _native.KvMemory(kind, blocks, [(a.kv_heads, a.head_dim, a.head_dim)] * LAYERS)
-        self.size = blocks * self.kv.block_bytes
+        first = max(0, tokens - a.window) // CHUNK * CHUNK if a.window else 0
+        self.size = (blocks - first // _native.BLOCK) * self.kv.block_bytes  # of what the last token sees
         width, kv_width = a.heads * a.head_dim, a.kv_heads * a.head_dim
         arena = _native.packed_size("f32", 16, width) + 2 * _native.packed_size("f32", 16, kv_width)
         self.weights = _native.Weights(arena, pool)
@@ -63,7 +66,7 @@ class Attention:
         frequencies = 10000.0 ** (-np.arange(a.head_dim // 2) * 2.0 / a.head_dim)
         turn = self.plan.rotation(frequencies[None], np.ones(1))
         for layer in range(LAYERS):
-            self.plan.attention(layer, q, k, v, out, a.heads, a.head_dim**-0.5, turn)
+            self.plan.attention(layer, q, k, v, out, a.heads, a.head_dim**-0.5, turn, a.window)
         self.plan.result(out)
         self.table = random.permutation(blocks).tolist()
 
@@ -106,7 +109,8 @@ def decoding(kinds: dict[str, Attention], pool: _native.Pool, depth: int, a: arg
 
 
 def prompts(kinds: dict[str, Attention], pool: _native.Pool, tokens: int, a: argparse.Namespace) -> list[str]:
-    seen = tokens * (tokens + 1) / 2  # keys, by all tokens together
+    near = min(tokens, a.window or tokens)
+    seen = near * (near + 1) / 2 + (tokens - near) * near  # keys, by all tokens together
     operations = 4 * a.heads * a.head_dim * seen * LAYERS
     for one in kinds.values():
         one.read(tokens)
