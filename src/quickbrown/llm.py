@@ -21,10 +21,9 @@ from typing import TYPE_CHECKING, Any, cast, overload
 import numpy as np
 import numpy.typing as npt
 
-from quickbrown import _native
 from quickbrown.backends.native.compile import LAYOUT, Formats, TooLarge, packed_bytes
 from quickbrown.backends.native.memory import available_memory
-from quickbrown.backends.native.runner import NativeRunner
+from quickbrown.backends.native.runner import NativeRunner, kv_block_bytes
 from quickbrown.engine.decoder import Decoder as Writer
 from quickbrown.engine.decoder import Processor
 from quickbrown.engine.draft import Draft
@@ -252,7 +251,7 @@ class LLM:
     def _blocks(self, memory: int | None) -> int:
         """How many KV blocks of 64 tokens `memory` bytes hold, or the default. Raises ValueError if that cannot be."""
         c = self.config
-        block_bytes = _native.KvMemory(_KV[self.kv_cache_dtype], 1, c.kv_layers).block_bytes
+        block_bytes = kv_block_bytes(_KV[self.kv_cache_dtype], c.kv_layers)
         place_bytes = state_bytes(c)
         free = available_memory()
         if memory is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,14 @@ from quickbrown.backends.native.record import Recorder
 from quickbrown.backends.native.threads import usable_threads
 from quickbrown.engine.batch import NO_DRAWS, Batch, Draws
 from quickbrown.engine.runner import places
+from quickbrown.models.ops import KvLayer
 from quickbrown.quant.weight import Weight
 from quickbrown.weights.kept import Kept
+
+
+def kv_block_bytes(kv: str, layers: Sequence[KvLayer]) -> int:
+    """What 64 tokens' keys and values take: "bf16", "f32" or "int8", of these layers."""
+    return _native.KvMemory(kv, 1, layers).block_bytes
 
 
 class NativeRunner:
