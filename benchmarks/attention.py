@@ -1,9 +1,9 @@
 """How much of the memory's read rate does attention reach while decoding, and how much of the peak with a prompt?
 
     python benchmarks/attention.py [--threads 2] [--rounds 7] [--heads 9] [--kv-heads 3] [--head-dim 64]
-                                   [--depth 1024 4096 16384] [--window 0] [--kv-type int8] [--prompt 512 4096]
+                                   [--layers 30] [--depth 1024 4096 16384] [--window 0] [--kv-type int8] [--prompt 512 4096]
 
-A plan of 30 layers of attention alone decodes one token at a given depth; beside it, in the same process and turn by
+A plan of layers of attention alone decodes one token at a given depth; beside it, in the same process and turn by
 turn, all threads read plain memory of the same size. Prints GB/s of keys and values, of the plain read, and the median
 ratio of the pairs. Blocks lie scattered, as after serving many texts. With --window, a token sees so many keys at most,
 and bytes are those of the chunks of 256 that hold them.
@@ -25,15 +25,16 @@ import numpy as np
 
 from quickbrown import _native
 
-LAYERS = 30
 STEP = 512  # tokens of a prompt
 CHUNK = 256  # keys that are skipped together
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in (("threads", 2), ("rounds", 7), ("heads", 9), ("kv-heads", 3), ("head-dim", 64), ("window", 0)):
+    for name, value in (("threads", 2), ("rounds", 7), ("heads", 9), ("kv-heads", 3), ("head-dim", 64)):
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--layers", type=int, default=30)
+    parser.add_argument("--window", type=int, default=0)
     parser.add_argument("--depth", type=int, nargs="+", metavar="N", default=[1024, 4096, 16384])
     parser.add_argument("--kv-type", choices=["bf16", "f32", "int8"], default="bf16")
     parser.add_argument("--prompt", type=int, nargs="+", metavar="N", help="measure the reading of prompts")
@@ -51,7 +52,7 @@ class Attention:
 
     def __init__(self, a: argparse.Namespace, pool: _native.Pool, kind: str, tokens: int) -> None:
         blocks = -(-tokens // _native.BLOCK)
-        self.kv = _native.KvMemory(kind, blocks, [(a.kv_heads, a.head_dim, a.head_dim)] * LAYERS)
+        self.kv = _native.KvMemory(kind, blocks, [(a.kv_heads, a.head_dim, a.head_dim)] * a.layers)
         first = max(0, tokens - a.window) // CHUNK * CHUNK if a.window else 0
         self.size = (blocks - first // _native.BLOCK) * self.kv.block_bytes  # of what the last token sees
         width, kv_width = a.heads * a.head_dim, a.kv_heads * a.head_dim
@@ -65,10 +66,13 @@ class Attention:
             self.plan.embed(self.weights.add("f32", columns, [table.view(np.uint8)]), buffer)
         frequencies = 10000.0 ** (-np.arange(a.head_dim // 2) * 2.0 / a.head_dim)
         turn = self.plan.rotation(frequencies[None], np.ones(1))
-        for layer in range(LAYERS):
+        for layer in range(a.layers):
             self.plan.attention(layer, q, k, v, out, a.heads, a.head_dim**-0.5, turn, a.window)
         self.plan.result(out)
         self.table = random.permutation(blocks).tolist()
+        slots = list(range(_native.BLOCK))
+        for block in self.table:  # a text in each, so that every slot is touched
+            self.plan.run([slot % 16 for slot in slots], slots, [0, len(slots)], [block], [0, 1], [], [])
 
     def step(self, first: int, count: int) -> None:
         positions = list(range(first, first + count))
@@ -91,8 +95,6 @@ class Attention:
 
 
 def decoding(kinds: dict[str, Attention], pool: _native.Pool, depth: int, a: argparse.Namespace) -> list[str]:
-    for one in kinds.values():
-        one.read(depth)  # touches every slot
     turns, plain = [], []
     for _ in range(a.rounds):
         turns.append({kind: one.decode(depth) for kind, one in kinds.items()})
@@ -111,9 +113,7 @@ def decoding(kinds: dict[str, Attention], pool: _native.Pool, depth: int, a: arg
 def prompts(kinds: dict[str, Attention], pool: _native.Pool, tokens: int, a: argparse.Namespace) -> list[str]:
     near = min(tokens, a.window or tokens)
     seen = near * (near + 1) / 2 + (tokens - near) * near  # keys, by all tokens together
-    operations = 4 * a.heads * a.head_dim * seen * LAYERS
-    for one in kinds.values():
-        one.read(tokens)
+    operations = 4 * a.heads * a.head_dim * seen * a.layers
     turns, peaks = [], []
     for _ in range(a.rounds):
         turns.append({kind: one.read(tokens) for kind, one in kinds.items()})

@@ -39,7 +39,7 @@ void run(const Sizes& s, std::span<const uint8_t> packed, Pool& pool, Bytes& byt
     Weights weights({copy.get(), packed.size()}, pool);
     const size_t first = weights.reserve(s.format, s.rows, s.inputs, s.parts);
 
-    static KvMemory kv(KvType::f32, 1, 1, 1, 16);
+    static KvMemory kv(KvType::f32, 1, {{1, 16, 16}});
     const bool wide = bytes.below(2);
     Plan plan(pool, weights, kv, any_kernels(bytes), wide);
     const int x = plan.buffer(s.inputs, Length::tokens), out = plan.buffer(s.rows, Length::tokens);
