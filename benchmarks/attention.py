@@ -1,7 +1,8 @@
 """How much of the memory's read rate does attention reach while decoding, and how much of the peak with a prompt?
 
     python benchmarks/attention.py [--threads 2] [--rounds 7] [--heads 9] [--kv-heads 3] [--head-dim 64]
-                                   [--layers 30] [--depth 1024 4096 16384] [--window 0] [--kv-type int8] [--prompt 512 4096]
+                                   [--layers 30] [--depth 1024 4096 16384] [--window 0] [--kv-type int8]
+                                   [--prompt 512 4096]
 
 A plan of layers of attention alone decodes one token at a given depth; beside it, in the same process and turn by
 turn, all threads read plain memory of the same size. Prints GB/s of keys and values, of the plain read, and the median

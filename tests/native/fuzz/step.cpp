@@ -14,7 +14,7 @@ constexpr size_t kPositions = 200;  // that the table knows
 
 class Model {
 public:
-    Model() : weights_(size_t{1} << 20, pool_), kv_(KvType::bf16, 5, 1, kKvHeads, kHeadDim) {
+    Model() : weights_(size_t{1} << 20, pool_), kv_(KvType::bf16, 5, {{kKvHeads, kHeadDim, kHeadDim}}) {
         const size_t embedding = add(kVocabulary, kHidden), table = add(kPositions, kHidden),
                      q = add(kHeads * kHeadDim, kHidden), k = add(kKvHeads * kHeadDim, kHidden),
                      v = add(kKvHeads * kHeadDim, kHidden), o = add(kHidden, kHeads * kHeadDim),
