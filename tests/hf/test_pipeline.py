@@ -316,7 +316,6 @@ def test_a_prompt_is_cut_only_if_asked(echo: TextGenerationPipeline) -> None:
         ("a", {"padding": "max_length"}, "of no use"),
         ("a", {"stop_sequence": "x", "stop_strings": "y"}, "two names"),
         ("a", {"output_scores": True}, "pass that too"),
-        ("a", {"assistant_model": Echo()}, "not supported yet"),
         ("a", {"tools": []}, "tools is for conversations"),
         ("a", {"continue_final_message": True}, "is for conversations"),
         (CHAT, {"prefix": "x"}, "prefix is for texts"),

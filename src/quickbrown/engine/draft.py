@@ -69,7 +69,8 @@ class Draft:
     def behind(self, text: Sequence) -> int:
         """How many tokens of a text must be read before it can be guessed."""
         known = self.followed.get(text)
-        return len(text.tokens) - (0 if known is None else min(known.its.stored, known.sure))
+        last = len(text.tokens) - 1  # read again where all have been: its row is what a guess is drawn from
+        return len(text.tokens) - (0 if known is None else min(known.its.stored, known.sure, last))
 
     def guess(self, texts: list[Sequence], counts: list[int]) -> list[list[int]]:
         """Up to so many tokens behind each text: fewer, or none, of one that is too long, or behind, or has no room.
