@@ -295,7 +295,7 @@ WRONG = {
     "in company": lambda sequences, tokens, position: sequences > 1,
     "in large company": lambda sequences, tokens, position: sequences == 33,
     "decoded in the second chunk": lambda sequences, tokens, position: tokens == 1 and position == 256,
-    "prefilled at the end of a block": lambda sequences, tokens, position: tokens > 1 and position == 127,
+    "prefilled at the end of a block": lambda sequences, tokens, position: tokens > 1 and position == 63,
 }
 
 

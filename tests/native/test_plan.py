@@ -518,7 +518,7 @@ def test_other_wrong_sizes():
             _native.KvMemory("bf16", 1, [(1, 16, 16), layer])
     with pytest.raises(ValueError, match="there must be blocks to keep keys in"):
         _native.KvMemory("bf16", 0, [(1, 16, 16)])
-    with pytest.raises(ValueError, match="bf16 or f32"):
+    with pytest.raises(ValueError, match="bf16, f32 or int8"):
         _native.KvMemory("f16", 1, [(1, 16, 16)])
     with pytest.raises(OverflowError, match="a size does not fit in memory addresses"):
         _native.KvMemory("bf16", 2**40, [(2**10, 1024, 1024)] * 2**10)
