@@ -102,7 +102,7 @@ void bind_machine(nb::module_& m) {
         .def_prop_ro("active", &Pool::active, "Of the last run: those whose cores are shared are left out for a while.")
         .def("read_bandwidth", &read_bandwidth, "bytes"_a = size_t{512} << 20, "passes"_a = 5,
              nb::call_guard<nb::gil_scoped_release>(), "Bytes a second read from memory by all threads together.")
-        .def("peak", &peak, "kind"_a, "passes"_a = 10, nb::call_guard<nb::gil_scoped_release>(),
+        .def("peak", &peak, "kind"_a, "passes"_a = 50, nb::call_guard<nb::gil_scoped_release>(),
              "Operations a second that this variant's multiply-adds can do, two to each, by all threads together: u8 "
              "with "
              "s8 into int32 (kind 'int8'), bf16 into float32 ('bf16') or float32 ('f32').");

@@ -37,7 +37,7 @@ class Pool:
     def read_bandwidth(self, bytes: int = 536870912, passes: int = 5) -> float:
         """Bytes a second read from memory by all threads together."""
 
-    def peak(self, kind: str, passes: int = 10) -> float:
+    def peak(self, kind: str, passes: int = 50) -> float:
         """
         Operations a second that this variant's multiply-adds can do, two to each, by all threads together: u8 with s8 into int32 (kind 'int8'), bf16 into float32 ('bf16') or float32 ('f32').
         """
