@@ -2,8 +2,8 @@
 
 --model is a GGUF file, of the kinds that it reads, or a folder of OpenVINO's own format: `optimum-cli export openvino
 --task text-generation-with-past --weight-format int4 -m HF_FOLDER FOLDER` makes one of a folder with safetensors. One
-text is written by its LLMPipeline, several by its ContinuousBatchingPipeline, which is faster at them than the former
-given a list. Runs in a Python that has openvino_genai and numpy.
+text is written by its LLMPipeline, several by its ContinuousBatchingPipeline, which says when each token of each was
+there. Runs in a Python that has openvino_genai and numpy.
 """
 
 from __future__ import annotations
