@@ -414,12 +414,15 @@ def test_memory_is_bounded_over_all_values(source):
     ],
 )  # fmt: skip
 def test_time_is_bounded_where_no_loop_is_seen(source, monkeypatch):
-    """Work that grows faster than what it is done on, or that is written out instead of looped."""
+    """Work that grows faster than what it is done on, or that is written out instead of looped.
+
+    The templates that are written out take 5.5 s of a slow processor to be parsed and compiled; without bounds, minutes.
+    """
     monkeypatch.setattr("quickbrown.text.template.SECONDS", 0.5)
     start = time.process_time()
     with pytest.raises(TemplateError):
         render(source)
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 12
 
 
 def test_what_real_templates_do_with_long_conversations_is_within_the_bounds():
