@@ -416,7 +416,7 @@ def test_memory_is_bounded_over_all_values(source):
 def test_time_is_bounded_where_no_loop_is_seen(source, monkeypatch):
     """Work that grows faster than what it is done on, or that is written out instead of looped.
 
-    The templates that are written out take 5.5 s of a slow processor to be parsed and compiled; without bounds, minutes.
+    Those that are written out take 5.5 s of a slow processor to be parsed and compiled; without bounds, minutes.
     """
     monkeypatch.setattr("quickbrown.text.template.SECONDS", 0.5)
     start = time.process_time()
