@@ -179,8 +179,8 @@ static void rope_pairs(const float* x, const float* cos, const float* sin, int d
     }
 }
 
-// 32 floats to int8 with one scale: q = round(x * 127 / max|x|), x ~ q * scale. Where that quotient would be infinite, or
-// nearly, all are 0.
+// 32 floats to int8 with one scale: q = round(x * 127 / max|x|), x ~ q * scale. Where that quotient would be infinite,
+// or nearly, all are 0.
 constexpr float kLeastGroup = 0x1p-119f;
 QB_INLINE void quantize_group(const float* x, int8_t* q, float* scale, float* scaled_sum, int32_t* bias,
                               int32_t* first_bias) {
