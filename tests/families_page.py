@@ -48,7 +48,7 @@ FORMATS_ABOUT = """
 How weights are encoded. A format has a packed kernel, compiled for each instruction set from the same source, or is
 held in the smallest format with a kernel that has all of its values, or is rounded to `f32` where none has. *Bits* are
 those of a value in the file, scales included. *Encoded* are those that other weights can be quantized to while loading.
-NEON's are compiled; not run: `make test-neon` to its end, and a model on such a machine.
+NEON's are tested under an emulator (`make test-neon`); not run: a model on such a machine.
 """
 ENCODINGS_ABOUT = """
 ## Published quantizations
