@@ -29,6 +29,11 @@ struct Bf16Kv {
     QB_INLINE void put(uint8_t* unit, int lane, int which, const uint8_t* value) {
         __builtin_memcpy(unit + (lane * 2 + which) * 2, value, 2);
     }
+    static constexpr bool kExpanded = kExpands && kOperandBytes == 4;  // for many rows (attention_many.inl)
+    QB_INLINE void expand(const uint8_t* unit, float* out) {
+        const Bytes x = load_bytes(unit);
+        store(out, even_bf16(x)), store(out + 16, odd_bf16(x));
+    }
 };
 
 struct F32Kv {
@@ -47,15 +52,20 @@ struct F32Kv {
     QB_INLINE void put(uint8_t* unit, int lane, int which, const uint8_t* value) {
         __builtin_memcpy(unit + (which * 16 + lane) * 4, value, 4);
     }
+    static constexpr bool kExpanded = kExpands;
+    QB_INLINE void expand(const uint8_t* unit, float* out) {
+        const float* x = reinterpret_cast<const float*>(unit);
+        store(out, load(x)), store(out + 16, load(x + 16));
+    }
 };
 
-// Scores and weights of all rows of a chunk.
+// A unit as F32Kv has it, and how many pairs of dimensions or tokens are expanded at a time, 4 units each: 32 kB.
+constexpr size_t kUnitFloats = 2 * kLanes, kExpandedPairs = 64;
+
 struct alignas(64) AttendScratch {
-    float scores[kAttendRows][kChunk];
-    uint8_t weights[kAttendRows][kChunk * 4];  // rounded to the element type
+    float rows[kAttendRows][kChunk];  // scores; then weights in their place, as operands
+    float units[kExpandedPairs * 4 * kUnitFloats];
 };
-
-static size_t attend_scratch_bytes() { return sizeof(AttendScratch); }
 
 template <class Kv> constexpr size_t segment_bytes(int head_dim) { return size_t{kBlock} * head_dim * Kv::kValueBytes; }
 
@@ -91,29 +101,6 @@ static void store_kv(uint8_t* keys, int slot, int head_dim, int value_dim, const
     }
 }
 
-// Scores of M rows against 16 tokens of each of B blocks: B parallel streams.
-template <class Kv, int M, int B> QB_INLINE void score_tile(const ChunkArgs& a, AttendScratch& s, int row, int group) {
-    const size_t pairs = static_cast<size_t>(a.head_dim) / 2, row_bytes = a.head_dim * Kv::kOperandBytes;
-    const uint8_t* q = static_cast<const uint8_t*>(a.queries) + row * row_bytes;
-    const size_t start = group * pairs * Kv::kUnitBytes;
-    const uint8_t* keys[B];
-    for (int b = 0; b < B; b++) keys[b] = a.keys[b] + start;
-    F acc[M][B];
-    for (int m = 0; m < M; m++)
-        for (int b = 0; b < B; b++) acc[m][b] = set(0.0f);
-    for (size_t d = 0; d < pairs; d++)
-#pragma GCC unroll 4
-        for (int b = 0; b < B; b++) {
-            const uint8_t* unit = keys[b] + d * Kv::kUnitBytes;
-            if (row == 0) fetch_unit<Kv>(unit + segment_bytes<Kv>(a.head_dim));
-#pragma GCC unroll 6
-            for (int m = 0; m < M; m++)
-                acc[m][b] = Kv::multiply(acc[m][b], unit, q + m * row_bytes + d * 2 * Kv::kOperandBytes);
-        }
-    for (int m = 0; m < M; m++)
-        for (int b = 0; b < B; b++) store(&s.scores[row + m][b * kBlock + group * 16], acc[m][b]);
-}
-
 // What some models make of a row's scores before their softmax.
 static __attribute__((noinline)) void bend_scores(const ChunkArgs& a, float* scores, int row, int vectors) {
     if (a.softcap > 0)
@@ -137,112 +124,45 @@ QB_INLINE float mask_row(float* scores, int begin, int visible, int vectors) {
         const int n = visible - v * 16;
         store(scores + v * 16, first(load(scores + v * 16), n < 0 ? 0 : n, kMasked));
     }
-    F top = load(scores);
-    for (int v = 1; v < vectors; v++) top = max(top, load(scores + v * 16));
-    return highest(top);
+    F tops[4];  // `vectors` is a multiple of 4
+    for (int i = 0; i < 4; i++) tops[i] = load(scores + i * 16);
+    for (int v = 4; v < vectors; v += 4)
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) tops[i] = max(tops[i], load(scores + (v + i) * 16));
+    return highest(max(max(tops[0], tops[1]), max(tops[2], tops[3])));
 }
 
-// One row, which sees keys begin .. visible - 1: scores to rounded weights, their max and sum. Vectors at and beyond
-// `vectors` are not read afterwards.
-template <class Kv>
-QB_INLINE void softmax_row(float* scores, uint8_t* weights, int begin, int visible, int vectors, float scale_log2,
-                           float* max_out, float* sum_out) {
-    const float largest = mask_row(scores, begin, visible, vectors);
+// One row's scores, of which `largest` is the largest, to rounded weights in their place. Returns their sum.
+template <class Kv> QB_INLINE float weigh_row(float* scores, float largest, int vectors, float scale_log2) {
     const F scale = set(scale_log2), shift = set(-largest * scale_log2);
     F total = set(0.0f);
     for (int v = 0; v < vectors; v += 2) {
-        uint8_t* w = weights + v * 16 * Kv::kOperandBytes;
-        Kv::operands(exp2(fma(load(scores + v * 16), scale, shift)), w);
-        Kv::operands(exp2(fma(load(scores + v * 16 + 16), scale, shift)), w + 16 * Kv::kOperandBytes);
-        total = Kv::accumulate(total, w);
+        const F p = exp2(fma(load(scores + v * 16), scale, shift)),
+                q = exp2(fma(load(scores + v * 16 + 16), scale, shift));
+        uint8_t* weights = reinterpret_cast<uint8_t*>(scores) + v * 16 * Kv::kOperandBytes;
+        Kv::operands(p, weights);
+        Kv::operands(q, weights + 16 * Kv::kOperandBytes);
+        total = Kv::accumulate(total, weights);
     }
-    *max_out = largest;
-    *sum_out = sum(total);
+    return sum(total);
 }
 
-// Weighted values of M rows over V vectors of 16 dimensions of one 64-wide stretch, B blocks in parallel streams.
-template <class Kv, int M, int V, int B>
-QB_INLINE void value_tile(const ChunkArgs& a, const AttendScratch& s, int row, int stretch) {
-    const size_t before = static_cast<size_t>(stretch) * 32 * 4 * Kv::kUnitBytes;
-    const size_t start = segment_bytes<Kv>(a.head_dim) + before;
-    const uint8_t* values[B];
-    for (int b = 0; b < B; b++) values[b] = a.keys[b] + start;
-    F acc[M][V];
-    for (int m = 0; m < M; m++)
-        for (int v = 0; v < V; v++) acc[m][v] = set(0.0f);
-    for (int t = 0; t < kBlock / 2; t++)
-#pragma GCC unroll 4
-        for (int b = 0; b < B; b++) {
-            const size_t at = static_cast<size_t>(t) * V * Kv::kUnitBytes;
-            const uint8_t* unit = values[b] + at;
-            if (row == 0)
-                for (int v = 0; v < V; v++) fetch_unit<Kv>(a.ahead[b] + before + at + v * Kv::kUnitBytes);
-#pragma GCC unroll 4
-            for (int v = 0; v < V; v++)
-#pragma GCC unroll 6
-                for (int m = 0; m < M; m++)
-                    acc[m][v] = Kv::multiply(acc[m][v], unit + v * Kv::kUnitBytes,
-                                             s.weights[row + m] + (b * kBlock + 2 * t) * Kv::kOperandBytes);
-        }
-    for (int m = 0; m < M; m++)
-        for (int v = 0; v < V; v++)
-            store(a.out + static_cast<size_t>(row + m) * a.value_dim + stretch * 64 + v * 16, acc[m][v]);
-}
-
-template <class Kv, int M, int B>
-__attribute__((noinline)) void score_rows(const ChunkArgs& a, AttendScratch& s, int row) {
-    for (int group = 0; group < 4; group++) score_tile<Kv, M, B>(a, s, row, group);
-}
-
-template <class Kv, int M, int B>
-__attribute__((noinline)) void value_rows(const ChunkArgs& a, AttendScratch& s, int row) {
-    int stretch = 0;
-    for (; (stretch + 1) * 64 <= a.value_dim; stretch++) value_tile<Kv, M, 4, B>(a, s, row, stretch);
-    switch ((a.value_dim - stretch * 64) / 16) {
-        case 3: value_tile<Kv, M, 3, B>(a, s, row, stretch); break;
-        case 2: value_tile<Kv, M, 2, B>(a, s, row, stretch); break;
-        case 1: value_tile<Kv, M, 1, B>(a, s, row, stretch); break;
-        default: break;
-    }
-}
-
-// Rows in tiles of the sizes in kRowTiles, largest first.
-template <class Kv, int B, bool Values, int Size = 0>
-QB_INLINE void all_rows(const ChunkArgs& a, AttendScratch& s, int row) {
-    constexpr int M = kRowTiles[Size];
-    for (; row + M <= a.rows; row += M) {
-        if constexpr (Values)
-            value_rows<Kv, M, B>(a, s, row);
-        else
-            score_rows<Kv, M, B>(a, s, row);
-    }
-    if constexpr (Size + 1 < static_cast<int>(sizeof kRowTiles / sizeof *kRowTiles))
-        all_rows<Kv, B, Values, Size + 1>(a, s, row);
-}
-
-template <class Kv, int B> static void attend_blocks(const ChunkArgs& a) {
-    AttendScratch& s = *static_cast<AttendScratch*>(a.scratch);
-    all_rows<Kv, B, false>(a, s, 0);
+// Scores of all rows to weights, with their maxima and sums. Rows wait for their maxima: so those come first, of all.
+template <class Kv> static void softmax_rows(const ChunkArgs& a, AttendScratch& s) {
+    const int keys = a.blocks * kBlock, vectors = keys / 16;
+    const auto visible = [&](int row) { return a.visible[row] < keys ? a.visible[row] : keys; };
+    const auto begin = [&](int row) { return a.first ? a.first[row] : 0; };
+    const auto sees = [&](int row) { return visible(row) > begin(row) && visible(row) > 0; };
     for (int row = 0; row < a.rows; row++) {
-        const int visible = a.visible[row] < B * kBlock ? a.visible[row] : B * kBlock;
-        const int begin = a.first ? a.first[row] : 0;
-        if (visible > begin && visible > 0) {
-            if (a.softcap > 0 || a.slopes) bend_scores(a, s.scores[row], row, B * 4);
-            softmax_row<Kv>(s.scores[row], s.weights[row], begin, visible, B * 4, a.scale_log2, a.max + row,
-                            a.sum + row);
-        } else
-            __builtin_memset(s.weights[row], 0, B * kBlock * Kv::kOperandBytes);
+        if (!sees(row)) continue;
+        if (a.softcap > 0 || a.slopes) bend_scores(a, s.rows[row], row, vectors);
+        a.max[row] = mask_row(s.rows[row], begin(row), visible(row), vectors);
     }
-    all_rows<Kv, B, true>(a, s, 0);
-}
-
-template <class Kv> static void attend_chunk(const ChunkArgs& a) {
-    switch (a.blocks) {
-        case 1: attend_blocks<Kv, 1>(a); break;
-        case 2: attend_blocks<Kv, 2>(a); break;
-        case 3: attend_blocks<Kv, 3>(a); break;
-        default: attend_blocks<Kv, 4>(a); break;
-    }
+    for (int row = 0; row < a.rows; row++)
+        if (sees(row))
+            a.sum[row] = weigh_row<Kv>(s.rows[row], a.max[row], vectors, a.scale_log2);
+        else
+            __builtin_memset(s.rows[row], 0, keys * Kv::kOperandBytes);
 }
 
 static void merge(float* running_max, float* running_sum, float* out, float chunk_max, float chunk_sum,

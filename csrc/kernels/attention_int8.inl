@@ -78,7 +78,10 @@ struct alignas(64) Int8Scratch {
     uint8_t low[kAttendRows][kChunk], high[kAttendRows][kChunk];
     float worth[kAttendRows];  // of a product of a weight's integer and a value's
 };
-static_assert(sizeof(Int8Scratch) <= sizeof(AttendScratch));
+
+static size_t attend_scratch_bytes() {
+    return sizeof(Int8Scratch) > sizeof(AttendScratch) ? sizeof(Int8Scratch) : sizeof(AttendScratch);
+}
 
 // Of sums below 2^24, which are exact as floats.
 QB_INLINE F join_planes(I high, I low) { return fma(to_float(high), set(256.0f), to_float(low)); }

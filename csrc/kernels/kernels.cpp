@@ -12,6 +12,8 @@ namespace {
 #include "kernels/formats.inl"
 #include "kernels/rows.inl"
 #include "kernels/attention.inl"
+#include "kernels/attention_few.inl"
+#include "kernels/attention_many.inl"
 #include "kernels/attention_int8.inl"
 #include "kernels/encode.inl"
 #include "kernels/linear.inl"

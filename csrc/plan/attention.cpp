@@ -114,7 +114,9 @@ void Plan::run_attention(const Instruction& i, size_t index, int thread) {
             store_keys(i, w / a.kv_heads, w % a.kv_heads, threads_[thread]);
         pool_.barrier();
     }
-    const size_t items = a.items.size(), at_a_time = std::clamp<size_t>(items / (pool_.active() * 6), 1, 8);
+    // Several chunks of one text at a time, which fetch for each other; tiles of a prompt are long enough alone.
+    const size_t items = a.items.size(),
+                 at_a_time = a.store_first ? 1 : std::clamp<size_t>(items / (pool_.active() * 6), 1, 8);
     claim(index, thread, items, at_a_time, [&](size_t begin, size_t end, size_t) {
         for (size_t item = begin; item < end; item++) attend_item(i, a, item, end, thread);
     });
