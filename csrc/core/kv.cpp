@@ -20,16 +20,19 @@ KvMemory::KvMemory(KvType type, size_t blocks, const std::vector<KvLayer>& layer
         widest_value_ = std::max(widest_value_, layer.value_width());
     }
     pages_ = Pages(product(blocks, block_bytes_));
+    taken_.resize(blocks);
 }
 
 void KvMemory::clear(size_t block) {
     if (block >= blocks_) throw std::out_of_range("no block of that number");
-    if (block_bytes_) std::memset(pages_.data() + block * block_bytes_, 0, block_bytes_);
+    if (taken_[block] && block_bytes_) std::memset(pages_.data() + block * block_bytes_, 0, block_bytes_);
+    taken_[block] = true;
 }
 
 void KvMemory::copy(size_t source, size_t target) {
     if (source >= blocks_ || target >= blocks_) throw std::out_of_range("no block of that number");
     if (source == target || !block_bytes_) return;
+    taken_[target] = true;
     std::memcpy(pages_.data() + target * block_bytes_, pages_.data() + source * block_bytes_, block_bytes_);
 }
 

@@ -36,7 +36,8 @@ public:
         const Layer& l = layers_[layer];
         return pages_.data() + block * block_bytes_ + l.offset + kv_head * l.head_bytes;
     }
-    // Stale values and scales must be finite where weights of exact zero meet them: a block is cleared when taken.
+    // Stale values and scales must be finite where weights of exact zero meet them: a block is cleared when taken. The
+    // first time that costs nothing: its pages are zeros, and come when they are written, by whichever thread does.
     void clear(size_t block);
     void copy(size_t source, size_t target);
 
@@ -49,6 +50,7 @@ private:
     KvType type_;
     size_t blocks_, block_bytes_ = 0, widest_key_ = 0, widest_value_ = 0;
     std::vector<Layer> layers_;
+    std::vector<bool> taken_;  // blocks that were cleared or copied to before
     Pages pages_;
 };
 

@@ -753,6 +753,17 @@ def test_attention_of_layers_of_other_sizes(kv, random):
             rounding.compare("read", seen, want, rounding.attention(reference, layer, q, *shape, 100))
 
 
+@pytest.mark.parametrize("kv", ["bf16", "f32"])  # int8 has no values that are no numbers
+def test_a_block_that_is_taken_again_holds_nothing(kv, random):
+    """Values that are no numbers, behind those of the text that takes their block next: the bytes of memory that was
+    never used."""
+    q, k, v = (random.standard_normal((70, 16)).astype(np.float32) for _ in range(3))
+    used = NativeOps(ONE, 2, kv)
+    assert np.isnan(used.attention(0, q, k, v * np.nan, one_sequence(70, 2), 1, 1, 0.25)).all()
+    rows = [ops.attention(0, q[:9], k[:9], v[:9], one_sequence(9), 1, 1, 0.25) for ops in (used, NativeOps(ONE, 2, kv))]
+    assert np.isfinite(rows[0]).all() and rows[0].tobytes() == rows[1].tobytes()
+
+
 def test_a_window_changes_something(random):
     """The same inputs with a window of 5 and of 6: rows 0 to 4 are the same bytes, later ones differ."""
     q, k, v = (random.standard_normal((9, 16)).astype(np.float32) for _ in range(3))
