@@ -86,8 +86,8 @@ class Foresight:
         self.own: Ends = {}  # of n-grams that end behind those
         self.next: int | None = None
         self.same = 0
-        # By `same`: how many tokens were expected, and how many came. It begins as if four had been, and with nothing of
-        # what came in other texts: one that copies says too much good of the next (docs/journal.md).
+        # By `same`: how many tokens were expected, and how many came. It begins as if four had been, and with nothing
+        # of what came in other texts: one that copies says too much good of the next (docs/journal.md).
         self.expected = [4.0] * (SURE + 1)
         self.came = [4 * same / (same + 4) for same in range(SURE + 1)]
         self.chance = [came / 4 for came in self.came]
