@@ -19,7 +19,7 @@ from quickbrown.engine.engine import Engine
 from quickbrown.generation.decoders.draft import Drafted
 from quickbrown.generation.decoders.lookup import SURE, Foresight, Lookup, read
 from quickbrown.generation.decoders.sample import Sample
-from quickbrown.generation.gain import FORGOTTEN, MOST, DraftGain, Gain, usual
+from quickbrown.generation.gain import FORGOTTEN, MEASURES, MOST, DraftGain, Gain, usual
 
 
 class Chance:
@@ -111,7 +111,10 @@ def test_chances_follow_what_came():
     """Where guesses came true they are trusted, longer runs more; where they did not, less and less."""
     copied = foresight([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 1], [2, 3, 4, 5, 6, 7, 8])
     assert copied.same == 8
-    assert copied.chances(3) == sorted(copied.chances(3))
+    assert copied.chances(3) == sorted(copied.chances(3)) == [copied.came[SURE] / copied.expected[SURE]] * 3
+    assert foresight([1, 2, 3, 1, 2]).chances(SURE + 1) == [
+        pytest.approx(min(SURE, 2 + i) / (min(SURE, 2 + i) + 4)) for i in range(SURE + 1)
+    ]
     assert copied.chances(1)[0] > 0.6
     dice = random.Random(0)
     wild = foresight([0, 1, 2, 3, 4] * 3, [dice.randrange(5) for _ in range(400)])
@@ -522,6 +525,32 @@ def test_costs_are_learned_and_the_pace_of_the_machine_does_not_confuse_them():
     assert gain.cost(2) < gain.cost(3) < gain.cost(4)
     assert gain.cost(16) / gain.cost(8) == pytest.approx(usual(16) / usual(8))
     assert gain.pace * gain.cost(1) == pytest.approx(0.02, rel=0.1)
+
+
+def test_costs_stay_where_a_step_behind_a_longer_one_takes_longer():
+    """It comes back to few rows with other rows' data in the caches. What runs seldom keeps its cost meanwhile."""
+    gain = Gain()
+    for _ in range(MEASURES):
+        gain.step(1, 1, 0.01), gain.step(1, 1, 0.01), gain.step(1, 8, 0.026)
+    for _ in range((FORGOTTEN - MOST) // 10):
+        for _ in range(8):
+            gain.step(1, 1, 0.01)
+        gain.step(1, 2, 0.0125), gain.step(1, 1, 0.0105)
+    assert gain.cost(2) / gain.cost(1) == pytest.approx(1.25, rel=0.02)
+    assert gain.cost(8) / gain.cost(1) == pytest.approx(2.6, rel=0.02)
+
+
+def test_another_number_of_texts_tells_the_pace_after_two_steps():
+    """Texts end, and the machine becomes faster: what guesses cost beside the rest is measured against the rest."""
+    gain = Gain()
+    for texts, pace in ((8, 0.02), (3, 0.01)):
+        for _ in range(20):
+            for _ in range(4):
+                gain.step(texts, texts, pace * usual(texts))
+            gain.step(texts, texts + 2, pace * usual(texts + 2))
+        assert gain.base == texts
+        assert gain.pace * gain.cost(texts) == pytest.approx(pace * usual(texts), rel=0.02)
+        assert gain.cost(texts + 2) / gain.cost(texts) == pytest.approx(usual(texts + 2) / usual(texts), rel=0.02)
 
 
 def test_a_step_that_was_disturbed_is_not_remembered_for_ever():

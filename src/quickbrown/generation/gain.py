@@ -24,13 +24,16 @@ class Gain:
     Two things are known: how long a step of one token takes at the moment, which moves with the machine and the length
     of the texts, and how much longer one of several takes, which hardly does. A step like the one before tells the
     first; one of another number of tokens, beside it, the second. So neither has to be tried out to know what the other
-    says of now. What has not run for long is forgotten: then its neighbours say what it costs, so that a mistaken
-    figure is not kept for ever.
+    says of now. The number that ran last time and again tells the first behind others too: such a step takes a little
+    longer, and if that were its cost, the pace would be taken for faster each time, and what runs seldom for cheaper.
+    What has not run for long is forgotten: then its neighbours say what it costs, so that a mistaken figure is not kept
+    for ever.
     """
 
     def __init__(self) -> None:
         self.texts = 1  # written in the last step
         self.last = 0  # its tokens
+        self.base = 0  # the tokens of the last two steps in a row that had as many
         self.steps = 0
         self.pace = math.nan  # seconds of a step of one token
         self.costs: dict[int, float] = {}  # of a step of so many tokens, in steps of one
@@ -47,13 +50,15 @@ class Gain:
         if math.isnan(self.pace):
             self.pace = seconds / expected
         its = seconds / self.pace
-        if tokens == self.last:
+        if tokens in (self.last, self.base):
             self.pace *= 1 + (min(its / expected, DISTURBED) - 1) / 4
         else:
             measures = self.measures.setdefault(tokens, deque([expected], MEASURES))
             measures.append(min(its, DISTURBED * expected))
             middle = sorted(measures)
             self.costs[tokens] = (middle[len(middle) // 2] + middle[(len(middle) - 1) // 2]) / 2
+        if tokens == self.last:
+            self.base = tokens
         self.last = tokens
         self.measured[tokens] = self.steps
         if self.steps % MOST == 0:

@@ -51,10 +51,12 @@ class Lookup(Sample):
         if text is None or not text.begins(sequence.tokens):
             self.texts[sample] = text = Foresight(self.prompt, request.prompt, self.longest)
         text.follow(sequence.tokens)
-        guesses = text.guesses(sequence.tokens, min(self.most, sequence.left - 1))
-        if self.worth is None or not guesses:
-            return guesses
-        return guesses[: self.worth.guesses(text.chances(len(guesses)), sequence.state is not None)]
+        most = min(self.most, sequence.left - 1)
+        if text.next is None or most < 1:
+            return []
+        if self.worth is not None:
+            most = self.worth.guesses(text.chances(most), sequence.state is not None)
+        return text.guesses(sequence.tokens, most)
 
 
 def read(tokens: Sequence[int], longest: int) -> Ends:
@@ -76,6 +78,7 @@ class Foresight:
     ends    of n-grams of the prompt but its last token
     next    the place whose token is expected next; None if nothing is
     same    how many tokens before that place are those that the text ends with, as far as known and at most SURE
+    chance  by `same`: that what is expected comes
     """
 
     def __init__(self, ends: Ends, prompt: Sequence[int], longest: int) -> None:
@@ -83,9 +86,11 @@ class Foresight:
         self.own: Ends = {}  # of n-grams that end behind those
         self.next: int | None = None
         self.same = 0
-        # By `same`: how many tokens were expected, and how many came. It begins as if four had been.
+        # By `same`: how many tokens were expected, and how many came. It begins as if four had been, and with nothing
+        # of what came in other texts: one that copies says too much good of the next (docs/journal.md).
         self.expected = [4.0] * (SURE + 1)
         self.came = [4 * same / (same + 4) for same in range(SURE + 1)]
+        self.chance = [came / 4 for came in self.came]
         self.known = len(prompt) - 1  # how many tokens it has followed, ...
         self.tail = tuple(prompt[max(0, self.known - longest) : self.known])  # ... the last of them
 
@@ -102,21 +107,30 @@ class Foresight:
                 self.count(came)
                 self.next = self.next + 1 if came else None
                 self.same = min(SURE, self.same + 1)
-            self.tail = (*self.tail, token)[-self.longest :]
-            for size in range(len(self.tail), 0, -1):
-                gram = self.tail[-size:]
-                if self.next is None and (found := self.own.get(gram) or self.ends.get(gram)):
-                    self.next, self.same = found, size
+            self.tail = tail = (*self.tail, token)[-self.longest :]
+            grams = [tail[i:] for i in range(len(tail))]  # the longest first
+            if self.next is None:
+                self.find(grams)
+            for gram in grams:
                 self.own[gram] = at + 1
         self.known = len(tokens)
 
+    def find(self, grams: Sequence[tuple[int, ...]]) -> None:
+        """Follow the last place behind the first of some n-grams that has one."""
+        for gram in grams:
+            if found := self.own.get(gram) or self.ends.get(gram):
+                self.next, self.same = found, len(gram)
+                return
+
     def count(self, came: bool) -> None:
         """Remember whether what was expected came."""
-        if self.expected[self.same] >= REMEMBERED:
-            self.expected[self.same] /= 2
-            self.came[self.same] /= 2
-        self.expected[self.same] += 1
-        self.came[self.same] += came
+        same = self.same
+        if self.expected[same] >= REMEMBERED:
+            self.expected[same] /= 2
+            self.came[same] /= 2
+        self.expected[same] += 1
+        self.came[same] += came
+        self.chance[same] = self.came[same] / self.expected[same]
 
     def guesses(self, tokens: Sequence[int], most: int) -> list[int]:
         """Up to so many tokens that are expected to follow a text. Where they reach its end, they go on in a circle."""
@@ -130,5 +144,5 @@ class Foresight:
 
     def chances(self, count: int) -> list[float]:
         """That each of so many guesses comes true, if those before it do."""
-        classes = [min(SURE, self.same + i) for i in range(count)]
-        return [self.came[same] / self.expected[same] for same in classes]
+        rising = self.chance[self.same : self.same + count]
+        return rising + self.chance[-1:] * (count - len(rising))
