@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from quickbrown import LLM, AsyncLLM, FinishReason, GenerationError, TooLong, UnknownOption
+from quickbrown import AsyncLLM, FinishReason, GenerationError, TooLong, UnknownOption
 from tiny_llm import (
     CANCELLED,
     CHAT,
@@ -32,19 +32,13 @@ from tiny_llm import (
 LONG = {**SAMPLED, "max_new_tokens": 2000}
 
 
-@pytest.fixture(scope="module")
-def loaded(path):
-    llm = LLM(path, threads=1)
-    yield llm
-    llm.close()
-
-
 @pytest.fixture
-def llm(loaded, caplog):
+def llm(llm, caplog):
     """As elsewhere, and nothing may have been complained of in the engine's thread."""
-    yield loaded
-    assert rests(loaded)
-    assert [record.getMessage() for record in caplog.records if record.levelname in ("ERROR", "WARNING")] == []
+    yield llm
+    assert rests(llm)
+    records = [record for phase in ("call", "teardown") for record in caplog.get_records(phase)]
+    assert [record.getMessage() for record in records if record.levelname in ("ERROR", "WARNING")] == []
 
 
 @pytest.fixture
