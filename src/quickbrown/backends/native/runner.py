@@ -81,8 +81,8 @@ class NativeRunner:
         return _native.activation(self.weights.format(weight), self.wide).removesuffix("_groups")
 
     def beside(self, other: NativeRunner) -> NativeRunner:
-        """Another runner of the same weights, which are held once, on the threads of `other` and with memory for as many
-        tokens: not to be run while that one is."""
+        """Another runner of the same weights, which are held once, on the threads of `other` and with memory for as
+        many tokens: not to be run while that one is."""
         made = copy.copy(self)
         made.pool = other.pool
         made._prepare(other.room())
