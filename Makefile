@@ -78,12 +78,13 @@ sanitize: build/asan/sanitized build/tsan/sanitized  ## run the native tests und
 
 build/asan/sanitized: sanitizers := address,undefined
 build/tsan/sanitized: sanitizers := thread
+build/tsan/sanitized: tests := pool quantize attention states load  # the others have one thread, and take minutes
 build/%/sanitized: .venv/.cmake CMakeLists.txt $(CPP)
 	@echo "native tests under -fsanitize=$(sanitizers)"
 	@.venv/bin/cmake -S . -B $(@D) -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath .venv/bin/ninja) \
 	    -DQB_TESTS=ON -DQB_SANITIZE=$(sanitizers) --log-level=WARNING
 	@.venv/bin/cmake --build $(@D) --target native_tests
-	$(@D)/native_tests
+	$(@D)/native_tests $(tests)
 	@touch $@
 
 bench: .venv/.installed  ## measure the default model: prompt and decode tokens/s, as a line of JSON

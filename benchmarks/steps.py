@@ -1,6 +1,6 @@
 """How much of a step is spent outside native code: scheduling, gathering, committing, text, threads. A line a batch.
 
-    python benchmarks/steps.py [--model smollm2-135m] [--new 200] [--depth 16] [--threads 2]
+    python benchmarks/steps.py [--model smollm2-135m] [--batch 1 4 16] [--new 200] [--depth 16] [--reps 5] [--threads 2]
 
 native_us   a step inside the extension: the plan, and the draws (median of all steps of --reps runs)
 outside_us  from the end of one to the beginning of the next (median): all that Python does, while a reader reads

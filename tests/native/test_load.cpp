@@ -16,6 +16,7 @@ namespace {
 
 constexpr int kDrivers = 3, kThreads = 2, kSteps = 300;
 constexpr size_t kVocabulary = 600, kHidden = 64, kInner = 96, kLayers = 2, kHeads = 4, kKvHeads = 2, kHeadDim = 16;
+constexpr size_t kExperts = 5, kTaken = 2;  // of the second layer
 const std::vector<KvLayer> kKept(kLayers, {kKvHeads, kHeadDim, kHeadDim});
 constexpr size_t kBlocks = 22, kLive = 6;  // fewer blocks than so many long texts need
 
@@ -38,7 +39,7 @@ std::vector<uint8_t> encoded(Format format, size_t rows, size_t inputs, std::mt1
     return data;
 }
 
-// A llama of two layers whose weights take every type of activation.
+// A llama of two layers whose weights take every type of activation; the second is a mixture of experts.
 class Model {
 public:
     Model() {
@@ -49,13 +50,12 @@ public:
             l.k = add(Format::q8_0, kKvHeads * kHeadDim, kHidden);
             l.v = add(Format::q8_0, kKvHeads * kHeadDim, kHidden);
             l.o = add(Format::f32, kHidden, kHeads * kHeadDim);
-            const std::vector<uint8_t> gate = encoded(Format::bf16, kInner, kHidden, random_),
-                                       up = encoded(Format::bf16, kInner, kHidden, random_);
-            l.gate = weights_.add(Format::bf16, kHidden, {{kInner, gate}, {kInner, up}});
-            l.down = add(Format::q8_0, kHidden, kInner);
             l.attention_norm = add_norm();
             l.mlp_norm = add_norm();
         }
+        mlp_ = add_mlp(Format::bf16);
+        router_ = add(Format::f32, kExperts, kHidden);
+        for (size_t i = 0; i < kExperts; i++) experts_.push_back(add_mlp(Format::q8_0));
     }
 
     const Weights& weights() const { return weights_; }
@@ -69,7 +69,9 @@ public:
                   k = plan.buffer(kKvHeads * kHeadDim, Length::tokens),
                   v = plan.buffer(kKvHeads * kHeadDim, Length::tokens),
                   attended = plan.buffer(kHeads * kHeadDim, Length::tokens),
-                  inner = plan.buffer(kInner, Length::tokens), last = plan.buffer(kHidden, Length::rows),
+                  inner = plan.buffer(kInner, Length::tokens), normed = plan.buffer(kHidden, Length::tokens),
+                  scores = plan.buffer(kExperts, Length::tokens), taken = plan.buffer(2 * kTaken, Length::tokens),
+                  mixed = plan.buffer(kHidden, Length::tokens), last = plan.buffer(kHidden, Length::rows),
                   logits = plan.buffer(kVocabulary, Length::rows);
         plan.embed(embedding_, x);
         for (size_t i = 0; i < kLayers; i++) {
@@ -77,8 +79,25 @@ public:
             plan.linear(x, {{l.q, q}, {l.k, k}, {l.v, v}}, norm(l.attention_norm));
             plan.attention({i, q, k, v, attended, kHeads, 0.25f, rotation, i % 2 ? 100 : 0});
             plan.linear(attended, {{l.o, x}}, -1, x);
-            plan.gated_linear(x, {.gate = l.gate, .up = l.gate + 1, .norm = norm(l.mlp_norm)}, inner);
-            plan.linear(inner, {{l.down, x}}, -1, x);
+            if (i == 0) {
+                plan.gated_linear(x, {.gate = mlp_.gate, .up = mlp_.up, .norm = norm(l.mlp_norm)}, inner);
+                plan.linear(inner, {{mlp_.down, x}}, -1, x);
+            } else {
+                plan.normalise(x, norm(l.mlp_norm), normed);
+                plan.linear(normed, {{router_, scores}});
+                plan.route(scores,
+                           {.top_k = kTaken,
+                            .sigmoid = false,
+                            .renormalise = true,
+                            .scale = 1,
+                            .least = 0,
+                            .groups = 1,
+                            .top_groups = 1,
+                            .group_best = 1},
+                           -1, -1, taken);
+                plan.experts(normed, taken, experts_, Nonlinearity::silu, 0, mixed);
+                plan.add(x, mixed, x);
+            }
         }
         plan.rows(x, last);
         plan.linear(last, {{embedding_, logits}}, norm(norm_));
@@ -87,12 +106,18 @@ public:
 
 private:
     struct Layer {
-        size_t q, k, v, o, gate, down;
+        size_t q, k, v, o;
         int attention_norm, mlp_norm;
     };
     size_t add(Format format, size_t rows, size_t inputs) {
         const std::vector<uint8_t> data = encoded(format, rows, inputs, random_);
         return weights_.add(format, inputs, {{rows, data}});
+    }
+    Plan::Expert add_mlp(Format format) {
+        const std::vector<uint8_t> gate = encoded(format, kInner, kHidden, random_),
+                                   up = encoded(format, kInner, kHidden, random_);
+        const size_t both = weights_.add(format, kHidden, {{kInner, gate}, {kInner, up}});
+        return {both, both + 1, add(Format::q8_0, kHidden, kInner)};
     }
     int add_norm() {
         std::vector<float> values(kHidden);
@@ -106,6 +131,9 @@ private:
     size_t embedding_;
     int norm_;
     Layer layers_[kLayers];
+    Plan::Expert mlp_;
+    size_t router_;
+    std::vector<Plan::Expert> experts_;
 };
 
 // -- what is expected -----------------------------------------------------------------------------------------------
@@ -226,7 +254,8 @@ void every_break(const Model& model, const Text& text) {
         past.run(plan, {});
         batch.add(text.tokens, last, 1, table);
         batch.logit_rows = {0};
-        constexpr int kPrepared = 4 * kLayers + 1, kAttended = 2 * kKvHeads * kLayers;
+        // linears of the first layer; of the second, the experts' input and what each of them makes of it; the head
+        constexpr int kPrepared = 4 + (3 + 1 + kTaken) + 1, kAttended = 2 * kKvHeads * kLayers;
         for (int victim = 0; victim < threads; victim++) {
             int broken = 0;
             for (int calls = 1; calls <= kPrepared + kAttended; calls++) {

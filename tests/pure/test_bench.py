@@ -197,22 +197,34 @@ def test_a_profile_of_prompts_accounts_for_all_of_them(tiny: Path) -> None:
     assert llm.runner.weights.arena.bytes / 2 < read <= llm.runner.weights.arena.bytes  # a prompt is one step
 
 
-def test_a_profile_says_what_multiply_adds_take_at_the_peak(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("options", "peak"),
+    [
+        ({}, 8),
+        ({"kv_cache_dtype": "float32"}, 4),
+        ({"kv_cache_dtype": "int8"}, 16),  # 16 bits with 8: two multiply-adds
+        ({"kv_cache_dtype": "bfloat16", "dtype": "float32"}, 8),
+    ],
+)
+def test_a_profile_says_what_multiply_adds_take_at_the_peak(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, str], peak: int
+) -> None:
     import quickbrown.bench.profile as module
 
-    llm = LLM(tiny, threads=1)
-    monkeypatch.setattr(
-        module, "peaks", lambda llm: {"int8": 1.0, "bf16": 1.0, "f32": 1.0}
-    )  # so seconds are operations
+    llm = LLM(tiny, threads=1, **options)
+    rates = {"int8": 32.0, "bf16": 8.0, "f32": 4.0}  # operations a second
+    monkeypatch.setattr(module, "peaks", lambda llm: rates)
     c = llm.config
     assert not any(verb.window for verb in llm.runner.verbs)
     found = {stage.name: stage.peak for stage in profile_prompts(llm, texts(200, 3, 100)).stages}
-    assert found["attention"] == 4 * c.num_attention_heads * c.head_dim * (200 * 201 / 2) * c.num_hidden_layers
+    attention = 4 * c.num_attention_heads * c.head_dim * (200 * 201 / 2) * c.num_hidden_layers
+    assert found["attention"] == pytest.approx(attention / peak, rel=1e-12)
     mlp = 3 * c.hidden_size * c.intermediate_size
     qkvo = 2 * c.hidden_size * (c.num_attention_heads + c.num_key_value_heads) * c.head_dim
     layers = 2 * 200 * c.num_hidden_layers * (mlp + qkvo)
     head = 2 * c.hidden_size * c.vocab_size  # of the last token alone
-    assert sum(peak for name, peak in found.items() if name != "attention") == layers + head
+    linears = sum(seconds for name, seconds in found.items() if name != "attention")
+    assert linears == pytest.approx((layers + head) / rates["f32"], rel=1e-12)
 
 
 def test_too_few_tokens_are_not_profiled(tiny: Path) -> None:

@@ -21,6 +21,14 @@ from quickbrown.generation.decoders.lookup import SURE, Foresight, Lookup, read
 from quickbrown.generation.decoders.sample import Sample
 from quickbrown.generation.gain import FORGOTTEN, MEASURES, MOST, DraftGain, Gain, usual
 
+ENGINES = {  # what an engine may have, and the dice of what it is asked for
+    "dice": st.randoms(use_true_random=False),
+    "blocks": st.integers(0, 30),
+    "size": st.integers(1, 5),
+    "places": st.sampled_from([0, 0, 2, 5]),
+    "budget": st.integers(1, 24),
+}
+
 
 class Chance:
     """Says by chance how many guesses are worth it: on, off, and anything between."""
@@ -239,14 +247,7 @@ def test_one_that_fails_to_guess_ends_alone_among_those_asked_together():
 
 
 @settings(max_examples=80, deadline=None)
-@given(
-    dice=st.randoms(use_true_random=False),
-    period=st.integers(1, 8),
-    blocks=st.integers(0, 30),
-    size=st.integers(1, 5),
-    places=st.sampled_from([0, 0, 2, 5]),
-    budget=st.integers(1, 24),
-)
+@given(**ENGINES, period=st.integers(1, 8))
 def test_texts_are_the_plain_ones_whatever_is_guessed(dice, period, blocks, size, places, budget):
     """Random requests with samples, edits and stops in little memory, guessed for always, by chance, or never."""
     runner = Copying(period, blocks=-(-46 // size) + blocks, block_size=size, states=places)
@@ -365,15 +366,7 @@ def test_a_draft_with_states_is_refused():
 
 
 @settings(max_examples=80, deadline=None)
-@given(
-    dice=st.randoms(use_true_random=False),
-    blocks=st.integers(0, 30),
-    draft_blocks=st.integers(1, 30),
-    size=st.integers(1, 5),
-    places=st.sampled_from([0, 0, 2, 5]),
-    budget=st.integers(1, 24),
-    seed=st.sampled_from([0, 1]),
-)
+@given(**ENGINES, draft_blocks=st.integers(1, 30), seed=st.sampled_from([0, 1]))
 def test_texts_are_the_plain_ones_whatever_a_draft_guesses(dice, blocks, draft_blocks, size, places, budget, seed):
     """Random requests share a draft of little memory, which is the model itself or another; some have none."""
     runner = Watched(blocks=-(-46 // size) + blocks, block_size=size, states=places)

@@ -27,8 +27,9 @@ Array = npt.NDArray[np.float32]
 BLOCK = 64  # tokens in a KV block
 CHUNK = 256  # keys in an attention chunk, anchored at absolute position 0
 
+LEAST_GROUP = 2.0**-119  # of a linear's input as integers: 127 / max|x| is finite above it (csrc/kernels/rows.inl)
+
 # Of keys, values, queries and weights of keys as integers: the largest, and the least that one may stand for.
-LEAST_GROUP = 2.0**-119  # 127 / max|x| is finite above it (csrc/kernels/rows.inl)
 KEY, QUERY, WEIGHT = 127, 32512, 65535
 LEAST_SCALE = 2.0**-100
 

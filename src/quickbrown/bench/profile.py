@@ -161,7 +161,7 @@ def profiled(llm: LLM, watched: Watched, count: int, total: float, python: str) 
     seconds, native, planned = total / count, watched.native / count, watched.planned / count
     kept = [heads * (-(-key // 16) + -(-value // 16)) for heads, key, value in llm.config.kv_layers]
     unit = runner.kv.block_bytes / (runner.block_size * max(1, sum(kept)))  # bytes of a token, of 16 values
-    stored = "f32" if llm.dtype == "float32" else "bf16"  # what attention multiplies
+    planes = 2 if runner.kv_type == "int8" else 1  # what multiplies 8 bits has 16, in two planes
     peak = peaks(llm)
 
     def seen(verb: Verb) -> int:
@@ -177,7 +177,7 @@ def profiled(llm: LLM, watched: Watched, count: int, total: float, python: str) 
     def at_peak(verb: Verb) -> float:
         if verb.name == "attention":
             _, key, value = llm.config.kv_layers[verb.layer]
-            return 2.0 * verb.heads * (key + value) * seen(verb) / peak[stored] / count
+            return 2.0 * planes * verb.heads * (key + value) * seen(verb) / peak[runner.kv_type] / count
         if verb.name not in ("linear", "gated_linear"):
             return 0.0
         tokens = watched.rows if verb.inputs[0].rows else len(watched.lengths)

@@ -57,7 +57,7 @@ public:
                         .groups = 1,
                         .top_groups = 1,
                         .group_best = 1},
-                       -1, chosen);
+                       -1, -1, chosen);
             plan.experts(x, chosen, experts, Nonlinearity::silu, 0, mixed);
             plan.rows(mixed, last);
             plan.linear(last, {{embedding, logits}});

@@ -64,12 +64,12 @@ class NativeRunner:
         self.vocab_size: int = c.vocab_size
         self.pool = _native.Pool(threads or usable_threads())
         self.weights = PackedWeights(verbs, self.pool, held, packed, kept)
-        self.layers, self.wide, self.kind = c.kv_layers, wide, kv or ("f32" if dtype == "float32" else "bf16")
+        self.layers, self.wide, self.kv_type = c.kv_layers, wide, kv or ("f32" if dtype == "float32" else "bf16")
         self._prepare(blocks)
 
     def _prepare(self, blocks: int) -> None:
         """Take memory, and write the plan that uses it."""
-        self.kv = _native.KvMemory(self.kind, blocks, self.layers)
+        self.kv = _native.KvMemory(self.kv_type, blocks, self.layers)
         floats = state_offsets(self.verbs)[-1]
         self.memory = _native.StateMemory(places(blocks) if floats else 0, floats)
         self.plan = _native.Plan(self.pool, self.weights.arena, self.kv, self.wide, self.memory)
@@ -81,8 +81,8 @@ class NativeRunner:
         return _native.activation(self.weights.format(weight), self.wide).removesuffix("_groups")
 
     def beside(self, other: NativeRunner) -> NativeRunner:
-        """Another runner of the same weights, which are held once, with memory for as many tokens as a runner has, on
-        whose threads it runs: not while that one does."""
+        """Another runner of the same weights, which are held once, on the threads of `other` and with memory for as
+        many tokens: not to be run while that one is."""
         made = copy.copy(self)
         made.pool = other.pool
         made._prepare(other.room())

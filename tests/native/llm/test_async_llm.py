@@ -9,7 +9,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from test_llm import (
+
+from quickbrown import AsyncLLM, FinishReason, GenerationError, TooLong, UnknownOption
+from tiny_llm import (
     CANCELLED,
     CHAT,
     LENGTH,
@@ -19,7 +21,6 @@ from test_llm import (
     begins,
     held,
     ids,
-    model,
     poison_of,
     poisoned,
     rests,
@@ -28,29 +29,16 @@ from test_llm import (
     slowly,
 )
 
-from quickbrown import LLM, AsyncLLM, FinishReason, GenerationError, TooLong, UnknownOption
-
 LONG = {**SAMPLED, "max_new_tokens": 2000}
 
 
-@pytest.fixture(scope="module")
-def path(tmp_path_factory):
-    return model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def loaded(path):
-    llm = LLM(path, threads=1)
-    yield llm
-    llm.close()
-
-
 @pytest.fixture
-def llm(loaded, caplog):
-    """Shared by the tests; each must leave it idle, and nothing may have been complained of in the engine's thread."""
-    yield loaded
-    assert rests(loaded)
-    assert [record.getMessage() for record in caplog.records if record.levelname in ("ERROR", "WARNING")] == []
+def llm(llm, caplog):
+    """As elsewhere, and nothing may have been complained of in the engine's thread."""
+    yield llm
+    assert rests(llm)
+    records = [record for phase in ("call", "teardown") for record in caplog.get_records(phase)]
+    assert [record.getMessage() for record in records if record.levelname in ("ERROR", "WARNING")] == []
 
 
 @pytest.fixture
