@@ -219,7 +219,7 @@ struct Kernels {
     size_t (*linear_scratch_bytes)();
 
     // Packs one tile of m <= kTile rows of x (row stride in floats) into `tile`; with `norm`, which may be
-    // nullptr, each row is normalised first through `scratch` (inputs floats, padded to 16).
+    // nullptr, each row is normalised first through `scratch` (m rows of inputs floats, padded to 16).
     void (*prepare)(Activation, const float* x, size_t stride, size_t inputs, int m, const Norm* norm, float* scratch,
                     uint8_t* tile);
 

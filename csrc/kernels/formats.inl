@@ -273,21 +273,18 @@ struct E4m3 {
 struct Bf16 {
     static constexpr int kUnit = 2, kUnitBytes = 64;  // k and bytes of 16 rows
     static constexpr size_t kOperandBytes = kPairBytes;
-    QB_INLINE F multiply(F acc, const uint8_t* w, const uint8_t* x) {
-        return dot2(acc, load_pairs(w), broadcast_pair(x));
-    }
+    QB_INLINE Pairs weights(const uint8_t* unit) { return load_pairs(unit); }
+    QB_INLINE F multiply(F acc, Pairs w, const uint8_t* x) { return dot2(acc, w, broadcast_pair(x)); }
+    QB_INLINE F multiply_at(F acc, Pairs w, const uint8_t* x) { return dot2_at(acc, w, x); }  // where x is read again
 };
 struct F16 {
     static constexpr int kUnit = 1, kUnitBytes = 32;
     static constexpr size_t kOperandBytes = 4;
-    QB_INLINE F multiply(F acc, const uint8_t* w, const uint8_t* x) {
-        return fma(load_half(reinterpret_cast<const uint16_t*>(w)), set(*reinterpret_cast<const float*>(x)), acc);
-    }
+    QB_INLINE F weights(const uint8_t* unit) { return load_half(reinterpret_cast<const uint16_t*>(unit)); }
+    QB_INLINE F multiply(F acc, F w, const uint8_t* x) { return fma(w, set(*reinterpret_cast<const float*>(x)), acc); }
+    QB_INLINE F multiply_at(F acc, F w, const uint8_t* x) { return fma_at(w, x, acc); }
 };
-struct F32 {
-    static constexpr int kUnit = 1, kUnitBytes = 64;
-    static constexpr size_t kOperandBytes = 4;
-    QB_INLINE F multiply(F acc, const uint8_t* w, const uint8_t* x) {
-        return fma(load(reinterpret_cast<const float*>(w)), set(*reinterpret_cast<const float*>(x)), acc);
-    }
+struct F32 : F16 {
+    static constexpr int kUnitBytes = 64;
+    QB_INLINE F weights(const uint8_t* unit) { return load(reinterpret_cast<const float*>(unit)); }
 };

@@ -200,10 +200,11 @@ QB_INLINE void float_tile(const uint8_t* panel, const uint8_t* x, size_t inputs,
     for (size_t u = 0; u < units; u += 4) {
         reading.fetch_behind(panel + u * Format::kUnitBytes, 4 * Format::kUnitBytes);
 #pragma GCC unroll 4
-        for (int c = 0; c < 4; c++)
+        for (int c = 0; c < 4; c++) {
+            const auto w = Format::weights(panel + (u + c) * Format::kUnitBytes);
             for (int m = 0; m < M; m++)
-                chains[c][m] = Format::multiply(chains[c][m], panel + (u + c) * Format::kUnitBytes,
-                                                x + ((u + c) * M + m) * Format::kOperandBytes);
+                chains[c][m] = Format::multiply(chains[c][m], w, x + ((u + c) * M + m) * Format::kOperandBytes);
+        }
     }
     for (int m = 0; m < M; m++) f[m] = add(add(chains[0][m], chains[1][m]), add(chains[2][m], chains[3][m]));
 }
@@ -285,9 +286,13 @@ template <class Format, int M> void few_tokens(const LinearArgs& a, size_t token
     for (int m = 0; m < M; m++) finish_gated(a, token + m, panel, f[m], up[m]);
 }
 
-// Activations are walked in stretches that stay in the second-level cache while panels stream past.
-constexpr size_t kStretchTokens = 256;
+// Activations are walked in stretches of tokens that stay in the second-level cache while panels stream past: alike,
+// and whole tiles of 8.
+constexpr size_t kStretchTokens = 512, kStretchBytes = (kExpands ? 1024 : 512) * 1024;
 QB_INLINE size_t stretch_tokens(const LinearArgs& a) {
-    const size_t most = 512 * 1024 / a.token_bytes;
-    return (most < kStretchTokens ? most + kTile : kStretchTokens) / kTile * kTile;
+    constexpr size_t kWhole = 2 * kTile;
+    size_t most = kStretchBytes / a.token_bytes / kWhole * kWhole;
+    most = most < kWhole ? kWhole : most < kStretchTokens ? most : kStretchTokens;
+    const size_t stretches = (a.tokens + most - 1) / most;
+    return (a.tokens + stretches * kWhole - 1) / (stretches * kWhole) * kWhole;
 }

@@ -11,6 +11,8 @@ constexpr size_t kPairBytes = 4;
 QB_INLINE Pairs pairs_of(Bytes bf16) { return bf16; }
 QB_INLINE Pair broadcast_pair(const uint8_t* p) { return {broadcast4(p).v}; }
 QB_INLINE F dot2(F acc, Pairs a, Pair b) { return dot2_bf16(acc, a, b); }
+// With the pair at `p`.
+QB_INLINE F dot2_at(F acc, Pairs a, const uint8_t* p) { return dot2(acc, a, broadcast_pair(p)); }
 // 16 floats, rounded, as 8 pairs to broadcast.
 QB_INLINE void store_pairs(uint8_t* p, F x) { store_bf16(reinterpret_cast<uint16_t*>(p), x); }
 // Adds 16 such pairs in 16 lanes.
@@ -33,6 +35,7 @@ QB_INLINE Pair broadcast_pair(const uint8_t* p) {
     return {set(pair[0]), set(pair[1])};
 }
 QB_INLINE F dot2(F acc, Pairs a, Pair b) { return fma(a.odd, b.odd, fma(a.even, b.even, acc)); }
+QB_INLINE F dot2_at(F acc, Pairs a, const uint8_t* p) { return fma_at(a.odd, p + 4, fma_at(a.even, p, acc)); }
 QB_INLINE void store_pairs(uint8_t* p, F x) { store(reinterpret_cast<float*>(p), round_bf16(x)); }
 QB_INLINE F add_pairs(F acc, const uint8_t* p) {
     const float* x = reinterpret_cast<const float*>(p);

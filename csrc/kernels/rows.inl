@@ -179,78 +179,105 @@ static void rope_pairs(const float* x, const float* cos, const float* sin, int d
     }
 }
 
-// 32 floats to int8 with one scale: q = round(x * 127 / max|x|), x ~ q * scale. Where that quotient would be infinite,
-// or nearly, all are 0.
+// 32 floats of each of 4 rows to int8 with one scale: q = round(x * 127 / max|x|), x ~ q * scale. Where that quotient
+// would be infinite, or nearly, all are 0. Writes a tile's values and scales of that group: see packed_bytes.
 constexpr float kLeastGroup = 0x1p-119f;
-QB_INLINE void quantize_group(const float* x, int8_t* q, float* scale, float* scaled_sum, int32_t* bias,
-                              int32_t* first_bias) {
-    F a = load(x), b = load(x + 16);
-    const float largest = highest(max(abs(a), abs(b)));
-    const float d = largest / 127.0f;
-    const F inverse = set(largest > kLeastGroup ? 127.0f / largest : 0.0f);
-    I qa = to_int(mul(a, inverse)), qb = to_int(mul(b, inverse));
-    store_int8(q, qa);
-    store_int8(q + 16, qb);
-    const int32_t first = sum_i(qa), total = first + sum_i(qb);
-    *bias = -128 * total;
-    *first_bias = -128 * first;
-    *scale = d;
-    *scaled_sum = d * static_cast<float>(total);
+QB_INLINE void quantize_rows(const float* const (&rows)[kTile], size_t k, uint8_t* values, float* scales) {
+    F a[kTile], b[kTile], most[kTile];
+    for (int row = 0; row < kTile; row++) {
+        a[row] = load(rows[row] + k), b[row] = load(rows[row] + k + kLanes);
+        most[row] = max(abs(a[row]), abs(b[row]));
+    }
+    alignas(16) float largest[kTile], inverse[kTile];
+    highest_of(most, largest);
+    for (int row = 0; row < kTile; row++) {
+        scales[row] = largest[row] / 127.0f;
+        const float quotient = 127.0f / largest[row];
+        inverse[row] = largest[row] > kLeastGroup ? quotient : 0.0f;
+    }
+    I first[kTile], second[kTile];
+    for (int row = 0; row < kTile; row++) {
+        first[row] = to_int(mul(a[row], set(inverse[row])));
+        second[row] = to_int(mul(b[row], set(inverse[row])));
+    }
+    const Bytes units[2] = {pack_rows(first), pack_rows(second)};
+    store_bytes(values, units[0]), store_bytes(values + 64, units[1]);
+    const uint32_t ones = 0x01010101;
+    const I sum = dot4(zero_i(), broadcast_bytes(&ones), load_i(values));
+    alignas(16) int32_t sums[kTile], first_sums[kTile];
+    sum_rows(sum, first_sums);
+    sum_rows(dot4(sum, broadcast_bytes(&ones), load_i(values + 64)), sums);
+    for (int row = 0; row < kTile; row++) {
+        const int32_t biases[2] = {-128 * sums[row], -128 * first_sums[row]};
+        scales[kTile + row] = scales[row] * static_cast<float>(sums[row]);
+        __builtin_memcpy(scales + 2 * kTile + row, &biases[0], 4);
+        __builtin_memcpy(scales + 3 * kTile + row, &biases[1], 4);
+    }
+}
+
+static void prepare_int8(const float* const (&rows)[kTile], size_t padded, int m, uint8_t* tile) {
+    constexpr int kUnits = kGroup / 4, kScales = 4;
+    alignas(64) uint8_t values[kGroup * kTile];
+    alignas(64) float scales[kScales * kTile];
+    for (size_t g = 0; g < padded / kGroup; g++) {
+        uint8_t *to_values = tile + g * kGroup * m, *to_scales = tile + padded * m + g * kScales * 4 * m;
+        if (m == kTile) {
+            quantize_rows(rows, g * kGroup, to_values, reinterpret_cast<float*>(to_scales));
+            continue;
+        }
+        quantize_rows(rows, g * kGroup, values, scales);
+        for (int row = 0; row < m; row++) {
+            for (int u = 0; u < kUnits; u++)
+                __builtin_memcpy(to_values + (u * m + row) * 4, values + (u * kTile + row) * 4, 4);
+            for (int i = 0; i < kScales; i++)
+                __builtin_memcpy(to_scales + (i * m + row) * 4, scales + i * kTile + row, 4);
+        }
+    }
 }
 
 static void prepare(Activation type, const float* x, size_t stride, size_t inputs, int m, const Norm* norm,
                     float* scratch, uint8_t* tile) {
     const size_t padded = padded_inputs(type, inputs);
-    for (int row = 0; row < m; row++) {
-        const float* values = x + row * stride;
-        if (norm) {
-            normalise(*norm, values, inputs, scratch);
-            values = scratch;
-        }
-        switch (type) {
-            case Activation::int8:
-                for (size_t g = 0; g < padded / kGroup; g++) {
-                    int8_t q[kGroup];
-                    float scale, scaled_sum;
-                    int32_t bias, first_bias;
-                    quantize_group(values + g * kGroup, q, &scale, &scaled_sum, &bias, &first_bias);
-                    for (int u = 0; u < kGroup / 4; u++)
-                        __builtin_memcpy(tile + ((g * (kGroup / 4) + u) * m + row) * 4, q + 4 * u, 4);
-                    uint8_t* at = tile + padded * m + g * m * 16 + row * 4;
-                    __builtin_memcpy(at, &scale, 4);
-                    __builtin_memcpy(at + m * 4, &scaled_sum, 4);
-                    __builtin_memcpy(at + m * 8, &bias, 4);
-                    __builtin_memcpy(at + m * 12, &first_bias, 4);
-                }
-                break;
-            case Activation::bf16:
-                for (size_t k = 0; k < padded; k += kLanes) {
+    const float* rows[kTile];  // what is no row is the first one once more
+    for (int row = 0; row < kTile; row++) {
+        rows[row] = row < m ? x + row * stride : rows[0];
+        if (!norm || row >= m) continue;
+        float* normalised = scratch + row * padded16(inputs);
+        normalise(*norm, rows[row], inputs, normalised);
+        rows[row] = normalised;
+    }
+    switch (type) {
+        case Activation::int8: return prepare_int8(rows, padded, m, tile);
+        case Activation::bf16:
+            for (size_t k = 0; k < padded; k += kLanes)
+                for (int row = 0; row < m; row++) {
                     alignas(64) uint8_t pairs[kLanes / 2 * kPairBytes];
-                    store_pairs(pairs, load(values + k));
+                    store_pairs(pairs, load(rows[row] + k));
                     const size_t n = padded - k < kLanes ? padded - k : kLanes;
                     for (size_t i = 0; i < n / 2; i++)
                         __builtin_memcpy(tile + ((k / 2 + i) * m + row) * kPairBytes, pairs + i * kPairBytes,
                                          kPairBytes);
                 }
-                break;
-            case Activation::bf16_groups:
-                for (size_t k = 0; k < padded; k += kLanes) {
+            break;
+        case Activation::bf16_groups:
+            for (size_t k = 0; k < padded; k += kLanes)
+                for (int row = 0; row < m; row++) {
                     constexpr size_t kHalf = kPairBytes / 2;
                     alignas(64) uint8_t pairs[kLanes * kHalf];
-                    store_pairs(pairs, load(values + k));
+                    store_pairs(pairs, load(rows[row] + k));
                     for (size_t i = 0; i < kLanes; i++) {  // 4 values are units k0, k2 and k1, k3
                         const size_t unit = (k + i) / 4 * 2 + i % 2;
                         __builtin_memcpy(tile + (unit * m + row) * kPairBytes + i % 4 / 2 * kHalf, pairs + i * kHalf,
                                          kHalf);
                     }
-                    const float total = sum(round_bf16(load(values + k)));
+                    const float total = sum(round_bf16(load(rows[row] + k)));
                     __builtin_memcpy(tile + padded * kHalf * m + (k / kLanes * m + row) * 4, &total, 4);
                 }
-                break;
-            case Activation::f32:
-                for (size_t k = 0; k < padded; k++) __builtin_memcpy(tile + (k * m + row) * 4, values + k, 4);
-                break;
-        }
+            break;
+        case Activation::f32:
+            for (size_t k = 0; k < padded; k++)
+                for (int row = 0; row < m; row++) __builtin_memcpy(tile + (k * m + row) * 4, rows[row] + k, 4);
+            break;
     }
 }
 

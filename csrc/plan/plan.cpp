@@ -410,7 +410,8 @@ void Plan::prepare_step(const BatchView& b) {
     no_value_.resize(dv);
     for (Thread& thread : threads_) {
         thread.activations.need(kTile * token_bytes_, growths_);
-        thread.row.need((widest_ + 2 * d + dv + kLanes) * 4, growths_);  // attention uses three heads of it
+        // attention uses three heads of it, linears a tile of rows
+        thread.row.need((kTile * widest_ + 2 * d + dv + kLanes) * 4, growths_);
         thread.linear.need(kernels_.linear_scratch_bytes(), growths_);
         thread.attend.need(kernels_.attend_scratch_bytes(), growths_);
         thread.queries.need(kAttendRows * query_bytes(kv_.type(), d, kernels_.pair_bytes), growths_);

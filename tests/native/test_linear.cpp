@@ -149,7 +149,7 @@ std::vector<float> run(const Case& c, size_t first, size_t count, const Ending& 
     const Activation type = activation_of(c.weight.format, c.wide);
     const size_t bytes = packed_bytes(type, c.weight.inputs, c.kernels.pair_bytes);
     std::vector<uint8_t> packed(bytes * count + 64);
-    std::vector<float> scratch(c.stride + 16);
+    std::vector<float> scratch(kTile * c.stride);
     for (size_t t = 0; t < count; t += kTile)
         c.kernels.prepare(type, &c.x[(first + t) * c.stride], c.stride, c.weight.inputs,
                           static_cast<int>(std::min<size_t>(kTile, count - t)), c.norm, scratch.data(),

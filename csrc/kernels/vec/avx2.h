@@ -117,6 +117,10 @@ QB_INLINE float highest(F x) {
     b = _mm_max_ps(b, _mm_movehl_ps(b, b));
     return _mm_cvtss_f32(_mm_max_ss(b, _mm_movehdup_ps(b)));
 }
+// Of four vectors the largest lane of each.
+QB_INLINE void highest_of(const F (&x)[4], float* out) {
+    for (int i = 0; i < 4; i++) out[i] = highest(x[i]);
+}
 
 QB_INLINE I zero_i() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
 QB_INLINE I add_i(I x, I y) { return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
@@ -150,6 +154,21 @@ QB_INLINE void store_uint8(uint8_t* p, I x) {
 }
 
 QB_INLINE Bytes load_bytes(const uint8_t* p) { return {load256(p), load256(p + 32)}; }
+QB_INLINE void store_bytes(uint8_t* p, Bytes x) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x.a);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 32), x.b);
+}
+// The lowest byte of each lane: word 4u + r has those of lanes 4u .. 4u + 3 of rows[r], which are -128 to 127.
+QB_INLINE Bytes pack_rows(const I (&rows)[4]) {
+    return {_mm256_packs_epi16(_mm256_packs_epi32(rows[0].a, rows[1].a), _mm256_packs_epi32(rows[2].a, rows[3].a)),
+            _mm256_packs_epi16(_mm256_packs_epi32(rows[0].b, rows[1].b), _mm256_packs_epi32(rows[2].b, rows[3].b))};
+}
+// sums[r] = lanes r, 4 + r, 8 + r and 12 + r.
+QB_INLINE void sum_rows(I x, int32_t* sums) {
+    const __m256i a = _mm256_add_epi32(x.a, x.b);
+    const __m128i b = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(sums), b);
+}
 QB_INLINE Bytes broadcast_bytes(const void* p) {  // 4 bytes into every lane
     I x = broadcast4(p);
     return {x.a, x.b};
@@ -186,6 +205,10 @@ QB_INLINE I dot4_nibbles(I acc, Bytes u4, I s8) {
 
 QB_INLINE I dot4_narrow(I acc, Bytes u6, I s8) { return dot4_nibbles(acc, u6, s8); }  // for u8 <= 63
 QB_INLINE I dot4_wide(I acc, Bytes u8, I s8) { return dot4(acc, u8, s8); }
+// dot4, fma and mul with the 4 bytes, or the float, at `p` in every lane.
+QB_INLINE I dot4_at(I acc, Bytes u8, const uint8_t* p) { return dot4(acc, u8, broadcast4(p)); }
+QB_INLINE F fma_at(F a, const uint8_t* p, F c) { return fma(a, set(*reinterpret_cast<const float*>(p)), c); }
+QB_INLINE F mul_at(F a, const uint8_t* p) { return mul(a, set(*reinterpret_cast<const float*>(p))); }
 // `low`, of At bits, with two or one bits of each byte of `high` on top: bits `shift` and up, as far as `mask` goes.
 template <int At> QB_INLINE __m256i join_bits_half(__m256i low, __m256i high, int shift, int mask) {
     const __m256i wanted = _mm256_and_si256(_mm256_srli_epi32(high, shift), _mm256_set1_epi8(static_cast<char>(mask)));

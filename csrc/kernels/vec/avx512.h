@@ -76,6 +76,18 @@ QB_INLINE float highest(F x) {
     b = _mm_max_ps(b, _mm_movehl_ps(b, b));
     return _mm_cvtss_f32(_mm_max_ss(b, _mm_movehdup_ps(b)));
 }
+// Of four vectors the largest lane of each.
+QB_INLINE void highest_of(const F (&x)[4], float* out) {
+    const __m512 ab =
+        _mm512_max_ps(_mm512_shuffle_f32x4(x[0].v, x[1].v, 0x44), _mm512_shuffle_f32x4(x[0].v, x[1].v, 0xee));
+    const __m512 cd =
+        _mm512_max_ps(_mm512_shuffle_f32x4(x[2].v, x[3].v, 0x44), _mm512_shuffle_f32x4(x[2].v, x[3].v, 0xee));
+    __m512 four = _mm512_max_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
+    four = _mm512_max_ps(four, _mm512_permute_ps(four, 0x4e));
+    four = _mm512_max_ps(four, _mm512_permute_ps(four, 0xb1));
+    const __m512i of_each = _mm512_setr_epi32(0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12);
+    _mm_storeu_ps(out, _mm512_castps512_ps128(_mm512_permutexvar_ps(of_each, four)));
+}
 
 QB_INLINE I zero_i() { return {_mm512_setzero_si512()}; }
 QB_INLINE I add_i(I a, I b) { return {_mm512_add_epi32(a.v, b.v)}; }
@@ -102,6 +114,16 @@ QB_INLINE void store_uint8(uint8_t* p, I a) {
 QB_INLINE Bytes load_bytes(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
 QB_INLINE void store_bytes(uint8_t* p, Bytes x) { _mm512_storeu_si512(p, x.v); }
 QB_INLINE Bytes add_bytes(Bytes x, int n) { return {_mm512_add_epi8(x.v, _mm512_set1_epi8(static_cast<char>(n)))}; }
+// The lowest byte of each lane: word 4u + r has those of lanes 4u .. 4u + 3 of rows[r], which are -128 to 127.
+QB_INLINE Bytes pack_rows(const I (&rows)[4]) {
+    return {_mm512_packs_epi16(_mm512_packs_epi32(rows[0].v, rows[1].v), _mm512_packs_epi32(rows[2].v, rows[3].v))};
+}
+// sums[r] = lanes r, 4 + r, 8 + r and 12 + r.
+QB_INLINE void sum_rows(I x, int32_t* sums) {
+    const __m256i a = _mm256_add_epi32(_mm512_castsi512_si256(x.v), _mm512_extracti64x4_epi64(x.v, 1));
+    const __m128i b = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(sums), b);
+}
 QB_INLINE Bytes broadcast_bytes(const void* p) { return {broadcast4(p).v}; }  // 4 bytes into every lane
 QB_INLINE Bytes low_nibbles(Bytes x) { return {_mm512_and_si512(x.v, _mm512_set1_epi8(15))}; }
 QB_INLINE Bytes high_nibbles(Bytes x) { return {_mm512_and_si512(_mm512_srli_epi16(x.v, 4), _mm512_set1_epi8(15))}; }
@@ -110,6 +132,21 @@ constexpr bool kDotsUpper = true;
 QB_INLINE Bytes upper_nibbles(Bytes x) { return {_mm512_and_si512(x.v, _mm512_set1_epi8(static_cast<char>(0xf0)))}; }
 // acc[lane] += sum over 4 of u8 * s8: exact for every u8 and s8.
 QB_INLINE I dot4(I acc, Bytes u8, I s8) { return {_mm512_dpbusd_epi32(acc.v, u8.v, s8.v)}; }
+// dot4, fma and mul with the 4 bytes, or the float, at `p` in every lane. Reading them is part of the instruction, but
+// is done for each; GCC would make one broadcast of several.
+QB_INLINE I dot4_at(I acc, Bytes u8, const uint8_t* p) {
+    asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(acc.v) : "v"(u8.v), "m"(*reinterpret_cast<const int32_t*>(p)));
+    return acc;
+}
+QB_INLINE F fma_at(F a, const uint8_t* p, F c) {
+    asm("vfmadd231ps %2%{1to16%}, %1, %0" : "+v"(c.v) : "v"(a.v), "m"(*reinterpret_cast<const float*>(p)));
+    return c;
+}
+QB_INLINE F mul_at(F a, const uint8_t* p) {
+    F product;
+    asm("vmulps %2%{1to16%}, %1, %0" : "=v"(product.v) : "v"(a.v), "m"(*reinterpret_cast<const float*>(p)));
+    return product;
+}
 QB_INLINE I dot4_nibbles(I acc, Bytes u4, I s8) { return dot4(acc, u4, s8); }
 
 QB_INLINE I dot4_narrow(I acc, Bytes u6, I s8) { return dot4_nibbles(acc, u6, s8); }  // for u8 <= 63

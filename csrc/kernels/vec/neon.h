@@ -91,6 +91,10 @@ QB_INLINE float sum(F x) {  // fixed tree: 16 -> 8 -> 4 -> 2 -> 1
     return vaddv_f32(vadd_f32(vget_low_f32(four), vget_high_f32(four)));
 }
 QB_INLINE float highest(F x) { return vmaxvq_f32(vmaxq_f32(vmaxq_f32(x.a, x.c), vmaxq_f32(x.b, x.d))); }
+// Of four vectors the largest lane of each.
+QB_INLINE void highest_of(const F (&x)[4], float* out) {
+    for (int i = 0; i < 4; i++) out[i] = highest(x[i]);
+}
 
 QB_INLINE I zero_i() { return all(vdupq_n_s32(0)); }
 QB_INLINE I add_i(I x, I y) { return each<vaddq_s32>(x, y); }
@@ -137,6 +141,22 @@ QB_INLINE Bytes load_bytes(const uint8_t* p) {
     return {vld1q_u8(p), vld1q_u8(p + 16), vld1q_u8(p + 32), vld1q_u8(p + 48)};
 }
 QB_INLINE I load_i(const void* p) { return each<vreinterpretq_s32_u8>(load_bytes(static_cast<const uint8_t*>(p))); }
+QB_INLINE void store_bytes(uint8_t* p, Bytes x) {
+    vst1q_u8(p, x.a), vst1q_u8(p + 16, x.b), vst1q_u8(p + 32, x.c), vst1q_u8(p + 48, x.d);
+}
+// The lowest byte of each lane: word 4u + r has those of lanes 4u .. 4u + 3 of rows[r], which are -128 to 127.
+QB_INLINE uint8x16_t pack_quarters(int32x4_t a, int32x4_t b, int32x4_t c, int32x4_t d) {
+    const int16x8_t ab = vcombine_s16(vmovn_s32(a), vmovn_s32(b)), cd = vcombine_s16(vmovn_s32(c), vmovn_s32(d));
+    return vreinterpretq_u8_s8(vcombine_s8(vmovn_s16(ab), vmovn_s16(cd)));
+}
+QB_INLINE Bytes pack_rows(const I (&rows)[4]) {
+    return {pack_quarters(rows[0].a, rows[1].a, rows[2].a, rows[3].a),
+            pack_quarters(rows[0].b, rows[1].b, rows[2].b, rows[3].b),
+            pack_quarters(rows[0].c, rows[1].c, rows[2].c, rows[3].c),
+            pack_quarters(rows[0].d, rows[1].d, rows[2].d, rows[3].d)};
+}
+// sums[r] = lanes r, 4 + r, 8 + r and 12 + r.
+QB_INLINE void sum_rows(I x, int32_t* sums) { vst1q_s32(sums, vaddq_s32(vaddq_s32(x.a, x.b), vaddq_s32(x.c, x.d))); }
 QB_INLINE Bytes broadcast_bytes(const void* p) { return each<vreinterpretq_u8_s32>(broadcast4(p)); }
 QB_INLINE Bytes low_nibbles(Bytes x) { return each<vandq_u8>(x, all(vdupq_n_u8(0x0f))); }
 QB_INLINE Bytes high_nibbles(Bytes x) {
@@ -158,6 +178,10 @@ QB_INLINE int32x4_t dot4_wide_quarter(int32x4_t acc, uint8x16_t u8, int32x4_t s8
 }
 QB_INLINE I dot4(I acc, Bytes u8, I s8) { return each<dot4_wide_quarter>(acc, u8, s8); }
 QB_INLINE I dot4_wide(I acc, Bytes u8, I s8) { return dot4(acc, u8, s8); }
+// dot4, fma and mul with the 4 bytes, or the float, at `p` in every lane.
+QB_INLINE I dot4_at(I acc, Bytes u8, const uint8_t* p) { return dot4(acc, u8, broadcast4(p)); }
+QB_INLINE F fma_at(F a, const uint8_t* p, F c) { return fma(a, set(*reinterpret_cast<const float*>(p)), c); }
+QB_INLINE F mul_at(F a, const uint8_t* p) { return mul(a, set(*reinterpret_cast<const float*>(p))); }
 // `low`, of At bits, with two or one bits of each byte of `high` on top: bits `shift` and up, as far as `mask` goes.
 template <int At> QB_INLINE uint8x16_t join_bits_quarter(uint8x16_t low, uint8x16_t high, int shift, int mask) {
     const uint8x16_t down = vreinterpretq_u8_u32(vreinterpretq_u32_u8(high) >> static_cast<uint32_t>(shift));

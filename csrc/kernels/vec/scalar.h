@@ -111,6 +111,10 @@ QB_INLINE float highest(F x) {
         for (int i = 0; i < half; i++) v[i] = v[i] > v[i + half] ? v[i] : v[i + half];
     return v[0];
 }
+// Of four vectors the largest lane of each.
+QB_INLINE void highest_of(const F (&x)[4], float* out) {
+    for (int i = 0; i < 4; i++) out[i] = highest(x[i]);
+}
 
 QB_INLINE I zero_i() { return {Ints{}}; }
 QB_INLINE I add_i(I a, I b) { return {a.v + b.v}; }
@@ -153,6 +157,18 @@ QB_INLINE Bytes load_bytes(const uint8_t* p) {
     __builtin_memcpy(&r.v, p, 64);
     return r;
 }
+QB_INLINE void store_bytes(uint8_t* p, Bytes x) { __builtin_memcpy(p, &x.v, 64); }
+// The lowest byte of each lane: word 4u + r has those of lanes 4u .. 4u + 3 of rows[r], which are -128 to 127.
+QB_INLINE Bytes pack_rows(const I (&rows)[4]) {
+    Bytes packed;
+    int8_t* bytes = reinterpret_cast<int8_t*>(&packed);
+    for (int i = 0; i < 64; i++) bytes[i] = static_cast<int8_t>(rows[i / 4 % 4].v[i / 16 * 4 + i % 4]);
+    return packed;
+}
+// sums[r] = lanes r, 4 + r, 8 + r and 12 + r.
+QB_INLINE void sum_rows(I x, int32_t* sums) {
+    for (int r = 0; r < 4; r++) sums[r] = x.v[r] + x.v[4 + r] + x.v[8 + r] + x.v[12 + r];
+}
 QB_INLINE Bytes broadcast_bytes(const void* p) { return {bits<Words>(broadcast4(p).v)}; }  // 4 bytes into every lane
 QB_INLINE Bytes low_nibbles(Bytes x) { return {x.v & 0x0f0f0f0fu}; }
 QB_INLINE Bytes high_nibbles(Bytes x) { return {x.v >> 4 & 0x0f0f0f0fu}; }
@@ -170,6 +186,10 @@ QB_INLINE I dot4_nibbles(I acc, Bytes u4, I s8) { return dot4(acc, u4, s8); }
 // Not inlined: without vector instructions each is hundreds of plain ones, in dozens of tiles.
 static __attribute__((noinline)) I dot4_wide(I acc, Bytes u8, I s8) { return dot4(acc, u8, s8); }
 QB_INLINE I dot4_narrow(I acc, Bytes u6, I s8) { return dot4_wide(acc, u6, s8); }  // for u8 <= 63
+// dot4, fma and mul with the 4 bytes, or the float, at `p` in every lane.
+QB_INLINE I dot4_at(I acc, Bytes u8, const uint8_t* p) { return dot4(acc, u8, broadcast4(p)); }
+QB_INLINE F fma_at(F a, const uint8_t* p, F c) { return fma(a, set(*reinterpret_cast<const float*>(p)), c); }
+QB_INLINE F mul_at(F a, const uint8_t* p) { return mul(a, set(*reinterpret_cast<const float*>(p))); }
 // `low`, of At bits, with two or one bits of each byte of `high` on top: bits `shift` and up, as far as `mask` goes.
 template <int At> static __attribute__((noinline)) Bytes join_bits(Bytes low, Bytes high, int shift, int mask) {
     return {low.v | (high.v >> shift & static_cast<uint32_t>(mask) * 0x01010101u) << At};
