@@ -238,10 +238,10 @@ static void prepare_int8(const float* const (&rows)[kTile], size_t padded, int m
 static void prepare(Activation type, const float* x, size_t stride, size_t inputs, int m, const Norm* norm,
                     float* scratch, uint8_t* tile) {
     const size_t padded = padded_inputs(type, inputs);
-    const float* rows[kTile];  // what is no row is the first one once more
-    for (int row = 0; row < kTile; row++) {
-        rows[row] = row < m ? x + row * stride : rows[0];
-        if (!norm || row >= m) continue;
+    const float* rows[kTile] = {x, x, x, x};  // what is no row is read all the same
+    for (int row = 0; row < m; row++) {
+        rows[row] = x + row * stride;
+        if (!norm) continue;
         float* normalised = scratch + row * padded16(inputs);
         normalise(*norm, rows[row], inputs, normalised);
         rows[row] = normalised;
