@@ -103,6 +103,8 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--texts", type=int)
     a = parser.parse_args()
+    if a.texts is not None and a.texts < 2:
+        parser.error("--texts: quartiles need two texts and more")
     llm = LLM(a.model, threads=a.threads)
     ways = {"lookup": (llm, {"prompt_lookup_num_tokens": a.guesses})}
     if a.draft is not None:
